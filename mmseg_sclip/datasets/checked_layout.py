@@ -1,0 +1,43 @@
+"""Clear errors for data that is not where a dataset looks for it."""
+from os.path import abspath, exists
+
+from mmengine import fileio
+
+
+class CheckedLayout:
+    """Mixin that stands before `BaseSegDataset` and says which part of `LAYOUT` is missing, once files are listed.
+
+    Without it a missing folder is a bare assertion, an empty one an empty dataset, and label maps that
+    were never converted show up only in a loader worker.
+    """
+
+    LAYOUT = ''  # what a person has to put below `data_root`
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples.
+
+        Raises:
+            FileNotFoundError: A folder, the split file or the first sample's files are not there.
+        """
+        images, labels = (self.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
+        self._require('image folder', images)
+        self._require('label folder', labels)
+        if self.ann_file and not exists(self.ann_file):
+            raise self._missing(f'the split file {abspath(self.ann_file)} does not exist')
+        samples = super().load_data_list()
+        if not samples:
+            raise self._missing(f'no sample is listed in {self.ann_file}' if self.ann_file
+                                else f'no *{self.img_suffix} in {abspath(images)}')
+        self._require('image', samples[0]['img_path'])
+        self._require('label map', samples[0].get('seg_map_path'))
+        return samples
+
+    def _require(self, what: str, path: str | None) -> None:
+        if path and not fileio.exists(path, backend_args=self.backend_args):
+            where = path if '://' in path else abspath(path)
+            raise self._missing(f'the {what} {where} does not exist')
+
+    def _missing(self, problem: str) -> FileNotFoundError:
+        return FileNotFoundError(
+            f'{type(self).__name__}: {problem}. Expected below data_root ({self.data_root}): {self.LAYOUT}. '
+            'Pass the folder that holds them with --data-root DIR, or set test_dataloader.dataset.data_root.')
