@@ -1,0 +1,10 @@
+"""Models: importing this package registers every part with MMSegmentation."""
+from .attention import Attention, BlockInput, Feedback
+from .backbones import CLIPVisionTransformer
+from .data_preprocessor import CLIPDataPreProcessor
+from .decoders import Decoder, LastBlock, Tokens
+from .heads import TextSimilarityHead
+from .segmentors import SCLIPSegmentor
+
+__all__ = ['Attention', 'BlockInput', 'CLIPDataPreProcessor', 'CLIPVisionTransformer', 'Decoder', 'Feedback',
+           'LastBlock', 'SCLIPSegmentor', 'TextSimilarityHead', 'Tokens']

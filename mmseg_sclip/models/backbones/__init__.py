@@ -1,0 +1,4 @@
+"""Backbones."""
+from .clip_vit import CLIPVisionTransformer
+
+__all__ = ['CLIPVisionTransformer']

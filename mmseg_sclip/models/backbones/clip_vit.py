@@ -1,0 +1,70 @@
+"""CLIP's Vision Transformer as an MMSeg backbone."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ...utils.checks import build_strategy, check_choice
+from ..attention.base import Feedback
+from ..clip import POSITION_RULES, ClipSource, Memory, VisionTower
+from ..decoders.base import Decoder, Tokens
+
+_SCLIP = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))
+
+
+@MODELS.register_module()
+class CLIPVisionTransformer(BaseModule):
+    """CLIP's image tower, its last block(s) rebuilt by a decoder, as a dense feature extractor.
+
+    Called on (B, 3, H, W) it returns a tuple with one map (B, D, h, w) in the joint space of image and
+    text, projected but not normalised, with h and w the sides divided by the patch size, floored. Its
+    weights are frozen.
+
+    Args:
+        clip: See `ClipConfig`; inside an `SCLIPSegmentor` the segmentor gives it.
+        decoder: Config of a `Decoder`; SCLIP's where it is left out.
+        positions: How positions are fitted to grids other than the native one: 'scale' is SCLIP's rule;
+            'size', 'size_antialias' and 'bilinear' are those of other methods.
+        out_cls: Return ((map, cls),) with the class token (B, D), as mmpretrain's backbones do.
+        init_cfg: Kept for MMEngine's interface.
+
+    Raises:
+        ValueError: The config is wrong; see the message.
+    """
+
+    def __init__(self, clip: Mapping | ClipSource | None = None, decoder: Mapping | None = None,
+                 positions: str = 'scale', out_cls: bool = False, init_cfg: Mapping | None = None) -> None:
+        super().__init__(init_cfg)
+        check_choice('backbone.positions', positions, POSITION_RULES)
+        self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
+        self.tower = VisionTower(ClipSource.of(clip, 'CLIPVisionTransformer').image_tower(), positions)
+        self.decoder.bind(self.tower)
+        self.out_cls = out_cls
+
+    @property
+    def passes(self) -> int:
+        """How often `decode` runs over one record."""
+        return self.decoder.passes
+
+    def record(self, images: Tensor) -> Memory:
+        """Run the untouched blocks over (B, 3, H, W) and keep the outputs that the decoder needs."""
+        return self.tower.record(images, self.decoder.needs)
+
+    def decode(self, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+        """One pass of the decoder over a record."""
+        return self.decoder(self.tower, memory, memory.grid, feedback)
+
+    def forward(self, images: Tensor) -> tuple[Tensor] | tuple[tuple[Tensor, Tensor]]:
+        """Dense features of (B, 3, H, W), normalised images in RGB.
+
+        Raises:
+            ValueError: The decoder wants several passes, for which scores are needed between them.
+        """
+        if self.passes > 1:
+            raise ValueError(f'The decoder wants {self.passes} passes with scores in between, which a backbone alone '
+                             'does not have. Use it inside an SCLIPSegmentor.')
+        tokens = self.decode(self.record(images))
+        return ((tokens.map, tokens.cls),) if self.out_cls else (tokens.map,)

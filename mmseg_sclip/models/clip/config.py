@@ -1,0 +1,60 @@
+"""The `clip` entry of a model config."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from ...utils.checks import check_choice, check_keys
+
+SCHEMAS = ('builtin:', 'local-dir:', 'hf-hub:')
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Which CLIP, and how it is loaded: one place for both towers.
+
+    Attributes:
+        model_name: An open_clip architecture, the path of an open_clip model JSON, 'local-dir:PATH',
+            'hf-hub:ORG/REPO', or 'builtin:demo' for the tiny CLIP that ships with the package.
+        pretrained: A tag of open_clip, a weights file, or None. The schemas bring their own weights,
+            so it must be None with them; without a schema None means random weights.
+        precision: 'fp32'.
+        keep_text: Keep the text tower in memory after the vocabulary is encoded.
+        activation: 'gelu' or 'quick_gelu' to override the architecture's on purpose, in both towers.
+        norm_eps: The epsilon of every LayerNorm, to override the architecture's on purpose.
+        cache_dir: Where weights are looked for and downloaded to; None for the libraries' own caches.
+    """
+
+    model_name: str
+    pretrained: str | None = None
+    precision: str = 'fp32'
+    keep_text: bool = False
+    activation: str | None = None
+    norm_eps: float | None = None
+    cache_dir: str | None = None
+
+    @classmethod
+    def parse(cls, config: Mapping) -> ClipConfig:
+        """Check a user's dict.
+
+        Raises:
+            ValueError: A key is unknown, or a value is not allowed.
+        """
+        if not isinstance(config, Mapping):
+            raise ValueError("model.clip must be a dict such as dict(model_name='ViT-B-16-quickgelu', "
+                             f"pretrained='openai'), but is {config!r}.")
+        check_keys('model.clip', config, [field.name for field in fields(cls)])
+        if not isinstance(config.get('model_name'), str) or not config['model_name']:
+            raise ValueError("model.clip has no model_name. Give an open_clip architecture such as "
+                             "'ViT-B-16-quickgelu', or the path of a model JSON.")
+        parsed = cls(**config)
+        check_choice('model.clip.activation', parsed.activation, (None, 'gelu', 'quick_gelu'))
+        if parsed.precision != 'fp32':
+            raise ValueError(f'model.clip.precision is {parsed.precision!r}, but this version runs in '
+                             "'fp32' only.")
+        if parsed.norm_eps is not None and not parsed.norm_eps > 0:
+            raise ValueError(f'model.clip.norm_eps is {parsed.norm_eps!r}; it must be a positive number or None.')
+        if parsed.pretrained is not None and parsed.model_name.startswith(SCHEMAS):
+            raise ValueError(f"model.clip.model_name is '{parsed.model_name}', which brings its own weights, so "
+                             f"pretrained must be None but is '{parsed.pretrained}'. Set pretrained=None.")
+        return parsed

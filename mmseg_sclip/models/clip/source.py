@@ -1,0 +1,150 @@
+"""One place from which both towers of a CLIP are built."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import open_clip
+import torch
+from mmengine.logging import print_log
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from .architecture import Architecture, activation_message, find_architecture
+from .config import ClipConfig
+from .weights import fit_weights, read_weights
+
+
+class ClipSource:
+    """A CLIP that gives memory only to the tower that is asked for.
+
+    The model is laid out without memory, and each tower is filled when it is built: evaluation
+    keeps no text tower. The segmentor makes one source and hands it to its backbone and its head.
+
+    Args:
+        clip: The `clip` entry of a model config, see `ClipConfig`.
+
+    Raises:
+        ValueError: A setting is wrong, the architecture cannot work, or the weights do not fit it.
+        FileNotFoundError: A file is missing or cannot be downloaded.
+    """
+
+    def __init__(self, clip: Mapping) -> None:
+        self.config = ClipConfig.parse(clip)
+        self.architecture: Architecture = find_architecture(self.config)
+        self._state: dict[str, Tensor] | None = None
+        self._log_overrides()
+
+    @classmethod
+    def of(cls, clip: Mapping | ClipSource | None, owner: str) -> ClipSource:
+        """`clip` itself where it is a source already, else a new one.
+
+        Raises:
+            ValueError: There is none; `owner` names who needs it.
+        """
+        if clip is None:
+            raise ValueError(f"{owner} has no CLIP. Give it clip=dict(model_name='ViT-B-16-quickgelu', "
+                             "pretrained='openai'), or put that into the SCLIPSegmentor, which hands it on.")
+        return clip if isinstance(clip, ClipSource) else cls(clip)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the images in RGB, for values in 0..255."""
+        return tuple(255 * value for value in self.architecture.mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of the images in RGB, for values in 0..255."""
+        return tuple(255 * value for value in self.architecture.std)
+
+    def image_tower(self) -> VisionTransformer:
+        """The image tower with its weights, frozen, in float32.
+
+        Raises:
+            ValueError: It is no Vision Transformer with a class token.
+        """
+        model = self._layout()
+        visual = model.visual
+        if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
+            raise ValueError(f'{self.architecture.name} cannot be used: its image tower is a {type(visual).__name__}, '
+                             'not a Vision Transformer of open_clip.')
+        return self._fill(visual, {key.removeprefix('visual.'): value for key, value in self._weights(model).items()
+                                   if key.startswith('visual.')})
+
+    def text_tower(self) -> nn.Module:
+        """An open_clip model of which only the text side has memory: `encode_text` works, nothing else."""
+        model = self._layout()
+        state = self._weights(model)
+        model.visual = nn.Identity()
+        model.logit_scale, model.logit_bias = None, None
+        return self._fill(model, {key: value for key, value in state.items() if not key.startswith('visual.')})
+
+    def tokenizer(self) -> Callable:
+        """The tokenizer of the architecture, with its context length."""
+        name = self.config.model_name
+        text = self.architecture.model['text_cfg']
+        if name.startswith(('local-dir:', 'hf-hub:')) or text.get('hf_tokenizer_name'):
+            return open_clip.get_tokenizer(name, cache_dir=self.config.cache_dir)
+        return open_clip.SimpleTokenizer(context_length=text.get('context_length', 77),
+                                         **(text.get('tokenizer_kwargs') or {}))
+
+    def release(self) -> None:
+        """Forget the weights read so far; they are read again if a tower is built later."""
+        if self.architecture.weights is not None:
+            self._state = None
+
+    def _layout(self, device: str = 'meta') -> nn.Module:
+        """The whole model, without memory on the meta device."""
+        config = dict(self.architecture.model)
+        custom = config.pop('custom_text', False) or 'hf_model_name' in config['text_cfg']
+        if custom:
+            config['text_cfg'] = {**config['text_cfg'], 'hf_model_pretrained': False}
+        with torch.device(device):
+            return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+
+    def _weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The state dict under the model's names; random where no weights were asked for."""
+        if self._state is None:
+            path = self.architecture.weights
+            if path is None:
+                print_log(f'{self.architecture.name} has RANDOM WEIGHTS because clip.pretrained is None: every '
+                          "prediction will be meaningless. Set clip=dict(pretrained='openai') or give a file.",
+                          logger='current', level=30)
+                self._state = self._layout('cpu').state_dict()
+            else:
+                weights = read_weights(path)
+                self._check_activation(weights.from_openai)
+                self._state = fit_weights(path, weights.state_dict, model.state_dict(), self.architecture.name)
+        return self._state
+
+    def _check_activation(self, from_openai: bool | None) -> None:
+        """OpenAI's weights need QuickGELU; for other files say which activation is in use."""
+        found = self.architecture
+        if self.config.activation is not None:
+            return
+        if from_openai and not found.quick_gelu:
+            raise ValueError(activation_message(f'The OpenAI weights {found.weights}', True, found.name))
+        if from_openai is None and found.tag_quick_gelu is None:
+            print_log(f'{found.weights.name} does not tell its activation; {found.name} runs it with '
+                      f'{"QuickGELU" if found.quick_gelu else "GELU"}.', logger='current')
+
+    def _log_overrides(self) -> None:
+        if self.config.activation is not None:
+            print_log(f'clip.activation: {self.architecture.name} runs with {self.config.activation} on purpose.',
+                      logger='current')
+        if self.config.norm_eps is not None:
+            print_log(f'clip.norm_eps: {self.architecture.name} runs with LayerNorm eps {self.config.norm_eps:g} on '
+                      'purpose.', logger='current')
+
+    @staticmethod
+    def _fill(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+        """Give memory to a module laid out on the meta device, and prove that none is left without."""
+        module.load_state_dict({key: value.float().clone() for key, value in state.items()}, strict=True, assign=True)
+        for owner in module.modules():
+            if getattr(owner, 'attn_mask', None) is not None:  # not persistent, so no checkpoint brings it
+                side = owner.attn_mask.shape[0]
+                owner.attn_mask = torch.full((side, side), float('-inf')).triu_(1)
+        empty = [name for group in (module.named_parameters(), module.named_buffers()) for name, value in group
+                 if value.is_meta]
+        if empty:
+            raise RuntimeError(f'These parts of CLIP were left without memory: {", ".join(empty)}. This is a bug.')
+        return module.eval().requires_grad_(False)

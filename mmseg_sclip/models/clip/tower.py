@@ -1,0 +1,133 @@
+"""The image tower of open_clip, cut where decoders need it: embedding, blocks, projection."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from ..attention.base import BlockInput, Feedback
+from .positions import POSITION_RULES
+
+
+class Memory(dict[int, Tensor]):
+    """Recorded block outputs (B, N, width) by block number; 0 is the embedding.
+
+    Attributes:
+        grid: (h, w) in patches.
+    """
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+
+
+class VisionTower(nn.Module):
+    """An open_clip `VisionTransformer` with its parts in reach; none of its modules is changed.
+
+    Args:
+        visual: A Vision Transformer with a class token.
+        positions: Name of the rule that fits the positional table to other grids.
+
+    Attributes:
+        depth: Number of blocks; they count from 1.
+        width: Channels of a token.
+        heads: Attention heads.
+        prefix: Tokens in front of the patches (the class token).
+        patch_size: (height, width) of a patch in pixels.
+        out_dim: Channels after the projection.
+    """
+
+    prefix = 1
+
+    def __init__(self, visual: VisionTransformer, positions: str = 'scale') -> None:
+        super().__init__()
+        self.visual = visual
+        self.fit_positions = POSITION_RULES[positions]
+        self.depth = len(visual.transformer.resblocks)
+        self.width = visual.transformer.width
+        self.heads = visual.transformer.resblocks[0].attn.num_heads
+        self.patch_size = tuple(visual.patch_size)
+        self.out_dim = visual.output_dim
+
+    def block(self, number: int) -> ResidualAttentionBlock:
+        """Block `number`, from 1 to depth."""
+        return self.visual.transformer.resblocks[number - 1]
+
+    def block_number(self, number: int) -> int:
+        """`number` with a negative one counted from the end (-1 is the last block); 0 is the embedding.
+
+        Raises:
+            ValueError: There is no such block.
+        """
+        if not -self.depth <= number <= self.depth:
+            raise ValueError(f'There is no block {number}: this image tower has the blocks 1 to {self.depth} '
+                             f'(or -{self.depth} to -1 from the end).')
+        return number + self.depth + 1 if number < 0 else number
+
+    def block_numbers(self, numbers: Iterable[int]) -> frozenset[int]:
+        """`block_number` of each."""
+        return frozenset(self.block_number(number) for number in numbers)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patches, class token and positions.
+
+        Args:
+            images: (B, 3, H, W), normalised. Sides that are no multiple of the patch are floored.
+
+        Returns:
+            (B, 1 + h * w, width) and the grid (h, w).
+
+        Raises:
+            ValueError: The image is smaller than one patch.
+        """
+        visual = self.visual
+        if images.shape[-2] < self.patch_size[0] or images.shape[-1] < self.patch_size[1]:
+            raise ValueError(f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the '
+                             f'network, which needs at least one patch of {self.patch_size[0]} x {self.patch_size[1]}. '
+                             'Give a larger image, or a larger scale in the Resize step of the test pipeline.')
+        x = visual.conv1(images.to(visual.conv1.weight.dtype))  # (B, width, h, w)
+        grid = (x.shape[2], x.shape[3])
+        x = x.flatten(2).transpose(1, 2)  # (B, h * w, width)
+        x = torch.cat([visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
+        x = x + self.fit_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype)
+        return visual.ln_pre(x), grid
+
+    def record(self, images: Tensor, needs: frozenset[int]) -> Memory:
+        """Run the tower as far as `needs` reaches and keep the block outputs that it names.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            needs: Block numbers, 0 for the embedding.
+        """
+        x, grid = self.embed(images)
+        memory = Memory(grid)
+        for number in range(max(needs) + 1):
+            x = x if number == 0 else self.block(number)(x)
+            if number in needs:
+                memory[number] = x
+        return memory
+
+    def block_input(self, number: int, memory: Memory, grid: tuple[int, int],
+                    feedback: Feedback | None = None) -> BlockInput:
+        """What an attention sees inside block `number`, from the recorded output of the block before it.
+
+        Raises:
+            LookupError: That output was not recorded.
+        """
+        number = self.block_number(number)
+        if number == 0 or number - 1 not in memory:
+            raise LookupError(f'Block {number} was asked for, but the output of block {number - 1} is not recorded '
+                              f'(recorded: {sorted(memory)}). Put {number - 1} into the `needs` of the strategy.')
+        block = self.block(number)
+        x = block.ln_1(memory[number - 1])
+        qkv = nn.functional.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias)  # (B, N, 3 * width)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, head_dim)
+        return BlockInput(q, k, v, x, grid, self.prefix, q.shape[-1] ** -0.5, feedback,
+                          lambda earlier: self.block_input(earlier, memory, grid, feedback))
+
+    def project(self, x: Tensor) -> Tensor:
+        """The final LayerNorm and the projection to the joint space: (B, N, width) to (B, N, D)."""
+        x = self.visual.ln_post(x)
+        return x if self.visual.proj is None else x @ self.visual.proj

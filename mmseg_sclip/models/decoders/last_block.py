@@ -1,0 +1,50 @@
+"""The decoder of SCLIP, CLIP, MaskCLIP, ClearCLIP and NACLIP: the last block with another attention."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mmseg.registry import MODELS
+
+from ...utils.checks import build_strategy
+from ..attention.base import Attention, Feedback
+from .base import Decoder, Tokens
+
+if TYPE_CHECKING:
+    from ..clip.tower import Memory, VisionTower
+
+
+@MODELS.register_module()
+class LastBlock(Decoder):
+    """Rebuild the last block with an attention of choice.
+
+    Args:
+        attention: Config of an `Attention`.
+        residual: Add the block's input to the attention's output. SCLIP keeps it.
+        ffn: Run the block's feed-forward part behind it. SCLIP keeps it.
+    """
+
+    def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True) -> None:
+        super().__init__()
+        self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
+        self.residual = residual
+        self.ffn = ffn
+
+    def bind(self, tower: VisionTower) -> None:
+        """Bind the attention and settle what is recorded."""
+        self.attention.bind(tower)
+        self.passes = self.attention.passes
+        self.needs = frozenset({tower.depth - 1}) | tower.block_numbers(self.attention.needs)
+
+    def forward(self, tower: VisionTower, memory: Memory, grid: tuple[int, int],
+                feedback: Feedback | None = None) -> Tokens:
+        """Run the last block on `memory[depth - 1]`; `cls` is the rebuilt block's own class token."""
+        block = tower.block(tower.depth)
+        attended = self.attention.attend(tower.block_input(tower.depth, memory, grid, feedback))
+        x = block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))  # (B, N, width)
+        if self.residual:
+            x = x + memory[tower.depth - 1]
+        if self.ffn:
+            x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        tokens = tower.project(x)
+        return Tokens(tokens[:, tower.prefix:], tokens[:, 0], grid)

@@ -1,0 +1,152 @@
+"""Cosine similarity of dense features with a bank of encoded phrases."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..clip import ClipSource
+from ..decoders.base import Tokens
+from ..text import Vocabulary, encode_phrases, load_templates, load_vocabulary
+from .class_names import dataset_meta
+
+
+@MODELS.register_module()
+class TextSimilarityHead(BaseModule):
+    """Scores of every phrase at every patch: the cosine between its features and the phrase's vector.
+
+    The bank is encoded at first use, on the device of the head, each distinct phrase once; then the
+    text tower is dropped unless `clip.keep_text`. It runs in float32 whatever the tower's precision.
+
+    Args:
+        vocabulary: See `load_vocabulary`.
+        templates: See `load_templates`.
+        class_names: What classes are called in tables and pictures: a list, or the name of a registered
+            dataset class, whose names and colours are taken; None for each class's first phrase.
+        background_index: The class that unsure pixels fall to; None where there is none.
+        clip: See `ClipConfig`; inside an `SCLIPSegmentor` the segmentor gives it.
+        init_cfg: Kept for MMEngine's interface.
+
+    Attributes:
+        num_classes: C, from the vocabulary.
+        out_channels: Q, the number of phrases.
+        align_corners: False, for every resizing of scores.
+        dataset_meta: `classes` and `palette`.
+
+    Raises:
+        ValueError: The config is wrong; see the message.
+    """
+
+    align_corners = False
+
+    def __init__(self, vocabulary: str | Path | Vocabulary | Sequence | None = None,
+                 templates: str | Sequence[str] = 'openai_imagenet',
+                 class_names: str | Sequence[str] | None = None, background_index: int | None = None,
+                 clip: Mapping | ClipSource | None = None, init_cfg: Mapping | None = None) -> None:
+        super().__init__(init_cfg)
+        self.source = ClipSource.of(clip, 'TextSimilarityHead')
+        self.templates = load_templates(templates)
+        self.register_buffer('text_bank', None, persistent=False)  # (distinct phrases, D)
+        self._text_tower: list[torch.nn.Module] = []  # in a list, so that it is no sub-module
+        self.set_vocabulary(vocabulary, class_names, background_index)
+
+    def set_vocabulary(self, vocabulary: str | Path | Vocabulary | Sequence,
+                       class_names: str | Sequence[str] | None = None, background_index: int | None = None) -> None:
+        """Change the classes; the new phrases are encoded at the next use. Arguments as in the class.
+
+        Raises:
+            ValueError: `class_names` has another length than the vocabulary, or the background is no class.
+        """
+        vocabulary = load_vocabulary(vocabulary)
+        meta = dataset_meta(vocabulary, class_names)
+        if background_index is not None and background_index not in range(vocabulary.num_classes):
+            raise ValueError(f'decode_head.background_index is {background_index!r}, but the vocabulary '
+                             f'{vocabulary.name} has the classes 0 to {vocabulary.num_classes - 1}.')
+        self.vocabulary = vocabulary
+        self.dataset_meta = meta
+        self.background_index = background_index
+        self.num_classes = vocabulary.num_classes
+        self.out_channels = len(vocabulary.queries)
+        self.text_bank = None
+
+    def encode_vocabulary(self, device: torch.device) -> Tensor:
+        """The bank (distinct phrases, D), unit norm, float32; encoded on `device` where it is not yet."""
+        if self.text_bank is None:
+            tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
+            self.text_bank = encode_phrases(tower.to(device), self.source.tokenizer(), self.vocabulary.distinct,
+                                            self.templates, tower.context_length)
+            if self.source.config.keep_text:
+                self._text_tower.append(tower)
+            self.source.release()
+        return self.text_bank.to(device)
+
+    def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
+        """Cosines with every phrase.
+
+        Args:
+            features: Tokens, a map (B, D, h, w), or a backbone's tuple whose last entry is one.
+
+        Returns:
+            (B, Q, h, w), float32.
+        """
+        if isinstance(features, Tokens):
+            features = features.map
+        elif isinstance(features, (tuple, list)):
+            features = features[-1]
+        with torch.autocast(features.device.type, enabled=False):
+            bank = self.encode_vocabulary(features.device)
+            cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
+        if len(self.vocabulary.distinct) == self.out_channels:
+            return cosines
+        position = {phrase: index for index, phrase in enumerate(self.vocabulary.distinct)}
+        return cosines[:, [position[phrase] for phrase in self.vocabulary.queries]]  # exact ties stay exact
+
+    def predict(self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping],
+                test_cfg: Mapping) -> Tensor:
+        """Cosines, enlarged.
+
+        Args:
+            features: As in `forward`.
+            batch_img_metas: `img_shape` of the window in slide mode (MMSeg's loop sets it); `ori_shape` or
+                `img_shape` in whole mode.
+            test_cfg: `mode`, and `whole_resize`: 'direct' goes from patches straight to `ori_shape`.
+
+        Returns:
+            (B, Q, H, W), float32.
+        """
+        direct = test_cfg.get('mode') == 'whole' and test_cfg.get('whole_resize', 'direct') == 'direct'
+        return self.enlarge(self(features), batch_img_metas[0]['ori_shape' if direct else 'img_shape'][:2])
+
+    def enlarge(self, scores: Tensor, size: Sequence[int]) -> Tensor:
+        """Bilinear resizing of (B, K, h, w) to `size` (H, W)."""
+        return resize(scores, size=tuple(size), mode='bilinear', align_corners=self.align_corners, warning=False)
+
+    def loss(self, features: Tokens | tuple[Tensor] | Tensor, batch_data_samples: Sequence,
+             train_cfg: Mapping | None) -> dict[str, Tensor]:
+        """Cross-entropy on the class scores (softmax over queries, the best of each class).
+
+        Args:
+            features: As in `forward`.
+            batch_data_samples: With `gt_sem_seg`; 255 is ignored.
+            train_cfg: `logit_scale`, 40 where it is missing.
+
+        Returns:
+            `loss_ce`, and `acc_seg` in percent.
+        """
+        scale = (train_cfg or {}).get('logit_scale', 40)
+        losses, right, counted = [], 0, 0
+        for scores, sample in zip(self(features), batch_data_samples, strict=True):
+            truth = sample.gt_sem_seg.data.squeeze(0).long().to(scores.device)  # (H, W)
+            log_query = (self.enlarge(scores[None], truth.shape)[0] * scale).log_softmax(dim=0)
+            log_class = torch.stack([part.amax(dim=0) for part in log_query.split(list(self.vocabulary.sizes))])
+            losses.append(F.nll_loss(log_class[None], truth[None], ignore_index=255))
+            known = truth != 255
+            right += (log_class.argmax(dim=0) == truth)[known].sum()
+            counted += known.sum()
+        return dict(loss_ce=torch.stack(losses).mean(), acc_seg=100 * right / max(counted, 1))

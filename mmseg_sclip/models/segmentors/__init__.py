@@ -1,0 +1,4 @@
+"""Segmentors."""
+from .sclip_segmentor import SCLIPSegmentor
+
+__all__ = ['SCLIPSegmentor']

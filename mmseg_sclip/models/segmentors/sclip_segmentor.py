@@ -1,0 +1,169 @@
+"""SCLIP as an MMSegmentation segmentor."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from ..attention.base import Feedback
+from ..clip import ClipSource
+from ..decoders.base import Tokens
+from ..postprocess import class_scores, predict_labels, suppress_small_classes
+from .test_settings import complete_test_cfg
+from .windows import slide
+
+Images = Tensor | Sequence[Tensor]
+
+
+@MODELS.register_module()
+class SCLIPSegmentor(EncoderDecoder):
+    """Training-free open-vocabulary segmentation with CLIP (SCLIP, ECCV 2024).
+
+    An `EncoderDecoder` whose windows run in batches and whose post-processing is SCLIP's. Images may
+    come as a tensor (B, 3, H, W) or as a list of (3, H, W) of any sizes; the result of an image does
+    not depend on the others of its batch.
+
+    Args:
+        clip: Which CLIP, for both towers; see `ClipConfig`.
+        backbone: Config of a `CLIPVisionTransformer`, without `clip`.
+        decode_head: Config of a `TextSimilarityHead`, without `clip`.
+        data_preprocessor: Left out, a `CLIPDataPreProcessor` with the mean and std of the loaded CLIP.
+        train_cfg: Given to the head's loss.
+        test_cfg: See `complete_test_cfg`.
+        neck: Refused: the text knows the features of the backbone only.
+        auxiliary_head: Refused likewise.
+        pretrained: Kept for MMSeg's `init_model`, which sets it to None.
+        init_cfg: Kept for MMEngine's interface.
+
+    Raises:
+        ValueError: The config is wrong; see the message.
+    """
+
+    def __init__(self, clip: Mapping, backbone: Mapping, decode_head: Mapping,
+                 data_preprocessor: Mapping | None = None, train_cfg: Mapping | None = None,
+                 test_cfg: Mapping | None = None, neck: None = None, auxiliary_head: None = None,
+                 pretrained: None = None, init_cfg: Mapping | None = None) -> None:
+        if neck is not None or auxiliary_head is not None or pretrained is not None:
+            raise ValueError('SCLIPSegmentor has no neck, no auxiliary_head and no top-level pretrained. The weights of '
+                             "CLIP are named in clip=dict(model_name=..., pretrained=...).")
+        for name, part in (('backbone', backbone), ('decode_head', decode_head)):
+            if 'clip' in part:
+                raise ValueError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
+        # Settings first: a typing error must not cost the loading of weights.
+        complete_test_cfg(test_cfg, decode_head.get('background_index'))
+        source = ClipSource(clip)
+        super().__init__(
+            backbone={**backbone, 'clip': source}, decode_head={**decode_head, 'clip': source},
+            data_preprocessor=_build_preprocessor(data_preprocessor, source), train_cfg=train_cfg,
+            test_cfg=complete_test_cfg(test_cfg, decode_head.get('background_index')), init_cfg=init_cfg)
+        self.dataset_meta = self.decode_head.dataset_meta
+
+    def set_vocabulary(self, vocabulary, class_names=None, background_index: int | None = None) -> None:
+        """Change the classes of a built model; nothing but the text tower is loaded again.
+
+        Args:
+            vocabulary: See `load_vocabulary`.
+            class_names: See `TextSimilarityHead`.
+            background_index: The new background class, or None.
+
+        Raises:
+            ValueError: The vocabulary is wrong, or a threshold is set and there is no background.
+        """
+        complete_test_cfg(self.test_cfg, background_index)
+        self.decode_head.set_vocabulary(vocabulary, class_names, background_index)
+        self.num_classes, self.out_channels = self.decode_head.num_classes, self.decode_head.out_channels
+        self.dataset_meta = self.decode_head.dataset_meta
+
+    def encode(self, images: Tensor) -> Tokens:
+        """Tokens of (B, 3, H, W), all passes of the decoder over one run of the tower."""
+        memory = self.backbone.record(images)
+        tokens = self.backbone.decode(memory)
+        for _ in range(self.backbone.passes - 1):
+            tokens = self.backbone.decode(memory, Feedback(images, self.decode_head(tokens)))
+        return tokens
+
+    def extract_feat(self, inputs: Images) -> tuple[Tensor] | list[tuple[Tensor]]:
+        """Dense features: a tuple with one map (B, D, h, w), or a list of such tuples for a list of images."""
+        if isinstance(inputs, Tensor):
+            return (self.encode(inputs).map,)
+        return [(self.encode(image[None]).map,) for image in inputs]
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Scores (B, Q, H, W) of (B, 3, H, W), enlarged as `TextSimilarityHead.predict` says."""
+        return self.decode_head.predict(self.encode(inputs), batch_img_metas, self.test_cfg)
+
+    def _forward(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> Tensor | list[Tensor]:
+        """Cosines (B, Q, h, w) at patch resolution; a list of (1, Q, h, w) for a list of images."""
+        if isinstance(inputs, Tensor):
+            return self.decode_head(self.encode(inputs))
+        return [self.decode_head(self.encode(image[None])) for image in inputs]
+
+    def loss(self, inputs: Images, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
+        """The head's loss, averaged over the images."""
+        each = [self.decode_head.loss(self.encode(image[None]), [sample], self.train_cfg)
+                for image, sample in zip(inputs, data_samples, strict=True)]
+        return {f'decode.{name}': torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
+
+    def predict(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Label maps at original size.
+
+        Args:
+            inputs: (B, 3, H, W) or a list of (3, H, W), normalised, RGB.
+            data_samples: With `ori_shape`; padding and flips that their metainfo names are undone.
+
+        Returns:
+            Samples with `pred_sem_seg` (1, H, W) int64, and `seg_logits` (C, H, W), the class scores after
+            the area threshold, where `test_cfg.keep_scores` is set.
+        """
+        if data_samples is None:
+            data_samples = [SegDataSample(metainfo=dict(ori_shape=tuple(image.shape[-2:]))) for image in inputs]
+        for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
+            scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
+            self._label(scores, sample)
+        return list(data_samples)
+
+    def _score_images(self, images: list[Tensor]) -> list[Tensor]:
+        """(Q, H, W) cosines of each image at the network's input size, or (Q, h, w) patches in whole mode."""
+        if self.test_cfg.mode == 'whole':
+            return [self.decode_head(self.encode(image[None]))[0] for image in images]
+        return slide(images, self.test_cfg.crop_size, self.test_cfg.stride, self.test_cfg.window_batch,
+                     lambda crops: self.decode_head.enlarge(self.decode_head(self.encode(crops)), crops.shape[-2:]))
+
+    def _to_original(self, scores: Tensor, input_size: Sequence[int], meta: Mapping) -> Tensor:
+        """Undo padding and flips, and resize to `ori_shape`."""
+        left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+        padded = any((left, right, top, bottom))
+        if self.test_cfg.mode == 'whole' and (padded or self.test_cfg.whole_resize == 'input'):
+            scores = self.decode_head.enlarge(scores[None], input_size)[0]
+        if padded:
+            scores = scores[:, top:scores.shape[1] - bottom, left:scores.shape[2] - right]
+        if meta.get('flip'):
+            scores = scores.flip(-1 if meta['flip_direction'] == 'horizontal' else -2)
+        return self.decode_head.enlarge(scores[None], meta.get('ori_shape', input_size)[:2])[0]
+
+    def _label(self, cosines: Tensor, sample: SegDataSample) -> None:
+        """Post-process (Q, H, W) into the sample."""
+        background = self.decode_head.background_index
+        with torch.autocast(cosines.device.type, enabled=False):
+            scores = class_scores(cosines, self.test_cfg.logit_scale, self.decode_head.vocabulary.sizes)
+            if self.test_cfg.area_thd is not None:
+                scores = suppress_small_classes(scores, self.test_cfg.area_thd, background)
+            labels = predict_labels(scores, self.test_cfg.prob_thd, background)
+        sample.pred_sem_seg = PixelData(data=labels[None])
+        if self.test_cfg.keep_scores:
+            sample.seg_logits = PixelData(data=scores)
+
+
+def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:
+    """The user's preprocessor, or CLIP's own with the mean and std of the loaded weights."""
+    if isinstance(config, torch.nn.Module):
+        return config
+    config = dict(config or dict(type='CLIPDataPreProcessor'))
+    if config.get('type') == 'CLIPDataPreProcessor':
+        config = dict(mean=source.mean, std=source.std) | config
+    return MODELS.build(config)

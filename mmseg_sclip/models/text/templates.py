@@ -1,0 +1,33 @@
+"""Prompt templates."""
+from collections.abc import Sequence
+
+import open_clip
+
+from ...utils.checks import check_choice
+
+SHIPPED_TEMPLATES = {
+    'openai_imagenet': tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
+    'simple': ('a photo of a {}.',),
+}
+
+
+def load_templates(spec: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates by name, or checked as given.
+
+    Args:
+        spec: 'openai_imagenet' (the 80 of CLIP's paper, as open_clip ships them), 'simple', or a list
+            of strings with one `{}` for the phrase.
+
+    Raises:
+        ValueError: The name is unknown, the list is empty, or a string has no `{}`.
+    """
+    if isinstance(spec, str):
+        check_choice('decode_head.templates', spec, SHIPPED_TEMPLATES)
+        return SHIPPED_TEMPLATES[spec]
+    if not isinstance(spec, Sequence) or not spec:
+        raise ValueError(f"decode_head.templates is {spec!r}. Give one of {', '.join(SHIPPED_TEMPLATES)} or a list such "
+                         "as ['a photo of a {}.'].")
+    for template in spec:
+        if not isinstance(template, str) or template.count('{}') != 1:
+            raise ValueError(f'The template {template!r} must be a string with exactly one {{}} for the phrase.')
+    return tuple(spec)

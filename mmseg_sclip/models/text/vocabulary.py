@@ -1,0 +1,123 @@
+"""Vocabularies: which phrases stand for which class."""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...utils.checks import nearest
+
+SHIPPED = Path(__file__).parents[2] / 'datasets' / 'vocabularies'
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in dataset order, each with the phrases that stand for it.
+
+    Attributes:
+        name: What messages call it.
+        classes: One tuple of phrases a class.
+    """
+
+    name: str
+    classes: tuple[tuple[str, ...], ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.classes)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All phrases, those of a class beside each other; their number is Q."""
+        return tuple(phrase for phrases in self.classes for phrase in phrases)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of phrases of each class; they add up to Q."""
+        return tuple(len(phrases) for phrases in self.classes)
+
+    @property
+    def distinct(self) -> tuple[str, ...]:
+        """Each different phrase once, in the order of its first use."""
+        return tuple(dict.fromkeys(self.queries))
+
+    @property
+    def first_phrases(self) -> tuple[str, ...]:
+        """The first phrase of each class, its name where nothing better is known."""
+        return tuple(phrases[0] for phrases in self.classes)
+
+
+def shipped_vocabularies() -> list[str]:
+    """Names of the vocabularies that ship with the package."""
+    return sorted(path.stem for path in SHIPPED.glob('*.txt'))
+
+
+def load_vocabulary(spec: str | Path | Vocabulary | Sequence, folders: Sequence[Path] = ()) -> Vocabulary:
+    """Read a vocabulary.
+
+    Args:
+        spec: The name of a shipped vocabulary, the path of a text file, or a list with one entry a
+            class: a name, or a list of phrases. A shipped name wins over a file of that name.
+        folders: Where relative paths are looked for before the current folder.
+
+    Raises:
+        FileNotFoundError: There is no such vocabulary or file.
+        ValueError: The content is wrong; the message names the line.
+    """
+    if isinstance(spec, Vocabulary):
+        return spec
+    if isinstance(spec, (str, Path)):
+        return _read(find_vocabulary(str(spec), folders))
+    if not isinstance(spec, Sequence) or not spec:
+        raise ValueError(f"The vocabulary is {spec!r}. Give a shipped name ({', '.join(shipped_vocabularies())}), a text "
+                         "file, or a list such as ['cat', ['dog', 'puppy']].")
+    classes = [[entry] if isinstance(entry, str) else entry for entry in spec]
+    for number, phrases in enumerate(classes):
+        if not isinstance(phrases, Sequence) or not phrases or \
+                not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
+            raise ValueError(f'Class {number} of the vocabulary list is {spec[number]!r}; it must be a name or a list of '
+                             'names, none of them empty.')
+    return Vocabulary('given as a list', tuple(tuple(phrase.strip() for phrase in phrases) for phrases in classes))
+
+
+def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
+    """The file of a vocabulary; arguments and errors as in `load_vocabulary`."""
+    if spec in shipped_vocabularies():
+        return SHIPPED / f'{spec}.txt'
+    tried = [folder / Path(spec).expanduser() for folder in (*folders, Path())]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"There is no vocabulary '{spec}'.{nearest(spec, shipped_vocabularies())} Shipped: "
+        f"{', '.join(shipped_vocabularies())}. As a file it was looked for at "
+        f"{', '.join(str(path.absolute()) for path in dict.fromkeys(tried))}. A path beside your config, wherever the "
+        "command runs, is written vocabulary='{{ fileDirname }}/words.txt'.")
+
+
+def _read(path: Path) -> Vocabulary:
+    """One class a line, phrases separated by comma and space; # starts a comment, in a line's middle behind a space."""
+    try:
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'The vocabulary {path} is not UTF-8 text ({error}). Save it as UTF-8.') from error
+    classes = []
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith('#'):
+            continue
+        line = line.split(' #')[0]
+        phrases = tuple(phrase.strip() for phrase in line.split(', '))
+        if not all(phrases):
+            what = 'an empty phrase' if line.strip() else 'blank'
+            raise ValueError(f'Line {number} of the vocabulary {path} is {what}: {line!r}. Each line is one class, its '
+                             'phrases separated by a comma and a space; delete the line, or put # in front.')
+        if ';' in line or any(',' in phrase for phrase in phrases):
+            warnings.warn(f'Line {number} of the vocabulary {path} has a comma without a space or a semicolon, which '
+                          f'separates nothing. It was read as {len(phrases)} phrase{"s" * (len(phrases) > 1)}: '
+                          f'{" | ".join(phrases)}', stacklevel=3)
+        classes.append(phrases)
+    if not classes:
+        raise ValueError(f'The vocabulary {path} names no class. Write one class a line.')
+    return Vocabulary(path.name, tuple(classes))

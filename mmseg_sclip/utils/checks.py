@@ -1,0 +1,73 @@
+"""Checks of what users write in configs, with messages that name the nearest allowed word."""
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmseg.registry import MODELS
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
+    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ''
+
+
+def check_keys(where: str, got: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse unknown keys.
+
+    Args:
+        where: The place in the config, as the message shall call it.
+        got: The keys found there.
+        allowed: All keys that may stand there.
+
+    Raises:
+        ValueError: A key is unknown; the message names the nearest known one.
+    """
+    allowed = list(allowed)
+    for key in got:
+        if key not in allowed:
+            raise ValueError(f"Unknown key '{key}' in {where}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+
+
+def check_choice(where: str, got: Any, allowed: Iterable[Any]) -> None:
+    """Refuse a value that is not one of `allowed`.
+
+    Raises:
+        ValueError: With the allowed values and the nearest one.
+    """
+    allowed = list(allowed)
+    if got not in allowed:
+        raise ValueError(f'{where} is {got!r}.{nearest(got, allowed)} Allowed: {", ".join(map(repr, allowed))}.')
+
+
+def build_strategy(where: str, config: Mapping, base: type, **extra: Any) -> Any:
+    """Build a registered strategy (an attention, a decoder) after checking its name and its keys.
+
+    Args:
+        where: The place in the config, as messages shall call it.
+        config: The strategy's config with its `type`, or an instance, which is returned as it is.
+        base: The class that it must derive from.
+        extra: Further arguments that do not come from the user.
+
+    Raises:
+        ValueError: The type is missing, unknown or no `base`, or a key is none of its parameters.
+    """
+    if isinstance(config, base):
+        return config
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise ValueError(f"{where} must be a dict with a 'type', such as dict(type='...'), but is {config!r}.")
+    name = config['type']
+    cls = MODELS.get(name) if isinstance(name, str) else name
+    if cls is None:
+        known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
+        raise ValueError(f"{where} has the type '{name}', which is not registered.{nearest(name, known)} "
+                         f"Known: {', '.join(sorted(known))}. A class of your own must be imported first: "
+                         "custom_imports=dict(imports=['mmseg_sclip', 'your_module']).")
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise ValueError(f"{where} has the type '{name}', which is no {base.__name__}.")
+    parameters = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_keys(f'{where} ({name})', [key for key in config if key != 'type'],
+                   [key for key in parameters if key not in extra])
+    return MODELS.build({**config, **extra})
