@@ -1,0 +1,39 @@
+"""A check before any phrase is encoded: the vocabulary must be the dataset's."""
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+
+@HOOKS.register_module()
+class VocabularyCheckHook(Hook):
+    """Stop a test whose dataset has another number of classes than the vocabulary.
+
+    `_base_/default_runtime.py` registers it; the command line adds it where a config lacks it.
+
+    Raises:
+        ValueError: Before the first image, with both counts.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the model's classes with those of the test dataset."""
+        self._compare(runner, runner.test_dataloader.dataset)
+
+    def before_val(self, runner: Runner) -> None:
+        """Compare the model's classes with those of the validation dataset."""
+        self._compare(runner, runner.val_dataloader.dataset)
+
+    @staticmethod
+    def _compare(runner: Runner, dataset) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        vocabulary = getattr(getattr(model, 'decode_head', None), 'vocabulary', None)
+        classes = dataset.metainfo.get('classes')
+        if vocabulary is None or classes is None or len(classes) == vocabulary.num_classes:
+            return
+        raise ValueError(
+            f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
+            f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary has one line '
+            'a class, in the order of the dataset: correct the file, or name the one that belongs to this dataset in '
+            'model.decode_head.vocabulary.')
