@@ -1,4 +1,5 @@
 _base_ = ['_base_/models/sclip.py', '_base_/datasets/coco_object.py', '_base_/default_runtime.py']
 model = dict(
     decode_head=dict(vocabulary='coco_object', class_names='COCOObjectDataset', background_index=0),
-    test_cfg=dict(logit_scale=50, prob_thd=0.1))
+    test_cfg=dict(logit_scale=50, prob_thd=0.1),
+)

@@ -4,5 +4,7 @@ model = dict(
     decode_head=dict(
         vocabulary='demo',
         # The captions that the tiny CLIP was trained on.
-        templates=['a photo of {}.', '{}.', 'an image of {}.', 'a picture with {} in it.']),
-    test_cfg=dict(crop_size=(64, 64), stride=(32, 32)))
+        templates=['a photo of {}.', '{}.', 'an image of {}.', 'a picture with {} in it.'],
+    ),
+    test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
+)

@@ -1,9 +1,8 @@
 default_scope = 'mmseg'
 custom_imports = dict(imports=['mmseg_sclip'], allow_failed_imports=False)
 env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
+)
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(by_epoch=False)
@@ -15,5 +14,6 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='PredictionVisualizationHook', interval=1))
+    visualization=dict(type='PredictionVisualizationHook', interval=1),
+)
 custom_hooks = [dict(type='VocabularyCheckHook')]

@@ -1,4 +1,5 @@
 """Loading a config for a tool, and the flags that several tools share."""
+
 from __future__ import annotations
 
 import sys
@@ -30,7 +31,9 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
     path = Path(name).expanduser()
     if not path.is_file():
         if path.suffix == '.py' and (path.is_absolute() or len(path.parts) > 2):
-            raise FileNotFoundError(f'There is no config {path.absolute()}. `mmseg-sclip configs` lists the shipped ones.')
+            raise FileNotFoundError(
+                f'There is no config {path.absolute()}. `mmseg-sclip configs` lists the shipped ones.'
+            )
         path = config_path(name.removeprefix('configs/'))
     for folder in (path.resolve().parent, Path.cwd()):
         if str(folder) not in sys.path:
@@ -40,8 +43,10 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
         _check_options(config, options)
         config.merge_from_dict(dict(options))
     if 'model' not in config or 'test_dataloader' not in config:
-        raise ValueError(f"{path} has no {'model' if 'model' not in config else 'test_dataloader'}. Start from a shipped "
-                         "config: _base_ = [...], or copy one that `mmseg-sclip configs` lists.")
+        raise ValueError(
+            f'{path} has no {"model" if "model" not in config else "test_dataloader"}. Start from a shipped '
+            'config: _base_ = [...], or copy one that `mmseg-sclip configs` lists.'
+        )
     head = config.model.get('decode_head')
     if head is not None and isinstance(head.get('vocabulary'), str):
         head.vocabulary = str(find_vocabulary(head.vocabulary, [path.resolve().parent]))

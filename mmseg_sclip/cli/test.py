@@ -1,4 +1,5 @@
 """`tools/test.py` and `mmseg-sclip test`: measure a config on its dataset."""
+
 from __future__ import annotations
 
 import argparse
@@ -19,24 +20,41 @@ from .errors import ArgumentParser, UsageError
 def build_parser() -> argparse.ArgumentParser:
     """The flags of MMSeg's tools/test.py, and those that a training-free method needs."""
     parser = ArgumentParser(
-        prog='test', description='Measure a config on its test dataset (mIoU), and write label maps or pictures.')
+        prog='test', description='Measure a config on its test dataset (mIoU), and write label maps or pictures.'
+    )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
     parser.add_argument('checkpoint', nargs='?', help='weights trained on top of CLIP; SCLIP itself needs none')
     parser.add_argument('--work-dir', help='folder of logs and of the metrics as json (default: work_dirs/CONFIG)')
-    parser.add_argument('--out', metavar='DIR', help='write the label maps to this folder as PNG; where label 0 is ignored '
-                        'by the dataset (reduce_zero_label) they are raised by one, as the dataset stores them')
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        help='write the label maps to this folder as PNG; where label 0 is ignored '
+        'by the dataset (reduce_zero_label) they are raised by one, as the dataset stores them',
+    )
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='write a picture of each prediction to this folder')
     parser.add_argument('--wait-time', type=float, default=2, metavar='S', help='seconds that a window of --show stays')
-    parser.add_argument('--data-root', metavar='DIR', help="folder of the dataset, in place of the config's data_root (for "
-                        'VOC the folder VOC2012 itself)')
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="folder of the dataset, in place of the config's data_root (for VOC the folder VOC2012 itself)",
+    )
     parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
     parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's clip.pretrained")
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the '
-                        'config, such as model.test_cfg.logit_scale=50; values cannot contain spaces')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
-                        help='how several processes are started; only none works in this version')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as model.test_cfg.logit_scale=50; values cannot contain spaces',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='how several processes are started; only none works in this version',
+    )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation; not in this version')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")
     return parser
@@ -71,9 +89,15 @@ def _refuse_what_is_not_built(args: argparse.Namespace) -> None:
         raise UsageError(f'--launcher {args.launcher} is not supported yet. Run on one device, without --launcher.')
     if args.tta:
         raise UsageError('--tta is not supported yet. Run without it.')
-    if args.show and os.name == 'posix' and os.uname().sysname == 'Linux' and \
-            not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
-        raise UsageError('--show needs a screen, and there is none here. Write the pictures to a folder: --show-dir DIR.')
+    if (
+        args.show
+        and os.name == 'posix'
+        and os.uname().sysname == 'Linux'
+        and not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))
+    ):
+        raise UsageError(
+            '--show needs a screen, and there is none here. Write the pictures to a folder: --show-dir DIR.'
+        )
     if args.show and args.show_dir:
         raise UsageError('--show opens windows and saves nothing. Give --show or --show-dir, not both.')
     if args.checkpoint and not Path(args.checkpoint).is_file():
@@ -92,8 +116,14 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
             evaluator.output_dir = args.out
     if args.show or args.show_dir:
         hooks = config.setdefault('default_hooks', {})
-        hooks['visualization'] = dict(type='PredictionVisualizationHook', draw=True, interval=1, show=args.show,
-                                      wait_time=args.wait_time, out_dir=args.show_dir)
+        hooks['visualization'] = dict(
+            type='PredictionVisualizationHook',
+            draw=True,
+            interval=1,
+            show=args.show,
+            wait_time=args.wait_time,
+            out_dir=args.show_dir,
+        )
     hooks = config.setdefault('custom_hooks', None) or []
     if not any(hook.get('type') == 'VocabularyCheckHook' for hook in hooks):
         config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]
@@ -107,13 +137,15 @@ def _device(name: str | None) -> torch.device | None:
         torch.empty(0, device=device)
     except Exception as error:  # torch raises RuntimeError, AssertionError and more
         there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-        raise UsageError(f'--device {name} cannot be used ({str(error).splitlines()[0]}). This machine has: '
-                         f'{", ".join(there)}.') from error
+        raise UsageError(
+            f'--device {name} cannot be used ({str(error).splitlines()[0]}). This machine has: {", ".join(there)}.'
+        ) from error
     return device
 
 
 def _runner(config: Config, device: torch.device | None) -> Runner:
     """MMEngine's runner, on the device of choice."""
+
     class DeviceRunner(Runner):
         def wrap_model(self, model_wrapper_cfg, model):
             return super().wrap_model(model_wrapper_cfg, model) if device is None else model.to(device)

@@ -1,4 +1,5 @@
 """`tools/train_demo_clip.py`: make the demo's tiny CLIP from nothing."""
+
 from __future__ import annotations
 
 import time
@@ -16,13 +17,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(
         prog='train-demo-clip',
         description='Train the tiny CLIP of the demo on painted scenes and captions, never on masks. An interrupted '
-                    'training goes on where it stopped when the same command is given again.')
+        'training goes on where it stopped when the same command is given again.',
+    )
     parser.add_argument('--steps', type=int, default=3600, help='optimizer steps (default: those of the shipped file)')
     parser.add_argument('--batch-size', type=int, default=256, help='pairs in a step')
     parser.add_argument('--seed', type=int, default=0, help='of the weights and of the scenes')
-    parser.add_argument('--threads', type=int, default=1, help="torch's threads; the result is reproducible for one number")
-    parser.add_argument('--out', type=Path, default=Path('tiny_clip.safetensors'), metavar='FILE',
-                        help=f'weights file to write; the shipped one is {WEIGHTS}')
+    parser.add_argument(
+        '--threads', type=int, default=1, help="torch's threads; the result is reproducible for one number"
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('tiny_clip.safetensors'),
+        metavar='FILE',
+        help=f'weights file to write; the shipped one is {WEIGHTS}',
+    )
     args = parser.parse_args(argv)
     for name in ('steps', 'batch_size', 'threads'):
         if getattr(args, name) < 1:
@@ -32,7 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    train(args.steps, args.batch_size, args.seed, args.out,
-          lambda line: print(f'{time.monotonic() - start:7.0f} s  {line}', flush=True))
+    train(
+        args.steps,
+        args.batch_size,
+        args.seed,
+        args.out,
+        lambda line: print(f'{time.monotonic() - start:7.0f} s  {line}', flush=True),
+    )
     print(f'The weights are in {args.out.resolve()}')
     return 0

@@ -1,4 +1,5 @@
 """The datasets that MMSegmentation lacks."""
+
 from .coco_object import COCOObjectDataset
 from .painted_scenes import PaintedScenesDataset
 from .voc20 import PascalVOC20Dataset

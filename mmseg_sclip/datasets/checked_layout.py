@@ -1,4 +1,5 @@
 """Clear errors for data that is not where a dataset looks for it."""
+
 from os.path import abspath, exists
 
 from mmengine import fileio
@@ -26,8 +27,11 @@ class CheckedLayout:
             raise self._missing(f'the split file {abspath(self.ann_file)} does not exist')
         samples = super().load_data_list()
         if not samples:
-            raise self._missing(f'no sample is listed in {self.ann_file}' if self.ann_file
-                                else f'no *{self.img_suffix} in {abspath(images)}')
+            raise self._missing(
+                f'no sample is listed in {self.ann_file}'
+                if self.ann_file
+                else f'no *{self.img_suffix} in {abspath(images)}'
+            )
         self._require('image', samples[0]['img_path'])
         self._require('label map', samples[0].get('seg_map_path'))
         return samples
@@ -40,4 +44,5 @@ class CheckedLayout:
     def _missing(self, problem: str) -> FileNotFoundError:
         return FileNotFoundError(
             f'{type(self).__name__}: {problem}. Expected below data_root ({self.data_root}): {self.LAYOUT}. '
-            'Pass the folder that holds them with --data-root DIR, or set test_dataloader.dataset.data_root.')
+            'Pass the folder that holds them with --data-root DIR, or set test_dataloader.dataset.data_root.'
+        )

@@ -1,4 +1,5 @@
 """The demo's dataset, which paints itself."""
+
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
@@ -9,9 +10,18 @@ from mmseg_sclip.paths import cache_root
 from .checked_layout import CheckedLayout
 
 _COLOURS = {
-    'grass': (80, 150, 55), 'water': (40, 110, 175), 'sand': (225, 200, 145), 'brick': (170, 75, 55),
-    'wood': (120, 80, 45), 'stone': (120, 120, 125), 'snow': (245, 250, 255), 'lava': (250, 110, 0),
-    'stripes': (245, 205, 40), 'checkerboard': (25, 25, 30), 'polka dots': (215, 55, 145), 'sky': (130, 190, 250),
+    'grass': (80, 150, 55),
+    'water': (40, 110, 175),
+    'sand': (225, 200, 145),
+    'brick': (170, 75, 55),
+    'wood': (120, 80, 45),
+    'stone': (120, 120, 125),
+    'snow': (245, 250, 255),
+    'lava': (250, 110, 0),
+    'stripes': (245, 205, 40),
+    'checkerboard': (25, 25, 30),
+    'polka dots': (215, 55, 145),
+    'sky': (130, 190, 250),
 }
 
 
@@ -32,9 +42,17 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
     METAINFO = dict(classes=MATERIALS, palette=[list(_COLOURS[material]) for material in MATERIALS])
     LAYOUT = 'images/*.jpg and annotations/*.png'
 
-    def __init__(self, seed: int = 0, count: int = 200, size: int = 128, max_regions: int = 5,
-                 purpose: str = 'evaluation', data_root: str | None = None,
-                 data_prefix: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        count: int = 200,
+        size: int = 128,
+        max_regions: int = 5,
+        purpose: str = 'evaluation',
+        data_root: str | None = None,
+        data_prefix: dict | None = None,
+        **kwargs,
+    ) -> None:
         self.scenes = None
         if data_root is None:
             self.scenes = SceneSet(purpose, seed, count, size, max_regions)

@@ -1,4 +1,5 @@
 """Pascal VOC 2012 without its background class."""
+
 from mmseg.datasets import BaseSegDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 
@@ -18,9 +19,20 @@ class PascalVOC20Dataset(CheckedLayout, BaseSegDataset):
     METAINFO = dict(classes=PascalVOCDataset.METAINFO['classes'][1:], palette=PascalVOCDataset.METAINFO['palette'][1:])
     LAYOUT = 'JPEGImages/*.jpg, SegmentationClass/*.png and ImageSets/Segmentation/val.txt (the VOC2012 folder)'
 
-    def __init__(self, ann_file: str, img_suffix: str = '.jpg', seg_map_suffix: str = '.png',
-                 reduce_zero_label: bool = True, **kwargs) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        img_suffix: str = '.jpg',
+        seg_map_suffix: str = '.png',
+        reduce_zero_label: bool = True,
+        **kwargs,
+    ) -> None:
         if not ann_file:
             raise ValueError("PascalVOC20Dataset needs ann_file, for example 'ImageSets/Segmentation/val.txt'")
-        super().__init__(ann_file=ann_file, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix,
-                         reduce_zero_label=reduce_zero_label, **kwargs)
+        super().__init__(
+            ann_file=ann_file,
+            img_suffix=img_suffix,
+            seg_map_suffix=seg_map_suffix,
+            reduce_zero_label=reduce_zero_label,
+            **kwargs,
+        )

@@ -1,12 +1,13 @@
 """Painted scenes as files: a folder of images and label maps in MMSegmentation's layout."""
+
 import os
 import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import track
 from PIL import Image
+from rich.progress import track
 
 from .scenes import GENERATOR_VERSION, PURPOSES, scene
 
@@ -30,8 +31,9 @@ class SceneSet:
     @property
     def name(self) -> str:
         """Folder name; every value that changes a pixel is in it."""
-        return (f'v{GENERATOR_VERSION}-{self.purpose}-seed{self.seed}-{self.size}px-{self.count}'
-                f'-{self.max_regions}regions')
+        return (
+            f'v{GENERATOR_VERSION}-{self.purpose}-seed{self.seed}-{self.size}px-{self.count}-{self.max_regions}regions'
+        )
 
 
 def paint_folder(scenes: SceneSet, root: Path) -> Path:
@@ -51,8 +53,10 @@ def paint_folder(scenes: SceneSet, root: Path) -> Path:
     for kind in ('images', 'annotations'):
         found = len(list((folder / kind).glob('*')))
         if found != scenes.count:
-            raise RuntimeError(f'{folder / kind} holds {found} of {scenes.count} painted files: somebody changed it. '
-                               f'Delete {folder} and it is painted again.')
+            raise RuntimeError(
+                f'{folder / kind} holds {found} of {scenes.count} painted files: somebody changed it. '
+                f'Delete {folder} and it is painted again.'
+            )
     return folder
 
 
@@ -62,8 +66,9 @@ def _paint(scenes: SceneSet, folder: Path) -> None:
         for new in (images, labels):
             new.mkdir(parents=True)
     except OSError as error:
-        raise OSError(f'Cannot paint scenes into {folder.parent}: {error}. '
-                      'Set MMSEG_SCLIP_CACHE to a folder that can be written.') from error
+        raise OSError(
+            f'Cannot paint scenes into {folder.parent}: {error}. Set MMSEG_SCLIP_CACHE to a folder that can be written.'
+        ) from error
     print(f'Painting {scenes.count} scenes into {folder.parent / scenes.name}', flush=True)
     for index in track(range(scenes.count), description='Painting scenes', transient=True):
         painted = scene(scenes.purpose, scenes.seed, index, scenes.size, scenes.max_regions)

@@ -3,6 +3,7 @@
 Everything is a function of a `numpy.random.Generator`, so that one seed sequence always paints the
 same scene. The training, the evaluation and the learned projection draw from different purposes.
 """
+
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,8 +55,11 @@ def _mix(low: tuple, high: tuple, amount: np.ndarray) -> np.ndarray:
 
 
 def _grass(rng, f):
-    return _mix((40, 85, 30), (125, 180, 80), 0.5 + 0.25 * rng.standard_normal(f.u.shape)
-                + 0.3 * smooth_noise(rng, f.u.shape, 3))
+    return _mix(
+        (40, 85, 30),
+        (125, 180, 80),
+        0.5 + 0.25 * rng.standard_normal(f.u.shape) + 0.3 * smooth_noise(rng, f.u.shape, 3),
+    )
 
 
 def _water(rng, f):
@@ -64,8 +68,11 @@ def _water(rng, f):
 
 
 def _sand(rng, f):
-    return _mix((185, 155, 105), (232, 208, 160), 0.5 + 0.18 * rng.standard_normal(f.u.shape)
-                + 0.22 * smooth_noise(rng, f.u.shape, 14))
+    return _mix(
+        (185, 155, 105),
+        (232, 208, 160),
+        0.5 + 0.18 * rng.standard_normal(f.u.shape) + 0.22 * smooth_noise(rng, f.u.shape, 14),
+    )
 
 
 def _brick(rng, f):
@@ -81,8 +88,11 @@ def _wood(rng, f):
 
 
 def _stone(rng, f):
-    return _mix((70, 70, 76), (165, 165, 170), 0.5 + 0.3 * smooth_noise(rng, f.u.shape, 5)
-                + 0.2 * smooth_noise(rng, f.u.shape, 2))
+    return _mix(
+        (70, 70, 76),
+        (165, 165, 170),
+        0.5 + 0.3 * smooth_noise(rng, f.u.shape, 5) + 0.2 * smooth_noise(rng, f.u.shape, 2),
+    )
 
 
 def _snow(rng, f):
@@ -112,9 +122,18 @@ def _sky(rng, f):
 
 
 _PAINTERS: dict[str, Callable[[np.random.Generator, Frame], np.ndarray]] = {
-    'grass': _grass, 'water': _water, 'sand': _sand, 'brick': _brick, 'wood': _wood, 'stone': _stone,
-    'snow': _snow, 'lava': _lava, 'stripes': _stripes, 'checkerboard': _checkerboard,
-    'polka dots': _polka_dots, 'sky': _sky,
+    'grass': _grass,
+    'water': _water,
+    'sand': _sand,
+    'brick': _brick,
+    'wood': _wood,
+    'stone': _stone,
+    'snow': _snow,
+    'lava': _lava,
+    'stripes': _stripes,
+    'checkerboard': _checkerboard,
+    'polka dots': _polka_dots,
+    'sky': _sky,
 }
 MATERIALS = tuple(_PAINTERS)
 
@@ -134,10 +153,12 @@ def paint_scene(rng: np.random.Generator, size: int, max_regions: int) -> Scene:
         size: Side in pixels.
         max_regions: The number of regions is drawn from 1 to this; regions differ in material.
     """
-    chosen = rng.permutation(len(MATERIALS))[:rng.integers(1, max_regions + 1)]
+    chosen = rng.permutation(len(MATERIALS))[: rng.integers(1, max_regions + 1)]
     y, x = np.mgrid[0:size, 0:size].astype(float)
-    distance = [np.hypot(y - cy, x - cx) + 5 * smooth_noise(rng, (size, size), size / 5)
-                for cy, cx in rng.uniform(0, size, (len(chosen), 2))]
+    distance = [
+        np.hypot(y - cy, x - cx) + 5 * smooth_noise(rng, (size, size), size / 5)
+        for cy, cx in rng.uniform(0, size, (len(chosen), 2))
+    ]
     region = np.argmin(distance, axis=0)
     image = np.empty((size, size, 3))
     for i, material in enumerate(chosen):

@@ -1,4 +1,5 @@
 """Contrastive training of the demo's tiny CLIP on painted scenes and captions; masks are never seen."""
+
 import json
 import math
 import os
@@ -71,8 +72,9 @@ def _learning_rate(step: int, steps: int) -> float:
     return _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def train(steps: int, batch_size: int, seed: int, out: Path, log: Callable[[str], None],
-          resume_every: int = 100) -> None:
+def train(
+    steps: int, batch_size: int, seed: int, out: Path, log: Callable[[str], None], resume_every: int = 100
+) -> None:
     """Train from nothing (or from `out`'s `.resume` file) and write float16 safetensors.
 
     Args:
@@ -94,13 +96,17 @@ def train(steps: int, batch_size: int, seed: int, out: Path, log: Callable[[str]
     if resume.exists():
         state = torch.load(resume, weights_only=True)
         if state['settings'] != settings:
-            raise ValueError(f'{resume} belongs to a run with {state["settings"]}, not {settings}. '
-                             'Give the same settings to continue it, or delete the file to start again.')
+            raise ValueError(
+                f'{resume} belongs to a run with {state["settings"]}, not {settings}. '
+                'Give the same settings to continue it, or delete the file to start again.'
+            )
         model.load_state_dict(state['model'])
         optimizer.load_state_dict(state['optimizer'])
         first = state['step']
     scenes = Subset(CaptionedScenes(seed, steps * batch_size), range(first * batch_size, steps * batch_size))
-    for step, (pixels, captions, named) in enumerate(DataLoader(scenes, batch_size, num_workers=1, prefetch_factor=4), first):
+    for step, (pixels, captions, named) in enumerate(
+        DataLoader(scenes, batch_size, num_workers=1, prefetch_factor=4), first
+    ):
         for group in optimizer.param_groups:
             group['lr'] = _learning_rate(step, steps)
         distinct = sorted(set(captions))
@@ -119,8 +125,9 @@ def train(steps: int, batch_size: int, seed: int, out: Path, log: Callable[[str]
             log(f'step {step} of {steps}: loss {loss.item():.3f}')
         if (step + 1) % resume_every == 0:
             part = resume.with_suffix('.part')
-            torch.save(dict(settings=settings, step=step + 1, model=model.state_dict(),
-                            optimizer=optimizer.state_dict()), part)
+            torch.save(
+                dict(settings=settings, step=step + 1, model=model.state_dict(), optimizer=optimizer.state_dict()), part
+            )
             os.replace(part, resume)
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, out)
     resume.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 """Hooks and the loading step that the configs use."""
+
 from .loading import LoadCheckedImage
 from .visualization import PredictionVisualizationHook
 from .vocabulary_check import VocabularyCheckHook

@@ -1,4 +1,5 @@
 """Loading of evaluation images that does not accept half a file."""
+
 import io
 
 import mmcv
@@ -49,5 +50,6 @@ def _decode_strictly(content: bytes, path: str) -> None:
     try:
         Image.open(io.BytesIO(content)).load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise OSError(f'{path} is damaged or no image ({error}). Fetch it again, or take it out of the dataset.'
-                      ) from error
+        raise OSError(
+            f'{path} is damaged or no image ({error}). Fetch it again, or take it out of the dataset.'
+        ) from error

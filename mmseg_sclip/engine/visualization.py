@@ -1,4 +1,5 @@
 """Pictures of predictions during a test."""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,15 @@ class PredictionVisualizationHook(SegVisualizationHook):
         out_dir: Write `STEM.png` to this folder; None for the visualizer's own backends.
     """
 
-    def __init__(self, draw: bool = False, interval: int = 1, show: bool = False, wait_time: float = 0.0,
-                 backend_args: dict | None = None, out_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 1,
+        show: bool = False,
+        wait_time: float = 0.0,
+        backend_args: dict | None = None,
+        out_dir: str | None = None,
+    ) -> None:
         if draw:
             super().__init__(draw, interval, show, wait_time, backend_args)
         else:  # without the warning that nothing will be drawn
@@ -35,8 +43,9 @@ class PredictionVisualizationHook(SegVisualizationHook):
         self.out_dir = out_dir
         self._used: set[str] = set()
 
-    def _after_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample],
-                    mode: str = 'val') -> None:
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample], mode: str = 'val'
+    ) -> None:
         if not self.draw or mode == 'train' or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for output in outputs:
@@ -44,8 +53,14 @@ class PredictionVisualizationHook(SegVisualizationHook):
             image = mmcv.imfrombytes(content, flag='color_ignore_orientation', channel_order='rgb')
             name = self._name(output.img_path)
             self._visualizer.add_datasample(
-                name, image, data_sample=output, show=self.show, wait_time=self.wait_time, step=runner.iter,
-                out_file=None if self.out_dir is None else str(Path(self.out_dir) / f'{name}.png'))
+                name,
+                image,
+                data_sample=output,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+                out_file=None if self.out_dir is None else str(Path(self.out_dir) / f'{name}.png'),
+            )
 
     def _name(self, path: str) -> str:
         """The file's stem, with a number where another folder had it before."""

@@ -1,4 +1,5 @@
 """A check before any phrase is encoded: the vocabulary must be the dataset's."""
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -34,6 +35,7 @@ class VocabularyCheckHook(Hook):
             return
         raise ValueError(
             f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
-            f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary has one line '
-            'a class, in the order of the dataset: correct the file, or name the one that belongs to this dataset in '
-            'model.decode_head.vocabulary.')
+            f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '
+            'has one line a class, in the order of the dataset: correct the file, or name the one that '
+            'belongs to this dataset in model.decode_head.vocabulary.'
+        )

@@ -1,4 +1,5 @@
 """Models: importing this package registers every part with MMSegmentation."""
+
 from .attention import Attention, BlockInput, Feedback
 from .backbones import CLIPVisionTransformer
 from .data_preprocessor import CLIPDataPreProcessor
@@ -6,5 +7,15 @@ from .decoders import Decoder, LastBlock, Tokens
 from .heads import TextSimilarityHead
 from .segmentors import SCLIPSegmentor
 
-__all__ = ['Attention', 'BlockInput', 'CLIPDataPreProcessor', 'CLIPVisionTransformer', 'Decoder', 'Feedback',
-           'LastBlock', 'SCLIPSegmentor', 'TextSimilarityHead', 'Tokens']
+__all__ = [
+    'Attention',
+    'BlockInput',
+    'CLIPDataPreProcessor',
+    'CLIPVisionTransformer',
+    'Decoder',
+    'Feedback',
+    'LastBlock',
+    'SCLIPSegmentor',
+    'TextSimilarityHead',
+    'Tokens',
+]

@@ -1,4 +1,5 @@
 """From loaded images to CLIP's input, without padding."""
+
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +18,9 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
         non_blocking: Copy to the device without waiting.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = True,
-                 non_blocking: bool = False) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = True, non_blocking: bool = False
+    ) -> None:
         super().__init__(non_blocking)
         for name, value in (('mean', mean), ('std', std)):
             if len(value) != 3:
@@ -44,9 +46,11 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
         images = []
         for image in data['inputs']:
             if image.ndim != 3 or image.shape[0] != 3:
-                raise ValueError(f'An image reaches the model as {tuple(image.shape)}; it must be (3, H, W). '
-                                 "LoadImageFromFile gives three channels with color_type='color' or "
-                                 "'color_ignore_orientation'.")
+                raise ValueError(
+                    f'An image reaches the model as {tuple(image.shape)}; it must be (3, H, W). '
+                    "LoadImageFromFile gives three channels with color_type='color' or "
+                    "'color_ignore_orientation'."
+                )
             image = image.flip(0) if self.bgr_to_rgb else image
             images.append((image.float() - self.mean) / self.std)
         return dict(inputs=images, data_samples=data.get('data_samples'))

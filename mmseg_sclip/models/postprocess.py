@@ -1,4 +1,5 @@
 """From averaged cosines to labels, in the order of SCLIP's code; pure functions."""
+
 from collections.abc import Sequence
 
 import torch

@@ -1,4 +1,5 @@
 """Checks of what users write in configs, with messages that name the nearest allowed word."""
+
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
@@ -61,13 +62,18 @@ def build_strategy(where: str, config: Mapping, base: type, **extra: Any) -> Any
     cls = MODELS.get(name) if isinstance(name, str) else name
     if cls is None:
         known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
-        raise ValueError(f"{where} has the type '{name}', which is not registered.{nearest(name, known)} "
-                         f"Known: {', '.join(sorted(known))}. A class of your own must be imported first: "
-                         "custom_imports=dict(imports=['mmseg_sclip', 'your_module']).")
+        raise ValueError(
+            f"{where} has the type '{name}', which is not registered.{nearest(name, known)} "
+            f'Known: {", ".join(sorted(known))}. A class of your own must be imported first: '
+            "custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
+        )
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise ValueError(f"{where} has the type '{name}', which is no {base.__name__}.")
     parameters = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keys(f'{where} ({name})', [key for key in config if key != 'type'],
-                   [key for key in parameters if key not in extra])
+        check_keys(
+            f'{where} ({name})',
+            [key for key in config if key != 'type'],
+            [key for key in parameters if key not in extra],
+        )
     return MODELS.build({**config, **extra})

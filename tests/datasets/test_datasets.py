@@ -1,4 +1,5 @@
 """Datasets: classes, real pipelines on tiny files in each layout, painted scenes, errors."""
+
 import os
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +34,7 @@ def build(config: str, root: Path, **changes):
 
 # --- classes ---------------------------------------------------------------------------------------------------------
 
+
 def test_voc20_is_voc_without_background():
     voc, voc20 = PascalVOCDataset.METAINFO, PascalVOC20Dataset.METAINFO
     assert ('background', *voc20['classes']) == voc['classes']
@@ -62,25 +64,73 @@ def test_painted_palette_tells_materials_apart():
 
 # config: image, label map, split file, short side, raw ids, ids after loading
 LAYOUTS = dict(
-    voc21=('JPEGImages/a.jpg', 'SegmentationClass/a.png', 'ImageSets/Segmentation/val.txt', 336,
-           [0, 1, 20, 255], [0, 1, 20, 255]),
-    voc20=('JPEGImages/a.jpg', 'SegmentationClass/a.png', 'ImageSets/Segmentation/val.txt', 336,
-           [0, 1, 20, 255], [255, 0, 19, 255]),
-    context60=('JPEGImages/a.jpg', 'SegmentationClassContext/a.png', 'ImageSets/SegmentationContext/val.txt', 336,
-               [0, 1, 59, 59], [0, 1, 59, 59]),
-    context59=('JPEGImages/a.jpg', 'SegmentationClassContext/a.png', 'ImageSets/SegmentationContext/val.txt', 336,
-               [0, 1, 59, 59], [255, 0, 58, 58]),
-    coco_object=('images/val2017/a.jpg', 'annotations/val2017/a_instanceTrainIds.png', None, 336,
-                 [0, 1, 80, 80], [0, 1, 80, 80]),
-    coco_stuff164k=('images/val2017/a.jpg', 'annotations/val2017/a_labelTrainIds.png', None, 448,
-                    [0, 1, 170, 255], [0, 1, 170, 255]),
-    coco_stuff10k=('images/test2014/a.jpg', 'annotations/test2014/a_labelTrainIds.png', None, 336,
-                   [0, 1, 171, 171], [255, 0, 170, 170]),
-    cityscapes=('leftImg8bit/val/lindau/a_leftImg8bit.png', 'gtFine/val/lindau/a_gtFine_labelTrainIds.png', None, 560,
-                [0, 1, 18, 255], [0, 1, 18, 255]),
-    ade20k=('images/validation/a.jpg', 'annotations/validation/a.png', None, 336,
-            [0, 1, 150, 150], [255, 0, 149, 149]),
-    demo=('images/a.jpg', 'annotations/a.png', None, 20, [0, 1, 11, 11], [0, 1, 11, 11]))
+    voc21=(
+        'JPEGImages/a.jpg',
+        'SegmentationClass/a.png',
+        'ImageSets/Segmentation/val.txt',
+        336,
+        [0, 1, 20, 255],
+        [0, 1, 20, 255],
+    ),
+    voc20=(
+        'JPEGImages/a.jpg',
+        'SegmentationClass/a.png',
+        'ImageSets/Segmentation/val.txt',
+        336,
+        [0, 1, 20, 255],
+        [255, 0, 19, 255],
+    ),
+    context60=(
+        'JPEGImages/a.jpg',
+        'SegmentationClassContext/a.png',
+        'ImageSets/SegmentationContext/val.txt',
+        336,
+        [0, 1, 59, 59],
+        [0, 1, 59, 59],
+    ),
+    context59=(
+        'JPEGImages/a.jpg',
+        'SegmentationClassContext/a.png',
+        'ImageSets/SegmentationContext/val.txt',
+        336,
+        [0, 1, 59, 59],
+        [255, 0, 58, 58],
+    ),
+    coco_object=(
+        'images/val2017/a.jpg',
+        'annotations/val2017/a_instanceTrainIds.png',
+        None,
+        336,
+        [0, 1, 80, 80],
+        [0, 1, 80, 80],
+    ),
+    coco_stuff164k=(
+        'images/val2017/a.jpg',
+        'annotations/val2017/a_labelTrainIds.png',
+        None,
+        448,
+        [0, 1, 170, 255],
+        [0, 1, 170, 255],
+    ),
+    coco_stuff10k=(
+        'images/test2014/a.jpg',
+        'annotations/test2014/a_labelTrainIds.png',
+        None,
+        336,
+        [0, 1, 171, 171],
+        [255, 0, 170, 170],
+    ),
+    cityscapes=(
+        'leftImg8bit/val/lindau/a_leftImg8bit.png',
+        'gtFine/val/lindau/a_gtFine_labelTrainIds.png',
+        None,
+        560,
+        [0, 1, 18, 255],
+        [0, 1, 18, 255],
+    ),
+    ade20k=('images/validation/a.jpg', 'annotations/validation/a.png', None, 336, [0, 1, 150, 150], [255, 0, 149, 149]),
+    demo=('images/a.jpg', 'annotations/a.png', None, 20, [0, 1, 11, 11], [0, 1, 11, 11]),
+)
 OWN = ('voc20', 'coco_object', 'demo')
 
 
@@ -118,8 +168,11 @@ def test_real_pipeline_loads_the_right_ids(config, tmp_path):
 
 
 def test_zero_is_reduced_where_it_is_no_class():
-    stated = {config for config in LAYOUTS
-              if Config.fromfile(CONFIGS / f'{config}.py').test_dataloader.dataset.get('reduce_zero_label')}
+    stated = {
+        config
+        for config in LAYOUTS
+        if Config.fromfile(CONFIGS / f'{config}.py').test_dataloader.dataset.get('reduce_zero_label')
+    }
     assert stated == {'voc20', 'context59', 'coco_stuff10k', 'ade20k'}
     assert PascalVOC20Dataset(ann_file='val.txt', lazy_init=True).reduce_zero_label
     assert not COCOObjectDataset(lazy_init=True).reduce_zero_label
@@ -127,14 +180,19 @@ def test_zero_is_reduced_where_it_is_no_class():
 
 # --- missing data ----------------------------------------------------------------------------------------------------
 
+
 def remove(root: Path, part: str) -> None:
     os.rename(root / part, root / 'elsewhere')
 
 
-@pytest.mark.parametrize(('config', 'what', 'gone'), [
-    *((config, 'image folder', str(Path(LAYOUTS[config][0]).parent)) for config in OWN),
-    *((config, 'label folder', str(Path(LAYOUTS[config][1]).parent)) for config in OWN),
-    ('voc20', 'split file', LAYOUTS['voc20'][2])])
+@pytest.mark.parametrize(
+    ('config', 'what', 'gone'),
+    [
+        *((config, 'image folder', str(Path(LAYOUTS[config][0]).parent)) for config in OWN),
+        *((config, 'label folder', str(Path(LAYOUTS[config][1]).parent)) for config in OWN),
+        ('voc20', 'split file', LAYOUTS['voc20'][2]),
+    ],
+)
 def test_missing_parts_are_named(config, what, gone, tmp_path):
     write_layout(tmp_path, config)
     remove(tmp_path, gone)
@@ -169,6 +227,7 @@ def test_voc20_does_not_list_the_image_folder():
 
 # --- painted scenes --------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv('MMSEG_SCLIP_CACHE', str(tmp_path))
@@ -179,6 +238,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def no_painting(monkeypatch):
     def forbid() -> None:
         monkeypatch.setattr(painting, 'scene', lambda *_: pytest.fail('painted again'))
+
     return forbid
 
 
@@ -192,8 +252,9 @@ def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
     assert one.name == two.name
     assert contents(one) == contents(two)
     assert len(contents(one)) == 2 * FEW.count
-    for index, (image, label) in enumerate(zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')),
-                                               strict=True)):
+    for index, (image, label) in enumerate(
+        zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')), strict=True)
+    ):
         painted = scene('evaluation', 0, index, 32, 5)
         assert np.array_equal(np.asarray(Image.open(label)), painted.label)
         difference = np.asarray(Image.open(image), float) - painted.image
@@ -203,8 +264,14 @@ def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
 
 def test_every_parameter_has_a_folder_of_its_own(tmp_path, monkeypatch):
     assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-128px-200-5regions'
-    sets = [SceneSet(), SceneSet('training'), SceneSet(seed=1), SceneSet(count=201), SceneSet(size=129),
-            SceneSet(max_regions=4)]
+    sets = [
+        SceneSet(),
+        SceneSet('training'),
+        SceneSet(seed=1),
+        SceneSet(count=201),
+        SceneSet(size=129),
+        SceneSet(max_regions=4),
+    ]
     names = {scenes.name for scenes in sets}
     monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
     assert len(names | {SceneSet().name}) == len(sets) + 1
@@ -274,8 +341,11 @@ def test_dataset_paints_once_into_the_cache(cache, no_painting):
     assert [Path(sample['img_path']) for sample in lazy] == sorted(folder.glob('images/*'))
     no_painting()
     with DefaultScope.overwrite_default_scope('mmseg'):
-        again = PaintedScenesDataset(count=3, size=32, pipeline=[
-            dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
+        again = PaintedScenesDataset(
+            count=3,
+            size=32,
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+        )
     assert len(again) == 3
     assert not again.metainfo['reduce_zero_label']
     for index, sample in enumerate(again):

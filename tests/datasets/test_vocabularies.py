@@ -1,4 +1,5 @@
 """The shipped vocabularies, read with a parser of their own."""
+
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,17 @@ from mmseg_sclip.datasets import COCOObjectDataset, PascalVOC20Dataset
 from mmseg_sclip.demo.scenes import MATERIALS
 
 FOLDER = Path(mmseg_sclip.__file__).parent / 'datasets' / 'vocabularies'
-COUNTS = dict(voc21=(21, 56), voc20=(20, 30), context60=(60, 60), context59=(59, 59), coco_object=(81, 113),
-              coco_stuff=(171, 171), cityscapes=(19, 19), ade20k=(150, 150), demo=(12, 12))
+COUNTS = dict(
+    voc21=(21, 56),
+    voc20=(20, 30),
+    context60=(60, 60),
+    context59=(59, 59),
+    coco_object=(81, 113),
+    coco_stuff=(171, 171),
+    cityscapes=(19, 19),
+    ade20k=(150, 150),
+    demo=(12, 12),
+)
 
 
 def read(name: str) -> list[list[str]]:
@@ -41,18 +51,25 @@ def test_counts_and_form(name):
     assert all(phrase and phrase == phrase.strip() and ',' not in phrase for phrase in phrases)
 
 
-@pytest.mark.parametrize(('name', 'dataset'), [
-    ('context60', theirs.PascalContextDataset), ('context59', theirs.PascalContextDataset59),
-    ('coco_stuff', theirs.COCOStuffDataset), ('cityscapes', theirs.CityscapesDataset),
-    ('ade20k', theirs.ADE20KDataset)])
+@pytest.mark.parametrize(
+    ('name', 'dataset'),
+    [
+        ('context60', theirs.PascalContextDataset),
+        ('context59', theirs.PascalContextDataset59),
+        ('coco_stuff', theirs.COCOStuffDataset),
+        ('cityscapes', theirs.CityscapesDataset),
+        ('ade20k', theirs.ADE20KDataset),
+    ],
+)
 def test_single_names_are_the_datasets_in_order(name, dataset):
     assert unspaced(line[0] for line in read(name)) == unspaced(dataset.METAINFO['classes'])
 
 
 def test_names_run_together_where_the_authors_wrote_them_so():
     """Spacing changes the tokens, so it is part of the published numbers."""
-    datasets = dict(coco_stuff=theirs.COCOStuffDataset, cityscapes=theirs.CityscapesDataset,
-                    ade20k=theirs.ADE20KDataset)
+    datasets = dict(
+        coco_stuff=theirs.COCOStuffDataset, cityscapes=theirs.CityscapesDataset, ade20k=theirs.ADE20KDataset
+    )
     run_together = {}
     for name, dataset in datasets.items():
         pairs = zip(read(name), dataset.METAINFO['classes'], strict=True)
@@ -60,10 +77,14 @@ def test_names_run_together_where_the_authors_wrote_them_so():
     assert run_together == dict(coco_stuff=15, cityscapes=2, ade20k=15)
 
 
-@pytest.mark.parametrize(('name', 'dataset', 'renamed'), [
-    ('voc21', theirs.PascalVOCDataset, {'background', 'boat', 'diningtable', 'tvmonitor'}),
-    ('voc20', PascalVOC20Dataset, {'boat', 'diningtable', 'tvmonitor'}),
-    ('coco_object', COCOObjectDataset, {'background'})])
+@pytest.mark.parametrize(
+    ('name', 'dataset', 'renamed'),
+    [
+        ('voc21', theirs.PascalVOCDataset, {'background', 'boat', 'diningtable', 'tvmonitor'}),
+        ('voc20', PascalVOC20Dataset, {'boat', 'diningtable', 'tvmonitor'}),
+        ('coco_object', COCOObjectDataset, {'background'}),
+    ],
+)
 def test_first_phrases_stand_in_the_datasets_order(name, dataset, renamed):
     pairs = list(zip(read(name), dataset.METAINFO['classes'], strict=True))
     assert {of_dataset for line, of_dataset in pairs if line[0] != of_dataset} == renamed

@@ -18,6 +18,8 @@ test_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img_path='images/test2014', seg_map_path='annotations/test2014'),
         reduce_zero_label=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')

@@ -19,6 +19,8 @@ test_dataloader = dict(
         size=128,
         max_regions=5,
         data_prefix=dict(img_path='images', seg_map_path='annotations'),
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')

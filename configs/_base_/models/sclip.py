@@ -8,9 +8,10 @@ model = dict(
             type='LastBlock',
             attention=dict(type='CorrelativeSelfAttention', projections=('q', 'k')),
             residual=True,
-            ffn=True)),
-    decode_head=dict(
-        type='TextSimilarityHead', templates='openai_imagenet', class_names=None, background_index=None),
+            ffn=True,
+        ),
+    ),
+    decode_head=dict(type='TextSimilarityHead', templates='openai_imagenet', class_names=None, background_index=None),
     test_cfg=dict(
         mode='slide',
         crop_size=(224, 224),
@@ -20,4 +21,6 @@ model = dict(
         area_thd=None,
         pamr=dict(steps=0, dilations=(8, 16)),
         window_batch=16,
-        keep_scores=False))
+        keep_scores=False,
+    ),
+)

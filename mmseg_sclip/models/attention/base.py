@@ -1,4 +1,5 @@
 """What an attention strategy may look at, and what it must offer."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
 """Correlative self-attention (SCLIP, section 3.2)."""
+
 from collections.abc import Sequence
 
 from mmseg.registry import MODELS
@@ -26,8 +27,10 @@ class CorrelativeSelfAttention(Attention):
         for name in projections:
             check_choice('An entry of projections', name, ('q', 'k', 'v'))
         if not projections or len(set(projections)) < len(projections):
-            raise ValueError(f'projections is {tuple(projections)!r}; it must name at least one of q, k, v, '
-                             "each at most once. SCLIP's are ('q', 'k').")
+            raise ValueError(
+                f'projections is {tuple(projections)!r}; it must name at least one of q, k, v, '
+                "each at most once. SCLIP's are ('q', 'k')."
+            )
         self.projections = tuple(projections)
 
     def terms(self, b: BlockInput) -> list[Tensor]:

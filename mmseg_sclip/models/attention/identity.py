@@ -1,4 +1,5 @@
 """MaskCLIP's attention: every token keeps its own value."""
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor

@@ -1,4 +1,5 @@
 """CLIP's own attention."""
+
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F

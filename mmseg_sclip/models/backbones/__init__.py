@@ -1,4 +1,5 @@
 """Backbones."""
+
 from .clip_vit import CLIPVisionTransformer
 
 __all__ = ['CLIPVisionTransformer']

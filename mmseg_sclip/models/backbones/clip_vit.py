@@ -1,4 +1,5 @@
 """CLIP's Vision Transformer as an MMSeg backbone."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -35,8 +36,14 @@ class CLIPVisionTransformer(BaseModule):
         ValueError: The config is wrong; see the message.
     """
 
-    def __init__(self, clip: Mapping | ClipSource | None = None, decoder: Mapping | None = None,
-                 positions: str = 'scale', out_cls: bool = False, init_cfg: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        clip: Mapping | ClipSource | None = None,
+        decoder: Mapping | None = None,
+        positions: str = 'scale',
+        out_cls: bool = False,
+        init_cfg: Mapping | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
@@ -64,7 +71,9 @@ class CLIPVisionTransformer(BaseModule):
             ValueError: The decoder wants several passes, for which scores are needed between them.
         """
         if self.passes > 1:
-            raise ValueError(f'The decoder wants {self.passes} passes with scores in between, which a backbone alone '
-                             'does not have. Use it inside an SCLIPSegmentor.')
+            raise ValueError(
+                f'The decoder wants {self.passes} passes with scores in between, which a backbone alone '
+                'does not have. Use it inside an SCLIPSegmentor.'
+            )
         tokens = self.decode(self.record(images))
         return ((tokens.map, tokens.cls),) if self.out_cls else (tokens.map,)

@@ -1,4 +1,5 @@
 """Loading CLIP through open_clip: one place for both towers."""
+
 from .config import ClipConfig
 from .positions import POSITION_RULES
 from .source import ClipSource

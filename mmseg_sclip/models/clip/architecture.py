@@ -1,9 +1,10 @@
-"""From a model name to an open_clip architecture, with what cannot work refused by name."""
+"""From a model name to an open_clip architecture and its weights file."""
+
 from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,22 @@ from open_clip.pretrained import download_pretrained_from_hf
 from ...demo import ARCHITECTURE, WEIGHTS
 from ...utils.checks import nearest
 from .config import ClipConfig
+from .support import activation_message, refuse_unsupported
 
-_HUB_FILES = ('open_clip_model.safetensors', 'open_clip_pytorch_model.safetensors', 'open_clip_pytorch_model.bin',
-              'open_clip_pytorch_model.pth', 'model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
-_OFFLINE = ('Without a connection give a file instead: clip=dict(pretrained="/path/to/weights.pt") or '
-            '--pretrained FILE; behind a mirror set HF_ENDPOINT.')
+_HUB_FILES = (
+    'open_clip_model.safetensors',
+    'open_clip_pytorch_model.safetensors',
+    'open_clip_pytorch_model.bin',
+    'open_clip_pytorch_model.pth',
+    'model.safetensors',
+    'pytorch_model.bin',
+    'pytorch_model.pth',
+    'model.pth',
+)
+_OFFLINE = (
+    'Without a connection give a file instead: clip=dict(pretrained="/path/to/weights.pt") or '
+    '--pretrained FILE; behind a mirror set HF_ENDPOINT.'
+)
 
 
 @dataclass(frozen=True)
@@ -66,29 +78,39 @@ def find_architecture(config: ClipConfig) -> Architecture:
         found = _from_json(name, Path(name).expanduser(), _weights_file(config, tags=()))
     else:
         found = _from_name(config)
-    return _override(_refuse_unsupported(found), config)
+    return _override(found, config)
 
 
 def _read_json(path: Path) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(f'There is no model description {path}. Give an open_clip model JSON, or a name from '
-                                'open_clip.list_models().')
+        raise FileNotFoundError(
+            f'There is no model description {path}. Give an open_clip model JSON, or a name from '
+            'open_clip.list_models().'
+        )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise ValueError(f'{path} is not valid JSON ({error}). It must be an open_clip model description.') from error
     model = content.get('model_cfg', content) if isinstance(content, dict) else {}
     if not {'embed_dim', 'vision_cfg', 'text_cfg'} <= set(model):
-        raise ValueError(f"{path} is no open_clip model description: it must hold 'embed_dim', 'vision_cfg' and "
-                         "'text_cfg' (or a 'model_cfg' with them).")
+        raise ValueError(
+            f"{path} is no open_clip model description: it must hold 'embed_dim', 'vision_cfg' and "
+            "'text_cfg' (or a 'model_cfg' with them)."
+        )
     return content
 
 
 def _from_content(name: str, content: dict, weights: Path | None) -> Architecture:
     preprocess = content.get('preprocess_cfg', {})
     model = {key: value for key, value in content.get('model_cfg', content).items() if key != 'preprocess_cfg'}
-    return Architecture(name, copy.deepcopy(model), tuple(preprocess.get('mean', open_clip.OPENAI_DATASET_MEAN)),
-                        tuple(preprocess.get('std', open_clip.OPENAI_DATASET_STD)), weights)
+    refuse_unsupported(name, model)
+    return Architecture(
+        name,
+        copy.deepcopy(model),
+        tuple(preprocess.get('mean', open_clip.OPENAI_DATASET_MEAN)),
+        tuple(preprocess.get('std', open_clip.OPENAI_DATASET_STD)),
+        weights,
+    )
 
 
 def _from_json(name: str, path: Path, weights: Path | None) -> Architecture:
@@ -101,8 +123,10 @@ def _from_folder(name: str, folder: Path) -> Architecture:
     present = [folder / file for file in _HUB_FILES if (folder / file).is_file()]
     others = sorted(path for suffix in ('*.safetensors', '*.bin', '*.pt', '*.pth') for path in folder.glob(suffix))
     if not present and len(others) != 1:
-        raise FileNotFoundError(f'{folder} must hold one weights file (for example {_HUB_FILES[0]}), but holds '
-                                f'{len(others)}: {", ".join(path.name for path in others) or "none"}.')
+        raise FileNotFoundError(
+            f'{folder} must hold one weights file (for example {_HUB_FILES[0]}), but holds '
+            f'{len(others)}: {", ".join(path.name for path in others) or "none"}.'
+        )
     return _from_json(name, folder / 'open_clip_config.json', (present or others)[0])
 
 
@@ -119,38 +143,34 @@ def _from_name(config: ClipConfig) -> Architecture:
     name = config.model_name.replace('/', '-')
     model = open_clip.get_model_config(name)
     if model is None:
-        raise ValueError(f"model.clip.model_name is '{config.model_name}', which is no architecture of open_clip, no "
-                         f'file and no schema.{nearest(name, open_clip.list_models())} All names: '
-                         "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories.")
+        raise ValueError(
+            f"model.clip.model_name is '{config.model_name}', which is no architecture of open_clip, no "
+            f'file and no schema.{nearest(name, open_clip.list_models())} All names: '
+            "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories."
+        )
+    refuse_unsupported(config.model_name, model)
     tag = open_clip.get_pretrained_cfg(name, config.pretrained) if config.pretrained else {}
     if not tag:
-        return _from_content(config.model_name, model, _weights_file(config, open_clip.list_pretrained_tags_by_model(name)))
-    refused = _refuse_unsupported(_from_content(config.model_name, {**model, 'preprocess_cfg': tag}, None))
-    _check_tag(config, refused.quick_gelu, bool(tag.get('quick_gelu', False)))
+        return _from_content(
+            config.model_name, model, _weights_file(config, open_clip.list_pretrained_tags_by_model(name))
+        )
+    quick_gelu = bool(tag.get('quick_gelu', False))
+    _check_tag(config, bool(model.get('quick_gelu', False)), quick_gelu)
     try:
         weights = Path(open_clip.download_pretrained(tag, cache_dir=config.cache_dir))
     except Exception as error:  # network, disk and hub errors are of many kinds
-        raise FileNotFoundError(f"The weights '{config.pretrained}' of {config.model_name} are in no cache and could "
-                                f'not be downloaded ({error}). {_OFFLINE}') from error
-    return Architecture(refused.name, refused.model, refused.mean, refused.std, weights, bool(tag.get('quick_gelu')))
+        raise FileNotFoundError(
+            f"The weights '{config.pretrained}' of {config.model_name} are in no cache and could "
+            f'not be downloaded ({error}). {_OFFLINE}'
+        ) from error
+    found = _from_content(config.model_name, {**model, 'preprocess_cfg': tag}, weights)
+    return replace(found, tag_quick_gelu=quick_gelu)
 
 
 def _check_tag(config: ClipConfig, quick_gelu: bool, wanted: bool) -> None:
     """Refuse a name whose activation differs from the tag's, before anything is downloaded."""
     if config.activation is None and quick_gelu != wanted:
         raise ValueError(activation_message(f"The weights '{config.pretrained}'", wanted, config.model_name))
-
-
-def activation_message(weights: str, wanted: bool, model_name: str) -> str:
-    """The error text of an activation that does not fit the weights."""
-    names = ('GELU', 'QuickGELU')
-    plain = model_name.removesuffix('-quickgelu')
-    better = f'{plain}-quickgelu' if wanted else plain
-    hint = f"Use model_name='{better}'" if better in open_clip.list_models() else \
-        f'Set "quick_gelu": {str(wanted).lower()} in the model JSON'
-    return (f'{weights} were trained with {names[wanted]}, but {model_name} is built with {names[not wanted]}; the '
-            f'results would be silently wrong. {hint}, or override the activation on purpose with '
-            f"clip=dict(activation='{'quick_gelu' if wanted else 'gelu'}').")
 
 
 def _weights_file(config: ClipConfig, tags: list[str] | tuple[str, ...]) -> Path | None:
@@ -161,29 +181,10 @@ def _weights_file(config: ClipConfig, tags: list[str] | tuple[str, ...]) -> Path
     if path.is_file():
         return path
     known = f'Tags of this architecture: {", ".join(tags)}.' if tags else 'This architecture has no tags; give a file.'
-    raise FileNotFoundError(f"model.clip.pretrained is '{config.pretrained}', which is neither a file nor a tag of "
-                            f'{config.model_name}.{nearest(config.pretrained, tags)} {known}')
-
-
-def _refuse_unsupported(found: Architecture) -> Architecture:
-    """Only Vision Transformers that pool at a class token can be decoded densely in SCLIP's way."""
-    vision = found.model['vision_cfg']
-    reasons = {
-        f"its image tower is a timm trunk ({vision.get('timm_model_name')})": vision.get('timm_model_name'),
-        'its image tower is a ResNet': isinstance(vision.get('layers'), (list, tuple)),
-        'its image tower pools by attention (attentional_pool)': vision.get('attentional_pool'),
-        f"its image tower pools with pool_type='{vision.get('pool_type')}' instead of the class token ('tok')":
-            vision.get('pool_type', 'tok') != 'tok',
-        'its final LayerNorm stands behind the pooling (final_ln_after_pool)': vision.get('final_ln_after_pool'),
-        'its blocks have a custom attention': vision.get('block_type') == 'custom' or any(
-            vision.get(key) for key in ('qk_norm', 'scaled_cosine_attn', 'scale_heads', 'scale_attn_inner',
-                                        'scale_attn', 'scale_fc')),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ValueError(f'{found.name} cannot be used: {reason}. A Vision Transformer with a class token is '
-                             'needed, such as ViT-B-16-quickgelu, ViT-B-32-quickgelu, ViT-L-14-quickgelu or ViT-H-14.')
-    return found
+    raise FileNotFoundError(
+        f"model.clip.pretrained is '{config.pretrained}', which is neither a file nor a tag of "
+        f'{config.model_name}.{nearest(config.pretrained, tags)} {known}'
+    )
 
 
 def _override(found: Architecture, config: ClipConfig) -> Architecture:
@@ -193,5 +194,8 @@ def _override(found: Architecture, config: ClipConfig) -> Architecture:
     found.model['vision_cfg']['patch_dropout'] = 0.0
     if config.norm_eps is not None:
         for tower in ('vision_cfg', 'text_cfg'):
-            found.model[tower]['norm_kwargs'] = {**(found.model[tower].get('norm_kwargs') or {}), 'eps': config.norm_eps}
+            found.model[tower]['norm_kwargs'] = {
+                **(found.model[tower].get('norm_kwargs') or {}),
+                'eps': config.norm_eps,
+            }
     return found

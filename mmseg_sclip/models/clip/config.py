@@ -1,4 +1,5 @@
 """The `clip` entry of a model config."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -41,20 +42,25 @@ class ClipConfig:
             ValueError: A key is unknown, or a value is not allowed.
         """
         if not isinstance(config, Mapping):
-            raise ValueError("model.clip must be a dict such as dict(model_name='ViT-B-16-quickgelu', "
-                             f"pretrained='openai'), but is {config!r}.")
+            raise ValueError(
+                "model.clip must be a dict such as dict(model_name='ViT-B-16-quickgelu', "
+                f"pretrained='openai'), but is {config!r}."
+            )
         check_keys('model.clip', config, [field.name for field in fields(cls)])
         if not isinstance(config.get('model_name'), str) or not config['model_name']:
-            raise ValueError("model.clip has no model_name. Give an open_clip architecture such as "
-                             "'ViT-B-16-quickgelu', or the path of a model JSON.")
+            raise ValueError(
+                'model.clip has no model_name. Give an open_clip architecture such as '
+                "'ViT-B-16-quickgelu', or the path of a model JSON."
+            )
         parsed = cls(**config)
         check_choice('model.clip.activation', parsed.activation, (None, 'gelu', 'quick_gelu'))
         if parsed.precision != 'fp32':
-            raise ValueError(f'model.clip.precision is {parsed.precision!r}, but this version runs in '
-                             "'fp32' only.")
+            raise ValueError(f"model.clip.precision is {parsed.precision!r}, but this version runs in 'fp32' only.")
         if parsed.norm_eps is not None and not parsed.norm_eps > 0:
             raise ValueError(f'model.clip.norm_eps is {parsed.norm_eps!r}; it must be a positive number or None.')
         if parsed.pretrained is not None and parsed.model_name.startswith(SCHEMAS):
-            raise ValueError(f"model.clip.model_name is '{parsed.model_name}', which brings its own weights, so "
-                             f"pretrained must be None but is '{parsed.pretrained}'. Set pretrained=None.")
+            raise ValueError(
+                f"model.clip.model_name is '{parsed.model_name}', which brings its own weights, so "
+                f"pretrained must be None but is '{parsed.pretrained}'. Set pretrained=None."
+            )
         return parsed

@@ -1,4 +1,5 @@
 """Rules that fit a learned positional table to a grid of another size."""
+
 from collections.abc import Callable
 from functools import partial
 

@@ -1,4 +1,5 @@
 """One place from which both towers of a CLIP are built."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -9,8 +10,9 @@ from mmengine.logging import print_log
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .architecture import Architecture, activation_message, find_architecture
+from .architecture import Architecture, find_architecture
 from .config import ClipConfig
+from .support import activation_message
 from .weights import fit_weights, read_weights
 
 
@@ -42,8 +44,10 @@ class ClipSource:
             ValueError: There is none; `owner` names who needs it.
         """
         if clip is None:
-            raise ValueError(f"{owner} has no CLIP. Give it clip=dict(model_name='ViT-B-16-quickgelu', "
-                             "pretrained='openai'), or put that into the SCLIPSegmentor, which hands it on.")
+            raise ValueError(
+                f"{owner} has no CLIP. Give it clip=dict(model_name='ViT-B-16-quickgelu', "
+                "pretrained='openai'), or put that into the SCLIPSegmentor, which hands it on."
+            )
         return clip if isinstance(clip, ClipSource) else cls(clip)
 
     @property
@@ -65,10 +69,18 @@ class ClipSource:
         model = self._layout()
         visual = model.visual
         if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
-            raise ValueError(f'{self.architecture.name} cannot be used: its image tower is a {type(visual).__name__}, '
-                             'not a Vision Transformer of open_clip.')
-        return self._fill(visual, {key.removeprefix('visual.'): value for key, value in self._weights(model).items()
-                                   if key.startswith('visual.')})
+            raise ValueError(
+                f'{self.architecture.name} cannot be used: its image tower is a {type(visual).__name__}, '
+                'not a Vision Transformer of open_clip.'
+            )
+        return self._fill(
+            visual,
+            {
+                key.removeprefix('visual.'): value
+                for key, value in self._weights(model).items()
+                if key.startswith('visual.')
+            },
+        )
 
     def text_tower(self) -> nn.Module:
         """An open_clip model of which only the text side has memory: `encode_text` works, nothing else."""
@@ -84,8 +96,9 @@ class ClipSource:
         text = self.architecture.model['text_cfg']
         if name.startswith(('local-dir:', 'hf-hub:')) or text.get('hf_tokenizer_name'):
             return open_clip.get_tokenizer(name, cache_dir=self.config.cache_dir)
-        return open_clip.SimpleTokenizer(context_length=text.get('context_length', 77),
-                                         **(text.get('tokenizer_kwargs') or {}))
+        return open_clip.SimpleTokenizer(
+            context_length=text.get('context_length', 77), **(text.get('tokenizer_kwargs') or {})
+        )
 
     def release(self) -> None:
         """Forget the weights read so far; they are read again if a tower is built later."""
@@ -106,9 +119,12 @@ class ClipSource:
         if self._state is None:
             path = self.architecture.weights
             if path is None:
-                print_log(f'{self.architecture.name} has RANDOM WEIGHTS because clip.pretrained is None: every '
-                          "prediction will be meaningless. Set clip=dict(pretrained='openai') or give a file.",
-                          logger='current', level=30)
+                print_log(
+                    f'{self.architecture.name} has RANDOM WEIGHTS because clip.pretrained is None: every '
+                    "prediction will be meaningless. Set clip=dict(pretrained='openai') or give a file.",
+                    logger='current',
+                    level=30,
+                )
                 self._state = self._layout('cpu').state_dict()
             else:
                 weights = read_weights(path)
@@ -124,16 +140,23 @@ class ClipSource:
         if from_openai and not found.quick_gelu:
             raise ValueError(activation_message(f'The OpenAI weights {found.weights}', True, found.name))
         if from_openai is None and found.tag_quick_gelu is None:
-            print_log(f'{found.weights.name} does not tell its activation; {found.name} runs it with '
-                      f'{"QuickGELU" if found.quick_gelu else "GELU"}.', logger='current')
+            print_log(
+                f'{found.weights.name} does not tell its activation; {found.name} runs it with '
+                f'{"QuickGELU" if found.quick_gelu else "GELU"}.',
+                logger='current',
+            )
 
     def _log_overrides(self) -> None:
         if self.config.activation is not None:
-            print_log(f'clip.activation: {self.architecture.name} runs with {self.config.activation} on purpose.',
-                      logger='current')
+            print_log(
+                f'clip.activation: {self.architecture.name} runs with {self.config.activation} on purpose.',
+                logger='current',
+            )
         if self.config.norm_eps is not None:
-            print_log(f'clip.norm_eps: {self.architecture.name} runs with LayerNorm eps {self.config.norm_eps:g} on '
-                      'purpose.', logger='current')
+            print_log(
+                f'clip.norm_eps: {self.architecture.name} runs with LayerNorm eps {self.config.norm_eps:g} on purpose.',
+                logger='current',
+            )
 
     @staticmethod
     def _fill(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
@@ -143,8 +166,12 @@ class ClipSource:
             if getattr(owner, 'attn_mask', None) is not None:  # not persistent, so no checkpoint brings it
                 side = owner.attn_mask.shape[0]
                 owner.attn_mask = torch.full((side, side), float('-inf')).triu_(1)
-        empty = [name for group in (module.named_parameters(), module.named_buffers()) for name, value in group
-                 if value.is_meta]
+        empty = [
+            name
+            for group in (module.named_parameters(), module.named_buffers())
+            for name, value in group
+            if value.is_meta
+        ]
         if empty:
             raise RuntimeError(f'These parts of CLIP were left without memory: {", ".join(empty)}. This is a bug.')
         return module.eval().requires_grad_(False)

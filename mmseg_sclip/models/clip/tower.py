@@ -1,4 +1,5 @@
 """The image tower of open_clip, cut where decoders need it: embedding, blocks, projection."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -62,8 +63,10 @@ class VisionTower(nn.Module):
             ValueError: There is no such block.
         """
         if not -self.depth <= number <= self.depth:
-            raise ValueError(f'There is no block {number}: this image tower has the blocks 1 to {self.depth} '
-                             f'(or -{self.depth} to -1 from the end).')
+            raise ValueError(
+                f'There is no block {number}: this image tower has the blocks 1 to {self.depth} '
+                f'(or -{self.depth} to -1 from the end).'
+            )
         return number + self.depth + 1 if number < 0 else number
 
     def block_numbers(self, numbers: Iterable[int]) -> frozenset[int]:
@@ -84,9 +87,11 @@ class VisionTower(nn.Module):
         """
         visual = self.visual
         if images.shape[-2] < self.patch_size[0] or images.shape[-1] < self.patch_size[1]:
-            raise ValueError(f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the '
-                             f'network, which needs at least one patch of {self.patch_size[0]} x {self.patch_size[1]}. '
-                             'Give a larger image, or a larger scale in the Resize step of the test pipeline.')
+            raise ValueError(
+                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the '
+                f'network, which needs at least one patch of {self.patch_size[0]} x {self.patch_size[1]}. '
+                'Give a larger image, or a larger scale in the Resize step of the test pipeline.'
+            )
         x = visual.conv1(images.to(visual.conv1.weight.dtype))  # (B, width, h, w)
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)  # (B, h * w, width)
@@ -109,8 +114,9 @@ class VisionTower(nn.Module):
                 memory[number] = x
         return memory
 
-    def block_input(self, number: int, memory: Memory, grid: tuple[int, int],
-                    feedback: Feedback | None = None) -> BlockInput:
+    def block_input(
+        self, number: int, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
+    ) -> BlockInput:
         """What an attention sees inside block `number`, from the recorded output of the block before it.
 
         Raises:
@@ -118,14 +124,25 @@ class VisionTower(nn.Module):
         """
         number = self.block_number(number)
         if number == 0 or number - 1 not in memory:
-            raise LookupError(f'Block {number} was asked for, but the output of block {number - 1} is not recorded '
-                              f'(recorded: {sorted(memory)}). Put {number - 1} into the `needs` of the strategy.')
+            raise LookupError(
+                f'Block {number} was asked for, but the output of block {number - 1} is not recorded '
+                f'(recorded: {sorted(memory)}). Put {number - 1} into the `needs` of the strategy.'
+            )
         block = self.block(number)
         x = block.ln_1(memory[number - 1])
         qkv = nn.functional.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias)  # (B, N, 3 * width)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, head_dim)
-        return BlockInput(q, k, v, x, grid, self.prefix, q.shape[-1] ** -0.5, feedback,
-                          lambda earlier: self.block_input(earlier, memory, grid, feedback))
+        return BlockInput(
+            q,
+            k,
+            v,
+            x,
+            grid,
+            self.prefix,
+            q.shape[-1] ** -0.5,
+            feedback,
+            lambda earlier: self.block_input(earlier, memory, grid, feedback),
+        )
 
     def project(self, x: Tensor) -> Tensor:
         """The final LayerNorm and the projection to the joint space: (B, N, width) to (B, N, D)."""

@@ -1,4 +1,5 @@
 """Reading CLIP weights of every form in use, and checking them against the architecture."""
+
 from __future__ import annotations
 
 import pickle
@@ -42,12 +43,15 @@ def read_weights(path: Path) -> Weights:
         else:
             content = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise ValueError(f'{path} cannot be read as weights: {_first_line(error)} It must be a state dict of tensors. '
-                         'If you trust the file, load it once yourself and save its state dict with safetensors.'
-                         ) from error
+        raise ValueError(
+            f'{path} cannot be read as weights: {_first_line(error)} It must be a state dict of tensors. '
+            'If you trust the file, load it once yourself and save its state dict with safetensors.'
+        ) from error
     except (RuntimeError, EOFError, OSError, SafetensorError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f'{path} cannot be read as weights ({_first_line(error)}). It is damaged or was not '
-                         'downloaded completely; fetch it again.') from error
+        raise ValueError(
+            f'{path} cannot be read as weights ({_first_line(error)}). It is damaged or was not '
+            'downloaded completely; fetch it again.'
+        ) from error
     content = content.get('state_dict', content) if isinstance(content, Mapping) else content
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f'{path} holds a {type(content).__name__} and no state dict of tensors.')
@@ -79,14 +83,17 @@ def _clean(path: Path, content: Mapping) -> dict[str, Tensor]:
         if key in _UNUSED or key.endswith('.position_ids'):
             continue
         if not isinstance(value, Tensor):
-            raise ValueError(f"{path} holds a {type(value).__name__} under '{key}' where a tensor was expected: it is "
-                             'no state dict of CLIP. A training checkpoint must keep it under state_dict.')
+            raise ValueError(
+                f"{path} holds a {type(value).__name__} under '{key}' where a tensor was expected: it is "
+                'no state dict of CLIP. A training checkpoint must keep it under state_dict.'
+            )
         kept[key] = value
     return kept
 
 
-def fit_weights(path: Path, state_dict: dict[str, Tensor], expected: Mapping[str, Tensor], name: str
-                ) -> dict[str, Tensor]:
+def fit_weights(
+    path: Path, state_dict: dict[str, Tensor], expected: Mapping[str, Tensor], name: str
+) -> dict[str, Tensor]:
     """Check names and shapes against the architecture; nothing is resized silently.
 
     Args:
@@ -104,15 +111,20 @@ def fit_weights(path: Path, state_dict: dict[str, Tensor], expected: Mapping[str
     if any(key.startswith('text.') for key in expected) and 'text_projection' in state_dict:
         state_dict = convert_to_custom_text_state_dict(state_dict)
     expected = {key: value for key, value in expected.items() if key not in _UNUSED}
-    wrong = [f'{key} is {_shape(state_dict[key])} in the file and {_shape(value)} in the model'
-             for key, value in expected.items() if key in state_dict and state_dict[key].shape != value.shape]
+    wrong = [
+        f'{key} is {_shape(state_dict[key])} in the file and {_shape(value)} in the model'
+        for key, value in expected.items()
+        if key in state_dict and state_dict[key].shape != value.shape
+    ]
     missing = [f'{key} is missing in the file' for key in expected if key not in state_dict]
     left_over = [f'{key} is unknown to the model' for key in state_dict if key not in expected]
     problems = wrong + missing + left_over
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
-        raise ValueError(f'The weights {path} do not fit the architecture {name}: {"; ".join(problems[:3])}{more}. '
-                         'Give the model_name that these weights were trained with.')
+        raise ValueError(
+            f'The weights {path} do not fit the architecture {name}: {"; ".join(problems[:3])}{more}. '
+            'Give the model_name that these weights were trained with.'
+        )
     return {key: state_dict[key] for key in expected}
 
 

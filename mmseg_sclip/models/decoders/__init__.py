@@ -1,4 +1,5 @@
 """Decoders: which blocks are rebuilt, and how the streams run through them."""
+
 from .base import Decoder, Tokens
 from .last_block import LastBlock
 

@@ -1,4 +1,5 @@
 """How the last blocks are rebuilt, and what comes out of them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -47,8 +48,9 @@ class Decoder(nn.Module):
         """Learn the tower's shape, and bind the attention; parameters are made here."""
         raise NotImplementedError(f'{type(self).__name__} must define bind(tower).')
 
-    def forward(self, tower: VisionTower, memory: Memory, grid: tuple[int, int],
-                feedback: Feedback | None = None) -> Tokens:
+    def forward(
+        self, tower: VisionTower, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
+    ) -> Tokens:
         """Rebuild the last block(s) on the recorded streams.
 
         Args:

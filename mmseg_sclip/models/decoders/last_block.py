@@ -1,4 +1,5 @@
 """The decoder of SCLIP, CLIP, MaskCLIP, ClearCLIP and NACLIP: the last block with another attention."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -36,8 +37,9 @@ class LastBlock(Decoder):
         self.passes = self.attention.passes
         self.needs = frozenset({tower.depth - 1}) | tower.block_numbers(self.attention.needs)
 
-    def forward(self, tower: VisionTower, memory: Memory, grid: tuple[int, int],
-                feedback: Feedback | None = None) -> Tokens:
+    def forward(
+        self, tower: VisionTower, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
+    ) -> Tokens:
         """Run the last block on `memory[depth - 1]`; `cls` is the rebuilt block's own class token."""
         block = tower.block(tower.depth)
         attended = self.attention.attend(tower.block_input(tower.depth, memory, grid, feedback))
@@ -47,4 +49,4 @@ class LastBlock(Decoder):
         if self.ffn:
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
         tokens = tower.project(x)
-        return Tokens(tokens[:, tower.prefix:], tokens[:, 0], grid)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid)

@@ -1,4 +1,5 @@
 """What classes are called and coloured in tables and pictures."""
+
 import colorsys
 from collections.abc import Sequence
 
@@ -12,8 +13,13 @@ _GOLDEN = 0.618034  # neighbours on the colour circle land far from each other
 
 def distinct_palette(count: int) -> list[list[int]]:
     """`count` well separated RGB colours, always the same."""
-    return [[round(255 * part) for part in colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.55 + 0.3 * (i % 2), 0.95 - 0.3 * (i % 3) / 2)]
-            for i in range(count)]
+    return [
+        [
+            round(255 * part)
+            for part in colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.55 + 0.3 * (i % 2), 0.95 - 0.3 * (i % 3) / 2)
+        ]
+        for i in range(count)
+    ]
 
 
 def dataset_meta(vocabulary: Vocabulary, class_names: str | Sequence[str] | None) -> dict[str, list]:
@@ -31,12 +37,16 @@ def dataset_meta(vocabulary: Vocabulary, class_names: str | Sequence[str] | None
         dataset = DATASETS.get(class_names)
         if dataset is None or 'classes' not in getattr(dataset, 'METAINFO', {}):
             known = [name for name, value in DATASETS.module_dict.items() if hasattr(value, 'METAINFO')]
-            raise ValueError(f"decode_head.class_names is '{class_names}', which is no registered dataset class."
-                             f'{nearest(class_names, known)} Give a list of names, or such a class.')
+            raise ValueError(
+                f"decode_head.class_names is '{class_names}', which is no registered dataset class."
+                f'{nearest(class_names, known)} Give a list of names, or such a class.'
+            )
         names, palette = dataset.METAINFO['classes'], dataset.METAINFO.get('palette', palette)
     else:
         names = vocabulary.first_phrases if class_names is None else class_names
     if len(names) != vocabulary.num_classes:
-        raise ValueError(f'decode_head.class_names has {len(names)} names, but the vocabulary {vocabulary.name} has '
-                         f'{vocabulary.num_classes} classes. Give one name a class, in the order of the vocabulary.')
+        raise ValueError(
+            f'decode_head.class_names has {len(names)} names, but the vocabulary {vocabulary.name} has '
+            f'{vocabulary.num_classes} classes. Give one name a class, in the order of the vocabulary.'
+        )
     return dict(classes=list(names), palette=[list(colour) for colour in palette])

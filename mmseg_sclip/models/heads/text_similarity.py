@@ -1,4 +1,5 @@
 """Cosine similarity of dense features with a bank of encoded phrases."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +46,15 @@ class TextSimilarityHead(BaseModule):
 
     align_corners = False
 
-    def __init__(self, vocabulary: str | Path | Vocabulary | Sequence | None = None,
-                 templates: str | Sequence[str] = 'openai_imagenet',
-                 class_names: str | Sequence[str] | None = None, background_index: int | None = None,
-                 clip: Mapping | ClipSource | None = None, init_cfg: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        vocabulary: str | Path | Vocabulary | Sequence | None = None,
+        templates: str | Sequence[str] = 'openai_imagenet',
+        class_names: str | Sequence[str] | None = None,
+        background_index: int | None = None,
+        clip: Mapping | ClipSource | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.source = ClipSource.of(clip, 'TextSimilarityHead')
         self.templates = load_templates(templates)
@@ -56,8 +62,12 @@ class TextSimilarityHead(BaseModule):
         self._text_tower: list[torch.nn.Module] = []  # in a list, so that it is no sub-module
         self.set_vocabulary(vocabulary, class_names, background_index)
 
-    def set_vocabulary(self, vocabulary: str | Path | Vocabulary | Sequence,
-                       class_names: str | Sequence[str] | None = None, background_index: int | None = None) -> None:
+    def set_vocabulary(
+        self,
+        vocabulary: str | Path | Vocabulary | Sequence,
+        class_names: str | Sequence[str] | None = None,
+        background_index: int | None = None,
+    ) -> None:
         """Change the classes; the new phrases are encoded at the next use. Arguments as in the class.
 
         Raises:
@@ -66,8 +76,10 @@ class TextSimilarityHead(BaseModule):
         vocabulary = load_vocabulary(vocabulary)
         meta = dataset_meta(vocabulary, class_names)
         if background_index is not None and background_index not in range(vocabulary.num_classes):
-            raise ValueError(f'decode_head.background_index is {background_index!r}, but the vocabulary '
-                             f'{vocabulary.name} has the classes 0 to {vocabulary.num_classes - 1}.')
+            raise ValueError(
+                f'decode_head.background_index is {background_index!r}, but the vocabulary '
+                f'{vocabulary.name} has the classes 0 to {vocabulary.num_classes - 1}.'
+            )
         self.vocabulary = vocabulary
         self.dataset_meta = meta
         self.background_index = background_index
@@ -79,8 +91,13 @@ class TextSimilarityHead(BaseModule):
         """The bank (distinct phrases, D), unit norm, float32; encoded on `device` where it is not yet."""
         if self.text_bank is None:
             tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
-            self.text_bank = encode_phrases(tower.to(device), self.source.tokenizer(), self.vocabulary.distinct,
-                                            self.templates, tower.context_length)
+            self.text_bank = encode_phrases(
+                tower.to(device),
+                self.source.tokenizer(),
+                self.vocabulary.distinct,
+                self.templates,
+                tower.context_length,
+            )
             if self.source.config.keep_text:
                 self._text_tower.append(tower)
             self.source.release()
@@ -107,8 +124,9 @@ class TextSimilarityHead(BaseModule):
         position = {phrase: index for index, phrase in enumerate(self.vocabulary.distinct)}
         return cosines[:, [position[phrase] for phrase in self.vocabulary.queries]]  # exact ties stay exact
 
-    def predict(self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping],
-                test_cfg: Mapping) -> Tensor:
+    def predict(
+        self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping], test_cfg: Mapping
+    ) -> Tensor:
         """Cosines, enlarged.
 
         Args:
@@ -127,8 +145,9 @@ class TextSimilarityHead(BaseModule):
         """Bilinear resizing of (B, K, h, w) to `size` (H, W)."""
         return resize(scores, size=tuple(size), mode='bilinear', align_corners=self.align_corners, warning=False)
 
-    def loss(self, features: Tokens | tuple[Tensor] | Tensor, batch_data_samples: Sequence,
-             train_cfg: Mapping | None) -> dict[str, Tensor]:
+    def loss(
+        self, features: Tokens | tuple[Tensor] | Tensor, batch_data_samples: Sequence, train_cfg: Mapping | None
+    ) -> dict[str, Tensor]:
         """Cross-entropy on the class scores (softmax over queries, the best of each class).
 
         Args:

@@ -1,4 +1,5 @@
 """Segmentors."""
+
 from .sclip_segmentor import SCLIPSegmentor
 
 __all__ = ['SCLIPSegmentor']

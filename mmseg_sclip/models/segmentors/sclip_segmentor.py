@@ -1,7 +1,9 @@
 """SCLIP as an MMSegmentation segmentor."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from mmengine.structures import PixelData
@@ -14,7 +16,7 @@ from ..attention.base import Feedback
 from ..clip import ClipSource
 from ..decoders.base import Tokens
 from ..postprocess import class_scores, predict_labels, suppress_small_classes
-from .test_settings import complete_test_cfg
+from .settings import complete_test_cfg
 from .windows import slide
 
 Images = Tensor | Sequence[Tensor]
@@ -44,13 +46,24 @@ class SCLIPSegmentor(EncoderDecoder):
         ValueError: The config is wrong; see the message.
     """
 
-    def __init__(self, clip: Mapping, backbone: Mapping, decode_head: Mapping,
-                 data_preprocessor: Mapping | None = None, train_cfg: Mapping | None = None,
-                 test_cfg: Mapping | None = None, neck: None = None, auxiliary_head: None = None,
-                 pretrained: None = None, init_cfg: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        clip: Mapping,
+        backbone: Mapping,
+        decode_head: Mapping,
+        data_preprocessor: Mapping | None = None,
+        train_cfg: Mapping | None = None,
+        test_cfg: Mapping | None = None,
+        neck: None = None,
+        auxiliary_head: None = None,
+        pretrained: None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
         if neck is not None or auxiliary_head is not None or pretrained is not None:
-            raise ValueError('SCLIPSegmentor has no neck, no auxiliary_head and no top-level pretrained. The weights of '
-                             "CLIP are named in clip=dict(model_name=..., pretrained=...).")
+            raise ValueError(
+                'SCLIPSegmentor has no neck, no auxiliary_head and no top-level pretrained. The weights of '
+                'CLIP are named in clip=dict(model_name=..., pretrained=...).'
+            )
         for name, part in (('backbone', backbone), ('decode_head', decode_head)):
             if 'clip' in part:
                 raise ValueError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
@@ -58,10 +71,33 @@ class SCLIPSegmentor(EncoderDecoder):
         complete_test_cfg(test_cfg, decode_head.get('background_index'))
         source = ClipSource(clip)
         super().__init__(
-            backbone={**backbone, 'clip': source}, decode_head={**decode_head, 'clip': source},
-            data_preprocessor=_build_preprocessor(data_preprocessor, source), train_cfg=train_cfg,
-            test_cfg=complete_test_cfg(test_cfg, decode_head.get('background_index')), init_cfg=init_cfg)
+            backbone={**backbone, 'clip': source},
+            decode_head={**decode_head, 'clip': source},
+            data_preprocessor=_build_preprocessor(data_preprocessor, source),
+            train_cfg=train_cfg,
+            test_cfg=complete_test_cfg(test_cfg, decode_head.get('background_index')),
+            init_cfg=init_cfg,
+        )
         self.dataset_meta = self.decode_head.dataset_meta
+        self.register_load_state_dict_post_hook(_forget_frozen_keys)
+
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:
+        """Refuse a checkpoint that does not fit this model; MMEngine would only log it."""
+        own = {} if prefix else self.state_dict()
+        wrong = [key for key in own if key in state_dict and own[key].shape != state_dict[key].shape]
+        if wrong:
+            raise ValueError(
+                f'The checkpoint was made for another model: {wrong[0]} is '
+                f'{tuple(state_dict[wrong[0]].shape)} in it and {tuple(own[wrong[0]].shape)} here. Use the '
+                'config and the CLIP that it was trained with.'
+            )
+        if own and not set(state_dict) & set(own):
+            raise ValueError(
+                'The checkpoint has no weight for this model: it holds '
+                f'{", ".join(list(state_dict)[:3]) or "nothing"}, ... A checkpoint holds what was trained on top of '
+                "CLIP; CLIP's own weights are named in clip=dict(pretrained=...) or --pretrained."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def set_vocabulary(self, vocabulary, class_names=None, background_index: int | None = None) -> None:
         """Change the classes of a built model; nothing but the text tower is loaded again.
@@ -105,8 +141,10 @@ class SCLIPSegmentor(EncoderDecoder):
 
     def loss(self, inputs: Images, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         """The head's loss, averaged over the images."""
-        each = [self.decode_head.loss(self.encode(image[None]), [sample], self.train_cfg)
-                for image, sample in zip(inputs, data_samples, strict=True)]
+        each = [
+            self.decode_head.loss(self.encode(image[None]), [sample], self.train_cfg)
+            for image, sample in zip(inputs, data_samples, strict=True)
+        ]
         return {f'decode.{name}': torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
 
     def predict(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
@@ -131,8 +169,13 @@ class SCLIPSegmentor(EncoderDecoder):
         """(Q, H, W) cosines of each image at the network's input size, or (Q, h, w) patches in whole mode."""
         if self.test_cfg.mode == 'whole':
             return [self.decode_head(self.encode(image[None]))[0] for image in images]
-        return slide(images, self.test_cfg.crop_size, self.test_cfg.stride, self.test_cfg.window_batch,
-                     lambda crops: self.decode_head.enlarge(self.decode_head(self.encode(crops)), crops.shape[-2:]))
+        return slide(
+            images,
+            self.test_cfg.crop_size,
+            self.test_cfg.stride,
+            self.test_cfg.window_batch,
+            lambda crops: self.decode_head.enlarge(self.decode_head(self.encode(crops)), crops.shape[-2:]),
+        )
 
     def _to_original(self, scores: Tensor, input_size: Sequence[int], meta: Mapping) -> Tensor:
         """Undo padding and flips, and resize to `ori_shape`."""
@@ -141,7 +184,7 @@ class SCLIPSegmentor(EncoderDecoder):
         if self.test_cfg.mode == 'whole' and (padded or self.test_cfg.whole_resize == 'input'):
             scores = self.decode_head.enlarge(scores[None], input_size)[0]
         if padded:
-            scores = scores[:, top:scores.shape[1] - bottom, left:scores.shape[2] - right]
+            scores = scores[:, top : scores.shape[1] - bottom, left : scores.shape[2] - right]
         if meta.get('flip'):
             scores = scores.flip(-1 if meta['flip_direction'] == 'horizontal' else -2)
         return self.decode_head.enlarge(scores[None], meta.get('ori_shape', input_size)[:2])[0]
@@ -157,6 +200,12 @@ class SCLIPSegmentor(EncoderDecoder):
         sample.pred_sem_seg = PixelData(data=labels[None])
         if self.test_cfg.keep_scores:
             sample.seg_logits = PixelData(data=scores)
+
+
+def _forget_frozen_keys(model: SCLIPSegmentor, incompatible: NamedTuple) -> None:
+    """CLIP's own weights come from `clip.pretrained`: a checkpoint need not have them."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if key in trained]
 
 
 def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:

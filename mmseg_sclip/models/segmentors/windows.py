@@ -1,4 +1,5 @@
 """Sliding windows over several images, many windows in one forward."""
+
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, stack
@@ -12,17 +13,25 @@ def window_grid(height: int, width: int, crop_size: Sequence[int], stride: Seque
     The last window of a row or column is moved back into the image; an image smaller than the crop
     is one window of its own size.
     """
+
     def spans(side: int, crop: int, step: int) -> list[tuple[int, int]]:
         starts = [min(i * step, max(side - crop, 0)) for i in range((max(side - crop, 0) + step - 1) // step + 1)]
         return [(start, min(start + crop, side)) for start in starts]
 
-    return [(top, bottom, left, right)
-            for top, bottom in spans(height, crop_size[0], stride[0])
-            for left, right in spans(width, crop_size[1], stride[1])]
+    return [
+        (top, bottom, left, right)
+        for top, bottom in spans(height, crop_size[0], stride[0])
+        for left, right in spans(width, crop_size[1], stride[1])
+    ]
 
 
-def slide(images: Sequence[Tensor], crop_size: Sequence[int], stride: Sequence[int], window_batch: int,
-          score: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def slide(
+    images: Sequence[Tensor],
+    crop_size: Sequence[int],
+    stride: Sequence[int],
+    window_batch: int,
+    score: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
     """Average the scores of overlapping windows.
 
     Args:
@@ -45,7 +54,7 @@ def slide(images: Sequence[Tensor], crop_size: Sequence[int], stride: Sequence[i
     totals: list[Tensor | None] = [None] * len(images)
     for windows in by_size.values():
         for first in range(0, len(windows), window_batch):
-            batch = windows[first:first + window_batch]
+            batch = windows[first : first + window_batch]
             crops = stack([images[index][:, top:bottom, left:right] for index, (top, bottom, left, right) in batch])
             for (index, (top, bottom, left, right)), scores in zip(batch, score(crops), strict=True):
                 if totals[index] is None:

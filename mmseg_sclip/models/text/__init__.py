@@ -1,7 +1,15 @@
 """The text side: vocabularies, prompt templates and the text bank."""
+
 from .templates import SHIPPED_TEMPLATES, load_templates
 from .text_bank import encode_phrases
 from .vocabulary import Vocabulary, find_vocabulary, load_vocabulary, shipped_vocabularies
 
-__all__ = ['SHIPPED_TEMPLATES', 'Vocabulary', 'encode_phrases', 'find_vocabulary', 'load_templates', 'load_vocabulary',
-           'shipped_vocabularies']
+__all__ = [
+    'SHIPPED_TEMPLATES',
+    'Vocabulary',
+    'encode_phrases',
+    'find_vocabulary',
+    'load_templates',
+    'load_vocabulary',
+    'shipped_vocabularies',
+]

@@ -1,4 +1,5 @@
 """Prompt templates."""
+
 from collections.abc import Sequence
 
 import open_clip
@@ -25,8 +26,10 @@ def load_templates(spec: str | Sequence[str]) -> tuple[str, ...]:
         check_choice('decode_head.templates', spec, SHIPPED_TEMPLATES)
         return SHIPPED_TEMPLATES[spec]
     if not isinstance(spec, Sequence) or not spec:
-        raise ValueError(f"decode_head.templates is {spec!r}. Give one of {', '.join(SHIPPED_TEMPLATES)} or a list such "
-                         "as ['a photo of a {}.'].")
+        raise ValueError(
+            f'decode_head.templates is {spec!r}. Give one of {", ".join(SHIPPED_TEMPLATES)} or a list such '
+            "as ['a photo of a {}.']."
+        )
     for template in spec:
         if not isinstance(template, str) or template.count('{}') != 1:
             raise ValueError(f'The template {template!r} must be a string with exactly one {{}} for the phrase.')

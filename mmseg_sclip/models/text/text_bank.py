@@ -1,4 +1,5 @@
 """From phrases to unit vectors in CLIP's joint space."""
+
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,8 +9,9 @@ from torch.nn import functional as F
 
 
 @torch.no_grad()
-def encode_phrases(tower: nn.Module, tokenizer: Callable, phrases: Sequence[str], templates: Sequence[str],
-                   context_length: int) -> Tensor:
+def encode_phrases(
+    tower: nn.Module, tokenizer: Callable, phrases: Sequence[str], templates: Sequence[str], context_length: int
+) -> Tensor:
     """Encode each phrase in every template: normalise, average over the templates, normalise again.
 
     Synonyms are not averaged: each phrase has a vector of its own (methods: CLIP's prompt ensemble).
@@ -28,8 +30,10 @@ def encode_phrases(tower: nn.Module, tokenizer: Callable, phrases: Sequence[str]
         ValueError: A prompt is longer than the context.
     """
     device = next(tower.parameters()).device
-    tokens = [tokenize(tokenizer, [template.replace('{}', phrase) for template in templates], context_length, phrase)
-              for phrase in phrases]
+    tokens = [
+        tokenize(tokenizer, [template.replace('{}', phrase) for template in templates], context_length, phrase)
+        for phrase in phrases
+    ]
     bank = []
     for prompts in track(tokens, description=f'Encoding {len(phrases)} phrases', transient=True):
         with torch.autocast(device.type, enabled=False):
@@ -48,6 +52,8 @@ def tokenize(tokenizer: Callable, prompts: Sequence[str], context_length: int, p
     tokens = tokenizer(list(prompts), context_length=context_length + 1)
     too_long = (tokens[:, context_length] != pad).nonzero()
     if len(too_long):
-        raise ValueError(f"The prompt '{prompts[too_long[0].item()]}' is longer than the {context_length} tokens that "
-                         f"this CLIP reads. Shorten the phrase '{phrase}'.")
+        raise ValueError(
+            f"The prompt '{prompts[too_long[0].item()]}' is longer than the {context_length} tokens that "
+            f"this CLIP reads. Shorten the phrase '{phrase}'."
+        )
     return tokens[:, :context_length]

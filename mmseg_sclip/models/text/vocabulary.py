@@ -1,4 +1,5 @@
 """Vocabularies: which phrases stand for which class."""
+
 from __future__ import annotations
 
 import warnings
@@ -71,14 +72,21 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence, folders: Sequence[
     if isinstance(spec, (str, Path)):
         return _read(find_vocabulary(str(spec), folders))
     if not isinstance(spec, Sequence) or not spec:
-        raise ValueError(f"The vocabulary is {spec!r}. Give a shipped name ({', '.join(shipped_vocabularies())}), a text "
-                         "file, or a list such as ['cat', ['dog', 'puppy']].")
+        raise ValueError(
+            f'The vocabulary is {spec!r}. Give a shipped name ({", ".join(shipped_vocabularies())}), a text '
+            "file, or a list such as ['cat', ['dog', 'puppy']]."
+        )
     classes = [[entry] if isinstance(entry, str) else entry for entry in spec]
     for number, phrases in enumerate(classes):
-        if not isinstance(phrases, Sequence) or not phrases or \
-                not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
-            raise ValueError(f'Class {number} of the vocabulary list is {spec[number]!r}; it must be a name or a list of '
-                             'names, none of them empty.')
+        if (
+            not isinstance(phrases, Sequence)
+            or not phrases
+            or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases)
+        ):
+            raise ValueError(
+                f'Class {number} of the vocabulary list is {spec[number]!r}; it must be a name or a list of '
+                'names, none of them empty.'
+            )
     return Vocabulary('given as a list', tuple(tuple(phrase.strip() for phrase in phrases) for phrases in classes))
 
 
@@ -92,9 +100,10 @@ def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
             return path
     raise FileNotFoundError(
         f"There is no vocabulary '{spec}'.{nearest(spec, shipped_vocabularies())} Shipped: "
-        f"{', '.join(shipped_vocabularies())}. As a file it was looked for at "
-        f"{', '.join(str(path.absolute()) for path in dict.fromkeys(tried))}. A path beside your config, wherever the "
-        "command runs, is written vocabulary='{{ fileDirname }}/words.txt'.")
+        f'{", ".join(shipped_vocabularies())}. As a file it was looked for at '
+        f'{", ".join(str(path.absolute()) for path in dict.fromkeys(tried))}. A path beside your config, wherever the '
+        "command runs, is written vocabulary='{{ fileDirname }}/words.txt'."
+    )
 
 
 def _read(path: Path) -> Vocabulary:
@@ -111,12 +120,17 @@ def _read(path: Path) -> Vocabulary:
         phrases = tuple(phrase.strip() for phrase in line.split(', '))
         if not all(phrases):
             what = 'an empty phrase' if line.strip() else 'blank'
-            raise ValueError(f'Line {number} of the vocabulary {path} is {what}: {line!r}. Each line is one class, its '
-                             'phrases separated by a comma and a space; delete the line, or put # in front.')
+            raise ValueError(
+                f'Line {number} of the vocabulary {path} is {what}: {line!r}. Each line is one class, its '
+                'phrases separated by a comma and a space; delete the line, or put # in front.'
+            )
         if ';' in line or any(',' in phrase for phrase in phrases):
-            warnings.warn(f'Line {number} of the vocabulary {path} has a comma without a space or a semicolon, which '
-                          f'separates nothing. It was read as {len(phrases)} phrase{"s" * (len(phrases) > 1)}: '
-                          f'{" | ".join(phrases)}', stacklevel=3)
+            warnings.warn(
+                f'Line {number} of the vocabulary {path} has a comma without a space or a semicolon, which '
+                f'separates nothing. It was read as {len(phrases)} phrase{"s" * (len(phrases) > 1)}: '
+                f'{" | ".join(phrases)}',
+                stacklevel=3,
+            )
         classes.append(phrases)
     if not classes:
         raise ValueError(f'The vocabulary {path} names no class. Write one class a line.')

@@ -1,4 +1,5 @@
 """The `test_cfg` entry of a model config."""
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,8 +8,17 @@ from mmengine.config import ConfigDict
 from ...utils.checks import check_choice, check_keys
 
 _DEFAULTS: dict[str, Any] = dict(
-    mode='slide', crop_size=(224, 224), stride=(112, 112), whole_resize='direct', logit_scale=40, prob_thd=None,
-    area_thd=None, pamr=dict(steps=0, dilations=(8, 16)), window_batch=16, keep_scores=False)
+    mode='slide',
+    crop_size=(224, 224),
+    stride=(112, 112),
+    whole_resize='direct',
+    logit_scale=40,
+    prob_thd=None,
+    area_thd=None,
+    pamr=dict(steps=0, dilations=(8, 16)),
+    window_batch=16,
+    keep_scores=False,
+)
 
 
 def complete_test_cfg(config: Mapping | None, background_index: int | None) -> ConfigDict:
@@ -34,14 +44,20 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
         value = full[key]
         if isinstance(value, int) and not isinstance(value, bool):
             full[key] = value = (value, value)
-        if not isinstance(value, (tuple, list)) or len(value) != 2 or \
-                not all(isinstance(side, int) and side > 0 for side in value):
-            raise ValueError(f'model.test_cfg.{key} is {value!r}; it must be (height, width) in pixels, two positive '
-                             'whole numbers.')
+        if (
+            not isinstance(value, (tuple, list))
+            or len(value) != 2
+            or not all(isinstance(side, int) and side > 0 for side in value)
+        ):
+            raise ValueError(
+                f'model.test_cfg.{key} is {value!r}; it must be (height, width) in pixels, two positive whole numbers.'
+            )
     for i, side in enumerate(('height', 'width')):
         if full.stride[i] > full.crop_size[i]:
-            raise ValueError(f'model.test_cfg.stride is {tuple(full.stride)} and crop_size {tuple(full.crop_size)}: a '
-                             f'stride beyond the crop leaves pixels uncovered ({side}). Use a stride of at most the crop.')
+            raise ValueError(
+                f'model.test_cfg.stride is {tuple(full.stride)} and crop_size {tuple(full.crop_size)}: a '
+                f'stride beyond the crop leaves pixels uncovered ({side}). Use a stride of at most the crop.'
+            )
     if not isinstance(full.window_batch, int) or full.window_batch < 1:
         raise ValueError(f'model.test_cfg.window_batch is {full.window_batch!r}; it must be a whole number from 1 on.')
     if not isinstance(full.logit_scale, (int, float)) or not full.logit_scale > 0:
@@ -62,7 +78,8 @@ def _check_thresholds(full: Mapping, background_index: int | None) -> None:
             raise ValueError(
                 f'model.test_cfg.{key} is {value} but decode_head.background_index is None. The threshold would send '
                 'pixels to a class that is no background, and the numbers would be wrong. Set background_index to the '
-                f'class that is the background (0 in VOC21, Context60 and COCO-Object), or {key}=None.')
+                f'class that is the background (0 in VOC21, Context60 and COCO-Object), or {key}=None.'
+            )
 
 
 def _check_pamr(pamr: Mapping | None) -> None:

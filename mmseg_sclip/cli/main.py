@@ -1,0 +1,80 @@
+"""The console command `mmseg-sclip`: finds a command by its name and runs it.
+
+A new command is one line in `COMMANDS` and a module with `main(argv) -> int`.
+"""
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..version import __version__
+from . import errors
+
+
+class Command(NamedTuple):
+    """A module of this package, its line in the help, and whether it needs mmseg_sclip itself to be importable."""
+
+    module: str
+    help: str
+    needs_package: bool = True
+
+
+COMMANDS = {
+    'test': Command('test', 'measure a config on its dataset, and write pictures'),
+    'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),
+    'doctor': Command('doctor', 'show versions, and what to run where they do not fit', needs_package=False),
+    'train-demo-clip': Command('train_demo_clip', 'train the tiny CLIP of the demo from nothing'),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mmseg-sclip COMMAND ...`.
+
+    Args:
+        argv: The command and its arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0, or 1 after an error, whose message is the last line on stderr.
+    """
+    return errors.run(_dispatch, list(sys.argv[1:] if argv is None else argv))
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0].startswith('-'):
+        parser = _parser()
+        parser.parse_args(argv)  # --help and --version end here
+        parser.print_help()
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
+    command = COMMANDS[name]
+    if command.needs_package:
+        _execute_package()
+    return importlib.import_module(f'mmseg_sclip.cli.{command.module}').main(rest)
+
+
+def _execute_package() -> None:
+    """Run the `__init__` of mmseg_sclip where `mmseg_sclip_cli` left that out: it checks versions and registers."""
+    package = sys.modules['mmseg_sclip']
+    if not hasattr(package, '__version__'):
+        package.__spec__.loader.exec_module(package)
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS)) + 2
+    lines = '\n'.join(f'  {name:<{width}}{command.help}' for name, command in COMMANDS.items())
+    parser = errors.ArgumentParser(
+        prog='mmseg-sclip',
+        usage='mmseg-sclip COMMAND [arguments]',
+        description=f'Training-free open-vocabulary segmentation with CLIP.\n\ncommands:\n{lines}',
+        epilog='`mmseg-sclip COMMAND --help` explains the arguments of a command.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'mmseg_sclip {__version__}')
+    return parser

@@ -1,0 +1,51 @@
+"""What CLIP models can be used, and the words in which others are refused."""
+
+from collections.abc import Mapping
+
+import open_clip
+
+
+def refuse_unsupported(name: str, model: Mapping) -> None:
+    """Refuse by name what cannot be decoded densely in SCLIP's way.
+
+    Args:
+        name: As the user wrote it.
+        model: open_clip's model config.
+
+    Raises:
+        ValueError: The image tower is no Vision Transformer that pools at a class token.
+    """
+    vision = model['vision_cfg']
+    pool = vision.get('pool_type', 'tok')
+    custom = ('qk_norm', 'scaled_cosine_attn', 'scale_heads', 'scale_attn_inner', 'scale_attn', 'scale_fc')
+    reasons = {
+        f'is a timm trunk ({vision.get("timm_model_name")})': vision.get('timm_model_name'),
+        'is a ResNet': isinstance(vision.get('layers'), (list, tuple)),
+        'pools by attention (attentional_pool)': vision.get('attentional_pool'),
+        f"pools with pool_type='{pool}' instead of the class token ('tok')": pool != 'tok',
+        'has its final LayerNorm behind the pooling (final_ln_after_pool)': vision.get('final_ln_after_pool'),
+        'has blocks with a custom attention': vision.get('block_type') == 'custom' or any(map(vision.get, custom)),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(
+                f'{name} cannot be used: its image tower {reason}. A Vision Transformer with a class token is needed, '
+                'such as ViT-B-16-quickgelu, ViT-B-32-quickgelu, ViT-L-14-quickgelu or ViT-H-14.'
+            )
+
+
+def activation_message(weights: str, wanted: bool, model_name: str) -> str:
+    """The error text of an activation that does not fit the weights."""
+    names = ('GELU', 'QuickGELU')
+    plain = model_name.removesuffix('-quickgelu')
+    better = f'{plain}-quickgelu' if wanted else plain
+    hint = (
+        f"Use model_name='{better}'"
+        if better in open_clip.list_models()
+        else f'Set "quick_gelu": {str(wanted).lower()} in the model JSON'
+    )
+    return (
+        f'{weights} were trained with {names[wanted]}, but {model_name} is built with {names[not wanted]}; the '
+        f'results would be silently wrong. {hint}, or override the activation on purpose with '
+        f"clip=dict(activation='{'quick_gelu' if wanted else 'gelu'}')."
+    )

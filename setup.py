@@ -1,0 +1,26 @@
+"""Ships the top-level `configs/` inside the wheel, where mim looks for them; all else is in setup.cfg."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+
+
+class BuildWithConfigs(build_py):
+    """`build_py` that adds `mmseg_sclip/.mim`; an editable install goes on using the checkout's `configs/`."""
+
+    def run(self) -> None:
+        """Build the package, then copy the configs beside it."""
+        super().run()
+        if self.editable_mode:
+            return
+        mim = Path(self.build_lib) / 'mmseg_sclip' / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)  # a config deleted since the last build must not ship
+        shutil.copytree(ROOT / 'configs', mim / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy2(ROOT / 'model-index.yml', mim)
+
+
+setup(cmdclass={'build_py': BuildWithConfigs})

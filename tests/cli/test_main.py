@@ -1,0 +1,204 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmseg_sclip import compat, paths
+from mmseg_sclip.cli import doctor, errors, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*argv, path=(), cwd=None):
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, [*path, ROOT])), 'COLUMNS': '100'}
+    return subprocess.run(
+        [sys.executable, '-m', 'mmseg_sclip_cli', *argv], env=env, cwd=cwd, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder that makes the environment look as if mmcv-lite were too new."""
+    info = tmp_path / 'site' / 'mmcv_lite-2.2.0.dist-info'
+    info.mkdir(parents=True)
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmcv-lite\nVersion: 2.2.0\n')
+    return tmp_path / 'site'
+
+
+@pytest.mark.parametrize('argv', [[], ['--help'], ['-h']])
+def test_help_lists_the_commands(capsys, argv):
+    assert main.main(argv) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and entry.help in out for name, entry in main.COMMANDS.items())
+
+
+def test_version(capsys):
+    assert main.main(['--version']) == 0
+    assert capsys.readouterr().out.startswith('mmseg_sclip 0.')
+
+
+@pytest.mark.parametrize('argv, words', [(['tset'], "did you mean 'test'?"), (['--colour'], '--colour')])
+def test_a_wrong_command_line_is_one_line(capsys, argv, words):
+    assert main.main(argv) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('Error: ') and words in last
+
+
+def test_a_command_gets_all_that_follows_its_name(monkeypatch):
+    seen = []
+    monkeypatch.setitem(sys.modules, 'mmseg_sclip.cli.test', SimpleNamespace(main=lambda argv: seen.append(argv)))
+    assert main.main(['test', 'config.py', '--help', '--out', 'a b']) == 0
+    assert seen == [['config.py', '--help', '--out', 'a b']]
+
+
+def test_every_command_explains_itself():
+    for name in main.COMMANDS:
+        result = command(name, '--help')
+        assert result.returncode == 0 and 'usage' in result.stdout, (name, result.stderr)
+
+
+def test_configs_lists_names_and_paths(capsys):
+    assert main.main(['configs']) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(path) for _, path in rows] == paths.list_configs()
+    assert [str(paths.config_path(name)) for name, _ in rows] == [path for _, path in rows]
+
+
+def test_doctor_is_content(capsys):
+    assert main.main(['doctor']) == 0
+    out = capsys.readouterr().out
+    for word in ('torch', 'mmsegmentation', 'open_clip_torch', 'numpy', 'CUDA', 'compiled mmcv ops', 'cache', 'fits'):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    'installed, words',
+    [
+        ({'mmcv': None, 'mmcv-lite': None}, ['neither mmcv nor mmcv-lite', 'mmseg_sclip[lite]', compat.INSTALL_LITE]),
+        ({'mmcv': '2.2.0', 'mmcv-lite': None}, ['mmcv 2.2.0', 'mmsegmentation needs mmcv>=2.0.0rc4', 'uninstall']),
+        ({'mmcv': '2.1.0', 'mmcv-lite': '2.1.0'}, ['over each other', 'pip uninstall -y mmcv mmcv-lite']),
+        ({'torchvision': None}, ['torchvision is not installed', 'pip install "torchvision"']),
+    ],
+)
+def test_doctor_names_the_pair_and_the_command(monkeypatch, capsys, installed, words):
+    found = {**compat.installed_versions(), **installed}
+    monkeypatch.setattr(compat, 'installed_versions', lambda: found)
+    assert main.main(['doctor']) == 1
+    out = capsys.readouterr().out
+    assert all(word in out for word in words), out
+    assert '1 to repair' in out
+
+
+def test_doctor_names_ops_that_do_not_load(monkeypatch):
+    def import_module(name):
+        if name == 'mmcv._ext':
+            raise ImportError('undefined symbol: _ZN3c10')
+
+    monkeypatch.setattr(compat, 'has_compiled_ops', lambda: True)
+    monkeypatch.setattr(doctor.importlib, 'import_module', import_module)
+    state, (problem,) = doctor.compiled_ops()
+    assert state == 'broken' and 'undefined symbol' in problem.text and 'mmcv-lite' in problem.command
+
+
+def test_doctor_and_configs_run_where_the_package_cannot_be_imported(broken, tmp_path):
+    result = command('doctor', path=[broken], cwd=tmp_path)
+    assert result.returncode == 1 and 'mmcv-lite 2.2.0 is installed, but mmsegmentation needs' in result.stdout
+    assert f'    {compat.INSTALL_LITE}\n' in result.stdout
+    assert command('configs', path=[broken], cwd=tmp_path).returncode == 0
+
+
+def test_other_commands_end_with_the_reason_there(broken, tmp_path):
+    result = command('test', 'sclip_voc21', path=[broken], cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith('Error: mmseg_sclip cannot start, because one package does not')
+    assert compat.INSTALL_LITE in result.stderr.splitlines()[-1]
+
+
+def failing(error):
+    def function(argv):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    'error, line',
+    [
+        (ValueError('a\n  b\n\nc'), 'a b c'),
+        (KeyError('no such thing'), 'no such thing'),
+        (KeyError('crop'), 'KeyError: crop'),
+        (AssertionError(), 'AssertionError without a message (--debug shows where it was raised)'),
+        (FileNotFoundError(2, 'No such file or directory', 'x.jpg'), "[Errno 2] No such file or directory: 'x.jpg'"),
+        (SystemExit('stopped for a reason'), 'stopped for a reason'),
+    ],
+)
+def test_errors_end_with_one_line(capsys, error, line):
+    print('progress')
+    assert errors.run(failing(error), []) == 1
+    assert capsys.readouterr().err == f'Error: {line}\n'
+
+
+def test_debug_shows_the_traceback_before_the_line(capsys):
+    assert errors.run(failing(ValueError('bad value')), ['--debug']) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith('Traceback') and lines[-1] == 'Error: bad value'
+
+
+@pytest.mark.parametrize('result, code', [(None, 0), (0, 0), (3, 3)])
+def test_exit_codes_pass_through(result, code):
+    assert errors.run(lambda argv: result, []) == code
+    assert errors.run(failing(SystemExit(result)), []) == code
+    assert errors.run(failing(KeyboardInterrupt()), []) == 130
+
+
+class Corrupt(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            raise ValueError('the first cause')
+        except ValueError:
+            raise self.error  # noqa: B904 (the chained traceback is what is tested)
+
+
+class TwoArguments(Exception):
+    def __init__(self, one, two):
+        super().__init__(f'{one}: {two}')
+
+
+@pytest.mark.parametrize(
+    'error, line',
+    [
+        (OSError('cannot read a.jpg: truncated\nuse another file'), 'cannot read a.jpg: truncated use another file'),
+        (KeyError('no "label" here'), 'no "label" here'),
+        (KeyError('label'), 'KeyError: label'),
+        (TwoArguments('a.png', 'not a picture'), 'a.png: not a picture'),
+        (AssertionError(), 'AssertionError without a message (--debug shows where it was raised)'),
+    ],
+)
+def test_errors_of_loader_workers_are_unwrapped(capsys, error, line):
+    def load(argv):
+        list(torch.utils.data.DataLoader(Corrupt(error), num_workers=1))
+
+    assert errors.run(load, []) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f'Error: {line}'
+
+
+def test_failed_custom_imports_name_the_cause(tmp_path):
+    from mmengine.config import Config
+
+    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['no_such_module'])")
+    with pytest.raises(ImportError) as caught:
+        Config.fromfile(tmp_path / 'config.py')
+    line = errors.describe(caught.value)
+    assert line == (
+        "Failed to import no_such_module: No module named 'no_such_module' (named in `custom_imports` of the config)"
+    )

@@ -1,0 +1,87 @@
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ('pyproject.toml', 'setup.cfg', 'setup.py', 'MANIFEST.in', 'LICENSE', 'README.md', 'CHANGELOG.md')
+SOURCES += ('model-index.yml', 'mmseg_sclip_cli.py', 'mmseg_sclip', 'configs', 'tools')
+BUILD_SDIST = 'import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))'
+
+
+def run(*command, cwd, **env):
+    result = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def build_wheel(source, target):
+    command = ('pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '--wheel-dir', str(target), '.')
+    run(sys.executable, '-m', *command, cwd=source, PIP_DISABLE_PIP_VERSION_CHECK='1')
+    return next(Path(target).glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def wheels(tmp_path_factory):
+    """The wheel built from a copy of the checkout, and the one built from its sdist."""
+    folder = tmp_path_factory.mktemp('packaging')
+    checkout = folder / 'checkout'
+    checkout.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns('__pycache__'))
+        elif source.exists():
+            shutil.copy2(source, checkout)
+    run(sys.executable, '-c', BUILD_SDIST, str(folder), cwd=checkout)
+    with tarfile.open(next(folder.glob('*.tar.gz'))) as archive:
+        archive.extractall(folder / 'sdist', filter='data')
+    unpacked = next((folder / 'sdist').iterdir())
+    return build_wheel(checkout, folder / 'direct'), build_wheel(unpacked, folder / 'through_sdist')
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith('/')}
+
+
+def shipped(folder, *patterns):
+    return {path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / folder).rglob(pattern)}
+
+
+def test_the_wheel_holds_configs_and_data(wheels):
+    found = contents(wheels[0])
+    assert {f'mmseg_sclip/.mim/{name}' for name in shipped('configs', '*.py', '*.yml')} <= found
+    assert shipped('mmseg_sclip', '*.py', '*.txt', '*.json', '*.safetensors') <= found
+    assert {'mmseg_sclip/.mim/model-index.yml', 'mmseg_sclip_cli.py'} <= found
+    assert any(name.endswith('licenses/LICENSE') for name in found)
+
+
+def test_the_wheel_holds_nothing_else(wheels):
+    tops = {name.split('/')[0] for name in contents(wheels[0])}
+    assert tops == {'mmseg_sclip', 'mmseg_sclip_cli.py', next(top for top in tops if top.endswith('.dist-info'))}
+    assert not [name for name in contents(wheels[0]) if '__pycache__' in name or name.endswith('.pyc')]
+
+
+def test_a_wheel_made_through_the_sdist_is_the_same(wheels):
+    assert contents(wheels[0]) == contents(wheels[1])
+
+
+def test_an_unpacked_wheel_works_from_any_folder(wheels, tmp_path):
+    site, elsewhere = tmp_path / 'site', tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extractall(site)
+    env = {'PYTHONPATH': str(site)}
+    listed = run(sys.executable, '-m', 'mmseg_sclip_cli', 'configs', cwd=elsewhere, **env)
+    configs = site.resolve() / 'mmseg_sclip' / '.mim' / 'configs'
+    assert f'sclip_voc21 {configs / "sclip_voc21.py"}' in [' '.join(line.split()) for line in listed.splitlines()]
+    code = 'import mmseg_sclip, mmseg_sclip.paths as p; print(mmseg_sclip.__file__, *p.list_configs(), sep="\\n")'
+    module, *paths = run(sys.executable, '-c', code, cwd=elsewhere, **env).splitlines()
+    assert Path(module) == site / 'mmseg_sclip' / '__init__.py'
+    assert configs / 'baselines' / 'clip_demo.py' in map(Path, paths)
