@@ -48,9 +48,7 @@ def segmentor(clip, vocabulary, attention='CorrelativeSelfAttention', **test_cfg
 
 
 @pytest.mark.parametrize('size', [(224, 224), (160, 224), (336, 448)], ids=str)
-@pytest.mark.parametrize(
-    'name, attention', [('csa', 'CorrelativeSelfAttention'), ('vanilla', 'VanillaSelfAttention')]
-)
+@pytest.mark.parametrize('name, attention', [('csa', 'CorrelativeSelfAttention'), ('vanilla', 'VanillaSelfAttention')])
 def test_tokens(mini_clip, recipe, device, name, attention, size):
     backbone = MODELS.build(
         dict(

@@ -186,7 +186,7 @@ def remove(root: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('config', 'what', 'gone'),
+    'config, what, gone',
     [
         *((config, 'image folder', str(Path(LAYOUTS[config][0]).parent)) for config in OWN),
         *((config, 'label folder', str(Path(LAYOUTS[config][1]).parent)) for config in OWN),

@@ -52,7 +52,7 @@ def test_counts_and_form(name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'dataset'),
+    'name, dataset',
     [
         ('context60', theirs.PascalContextDataset),
         ('context59', theirs.PascalContextDataset59),
@@ -78,7 +78,7 @@ def test_names_run_together_where_the_authors_wrote_them_so():
 
 
 @pytest.mark.parametrize(
-    ('name', 'dataset', 'renamed'),
+    'name, dataset, renamed',
     [
         ('voc21', theirs.PascalVOCDataset, {'background', 'boat', 'diningtable', 'tvmonitor'}),
         ('voc20', PascalVOC20Dataset, {'boat', 'diningtable', 'tvmonitor'}),

@@ -125,7 +125,8 @@ class ClipSource:
                     logger='current',
                     level=30,
                 )
-                self._state = self._layout('cpu').state_dict()
+                random = self._layout('cpu').state_dict()
+                self._state = fit_weights('random', random, random, self.architecture.name)
             else:
                 weights = read_weights(path)
                 self._check_activation(weights.from_openai)

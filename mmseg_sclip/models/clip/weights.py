@@ -92,12 +92,12 @@ def _clean(path: Path, content: Mapping) -> dict[str, Tensor]:
 
 
 def fit_weights(
-    path: Path, state_dict: dict[str, Tensor], expected: Mapping[str, Tensor], name: str
+    path: Path | str, state_dict: dict[str, Tensor], expected: Mapping[str, Tensor], name: str
 ) -> dict[str, Tensor]:
     """Check names and shapes against the architecture; nothing is resized silently.
 
     Args:
-        path: The file, for messages.
+        path: The file or what else messages shall call it.
         state_dict: What it holds.
         expected: The state dict of the model, on any device.
         name: The architecture's name, for messages.
@@ -117,7 +117,7 @@ def fit_weights(
         if key in state_dict and state_dict[key].shape != value.shape
     ]
     missing = [f'{key} is missing in the file' for key in expected if key not in state_dict]
-    left_over = [f'{key} is unknown to the model' for key in state_dict if key not in expected]
+    left_over = [f'{key} is unknown to the model' for key in state_dict if key not in expected and key not in _UNUSED]
     problems = wrong + missing + left_over
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''

@@ -1,0 +1,247 @@
+"""The segmentor: batched windows against MMSeg's loop, batches against single images, and its interface."""
+
+import pytest
+import torch
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_sclip.models.segmentors.windows import slide, window_grid
+
+WORDS = [['cat', 'kitten'], 'dog', 'tree']
+
+
+def build(clip, head=None, **test_cfg):
+    return MODELS.build(
+        dict(
+            type='SCLIPSegmentor',
+            clip=clip,
+            backbone=dict(type='CLIPVisionTransformer'),
+            decode_head={
+                **dict(type='TextSimilarityHead', vocabulary=WORDS, templates='simple', background_index=0),
+                **(head or {}),
+            },
+            test_cfg={**dict(crop_size=(64, 64), stride=(32, 32)), **test_cfg},
+        )
+    ).eval()
+
+
+def sample(ori_shape, **meta):
+    return SegDataSample(metainfo=dict(ori_shape=ori_shape, **meta))
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return [torch.randn(3, 97, 130), torch.randn(3, 64, 64), torch.randn(3, 40, 150)]
+
+
+@pytest.mark.parametrize(
+    'height, width, expected',
+    [
+        (224, 224, [(0, 224, 0, 224)]),
+        (100, 336, [(0, 100, 0, 224), (0, 100, 112, 336)]),
+        (225, 224, [(0, 224, 0, 224), (1, 225, 0, 224)]),
+    ],
+)
+def test_window_grid_by_hand(height, width, expected):
+    assert window_grid(height, width, (224, 224), (112, 112)) == expected
+
+
+def test_number_of_windows_of_the_benchmarks():
+    counts = [len(window_grid(*size, (224, 224), (112, 112))) for size in ((336, 448), (448, 597), (560, 1120))]
+    assert counts == [6, 15, 36]
+
+
+def test_slide_averages_what_overlaps():
+    image = torch.arange(12.0).view(1, 1, 12).expand(3, 4, 12)
+    (total,) = slide([image], (4, 8), (4, 4), 1, lambda crops: crops.mean((1, 2, 3), keepdim=True).expand(-1, 1, 4, 8))
+    assert total[0, 0].tolist() == [3.5] * 4 + [5.5] * 4 + [7.5] * 4
+
+
+@pytest.mark.parametrize('window_batch', [1, 3, 64])
+def test_batched_windows_equal_mmsegs_sequential_loop(mini_clip, images, window_batch):
+    model = build(mini_clip, window_batch=window_batch)
+    with torch.no_grad():
+        for image, ours in zip(images, model._score_images(images), strict=True):
+            theirs = model.slide_inference(image[None], [dict(ori_shape=image.shape[1:])])[0]
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+def test_a_batch_of_different_sizes_equals_one_by_one(mini_clip, images, mode):
+    model = build(mini_clip, mode=mode, keep_scores=True, area_thd=0.1, prob_thd=0.1, logit_scale=65)
+    shapes = [(120, 99), (64, 64), (33, 140)]
+    with torch.no_grad():
+        together = model.predict(images, [sample(shape) for shape in shapes])
+        for image, shape, result in zip(images, shapes, together, strict=True):
+            (alone,) = model.predict([image], [sample(shape)])
+            assert result.pred_sem_seg.data.shape == (1, *shape)
+            assert result.pred_sem_seg.data.dtype == torch.int64
+            torch.testing.assert_close(result.seg_logits.data, alone.seg_logits.data, atol=1e-5, rtol=0)
+            assert (result.pred_sem_seg.data == alone.pred_sem_seg.data).float().mean() > 0.9999
+
+
+def test_tensor_and_list_and_no_samples_agree(mini_clip):
+    model = build(mini_clip)
+    batch = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        from_tensor, from_list = model.predict(batch), model.predict(list(batch), [sample((64, 96)) for _ in batch])
+        for first, second in zip(from_tensor, from_list, strict=True):
+            assert torch.equal(first.pred_sem_seg.data, second.pred_sem_seg.data)
+            assert 'seg_logits' not in first  # off by default: it fills memory
+        (features,) = model.extract_feat(batch)
+        assert features.shape == (2, 64, 4, 6)
+        listed = torch.cat([feature for (feature,) in model.extract_feat(list(batch))])
+        torch.testing.assert_close(listed, features, atol=1e-5, rtol=0)
+        assert model._forward(batch).shape == (2, 4, 4, 6)
+        torch.testing.assert_close(torch.cat(model._forward(list(batch))), model._forward(batch), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('key', ['padding_size', 'img_padding_size'])
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+def test_padding_and_flips_are_undone_as_mmseg_does(mini_clip, key, mode):
+    model = build(mini_clip, mode=mode, keep_scores=True)
+    padded = torch.nn.functional.pad(torch.randn(3, 80, 100), (0, 28, 0, 16))
+    meta = {key: (0, 28, 0, 16), 'flip': True, 'flip_direction': 'horizontal'}
+    with torch.no_grad():
+        (result,) = model.predict([padded], [sample((60, 75), **meta)])
+        size = padded.shape[1:]
+        if mode == 'slide':
+            cosines = model.slide_inference(padded[None], [dict(ori_shape=size)])
+        else:
+            cosines = model.encode_decode(padded[None], [dict(ori_shape=size)])
+        reference = sample((60, 75), **meta)
+        # MMSeg's own clean-up, on the cosines.
+        (reference,) = super(type(model), model).postprocess_result(cosines, [reference])
+        cosines = reference.seg_logits.data
+    probabilities = (cosines * 40).softmax(0)
+    expected = torch.stack([probabilities[:2].amax(0), probabilities[2], probabilities[3]])
+    torch.testing.assert_close(result.seg_logits.data, expected, atol=1e-5, rtol=0)
+
+
+def test_whole_mode_goes_straight_to_the_original_size_or_through_the_input(mini_clip):
+    image = torch.randn(3, 70, 90)
+    with torch.no_grad():
+        model = build(mini_clip, mode='whole', keep_scores=True)
+        cosines = model._forward(image[None])
+        results = {}
+        for how in ('direct', 'input'):
+            model.test_cfg.whole_resize = how
+            results[how] = model.predict([image], [sample((140, 180), img_shape=(70, 90))])[0].seg_logits.data
+    up = dict(mode='bilinear', align_corners=False)
+    for how, steps in (('direct', [(140, 180)]), ('input', [(70, 90), (140, 180)])):
+        scores = cosines
+        for size in steps:
+            scores = torch.nn.functional.interpolate(scores, size=size, **up)
+        probabilities = (scores[0] * 40).softmax(0)
+        expected = torch.stack([probabilities[:2].amax(0), probabilities[2], probabilities[3]])
+        torch.testing.assert_close(results[how], expected, atol=1e-5, rtol=0)
+
+
+def test_an_image_smaller_than_a_patch_is_named(mini_clip):
+    with pytest.raises(ValueError, match='10 x 50 pixels .* at least one patch of 16 x 16'):
+        build(mini_clip).predict([torch.randn(3, 10, 50)])
+
+
+def test_set_vocabulary_changes_classes_and_reads_no_image_weights(mini_clip, monkeypatch):
+    model = build(mini_clip, prob_thd=0.1)
+    fresh = build(mini_clip, dict(vocabulary=['sky', 'sea'], background_index=1), prob_thd=0.1)
+    image = torch.randn(3, 64, 64)
+    with torch.no_grad():
+        model.predict([image])
+        tower = model.backbone.tower
+        monkeypatch.setattr(type(model.decode_head.source), 'image_tower', None)
+        model.set_vocabulary(['sky', 'sea'], class_names=['SKY', 'SEA'], background_index=1)
+        assert model.backbone.tower is tower
+        assert (model.num_classes, model.out_channels) == (2, 2)
+        assert model.dataset_meta['classes'] == ['SKY', 'SEA']
+        changed = model.predict([image])[0].pred_sem_seg.data
+        assert torch.equal(changed, fresh.predict([image])[0].pred_sem_seg.data)
+    with pytest.raises(ValueError, match='background_index is None'):
+        model.set_vocabulary(['sky', 'sea'])
+    assert model.decode_head.vocabulary.num_classes == 2
+
+
+def test_text_tower_is_dropped_unless_kept(mini_clip):
+    for keep in (False, True):
+        model = build(dict(mini_clip, keep_text=keep))
+        with torch.no_grad():
+            model.predict([torch.randn(3, 64, 64)])
+        assert bool(model.decode_head._text_tower) is keep
+        assert not any('token_embedding' in name for name, _ in model.named_parameters())
+        assert not any('text_bank' in key for key in model.state_dict())
+
+
+def test_loss_is_the_cross_entropy_of_class_scores(mini_clip):
+    model = build(mini_clip)
+    truth = torch.randint(0, 3, (1, 64, 80))
+    truth[0, :5] = 255
+    from mmengine.structures import PixelData
+
+    data = sample((64, 80))
+    data.gt_sem_seg = PixelData(data=truth)
+    image = torch.randn(3, 64, 80)
+    losses = model([image], [data], mode='loss')
+    with torch.no_grad():
+        cosines = torch.nn.functional.interpolate(model._forward(image[None]), size=(64, 80), mode='bilinear')[0]
+    probabilities = (cosines * 40).softmax(0)
+    classes = torch.stack([probabilities[:2].amax(0), probabilities[2], probabilities[3]])
+    known = truth[0] != 255
+    expected = -classes.gather(0, truth.clamp(max=2))[0][known].log().mean()
+    torch.testing.assert_close(losses['decode.loss_ce'], expected)
+    accuracy = 100 * (classes.argmax(0) == truth[0])[known].float().mean()
+    torch.testing.assert_close(losses['decode.acc_seg'], accuracy)
+
+
+def test_everything_is_frozen(mini_clip):
+    assert not [name for name, parameter in build(mini_clip).named_parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize(
+    'wrong, words',
+    [
+        (dict(stirde=(1, 1)), "Unknown key 'stirde' in model.test_cfg. Did you mean 'stride'?"),
+        (dict(mode='slid'), "'slid'"),
+        (dict(crop_size=(0, 64)), 'two positive whole numbers'),
+        (dict(stride=(65, 32)), 'leaves pixels uncovered'),
+        (dict(window_batch=0), 'from 1 on'),
+        (dict(logit_scale=0), 'positive'),
+        (dict(prob_thd=1.5), '0 to 1'),
+        (dict(pamr=dict(step=1)), "Did you mean 'steps'"),
+        (dict(pamr=dict(steps=10, dilations=(8, 16))), 'PAMR'),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_named_before_weights_are_read(wrong, words):
+    with pytest.raises(ValueError, match='model.test_cfg') as caught:
+        build(dict(model_name='/nowhere.json', pretrained='/nowhere.pt'), **wrong)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize('key, value', [('prob_thd', 0.1), ('area_thd', 0.1), ('area_thd', 0)])
+def test_thresholds_without_background_are_explained(mini_clip, key, value):
+    with pytest.raises(ValueError, match=f'{key} is .*background_index is None'):
+        build(mini_clip, dict(background_index=None), **{key: value})
+
+
+def test_thresholds_that_are_off_need_no_background(mini_clip):
+    for value in (0, None):
+        build(mini_clip, dict(background_index=None), prob_thd=value, pamr=None)
+
+
+def test_parts_may_not_bring_a_clip_of_their_own(mini_clip):
+    with pytest.raises(ValueError, match='model.decode_head.clip'):
+        build(mini_clip, dict(clip=mini_clip))
+
+
+def test_checkpoints(mini_clip):
+    from mmengine.runner.checkpoint import load_state_dict
+
+    model = build(mini_clip)
+    key = 'backbone.tower.visual.class_embedding'
+    load_state_dict(model, {key: torch.full((128,), 2.0)}, strict=True)  # strict, yet the rest of CLIP may be missing
+    assert (model.state_dict()[key] == 2).all()
+    with pytest.raises(ValueError, match='no weight for this model: it holds decode_head.conv_seg.weight'):
+        load_state_dict(model, {'decode_head.conv_seg.weight': torch.zeros(1)})
+    with pytest.raises(ValueError, match=r'another model: .* \(64,\) in it and \(128,\) here'):
+        load_state_dict(model, {key: torch.zeros(64)})

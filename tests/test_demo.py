@@ -1,0 +1,98 @@
+"""The tiny CLIP's training, and that the shipped weights keep the paper's order."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmseg_sclip.cli import train_demo_clip
+from mmseg_sclip.demo import WEIGHTS, training
+from mmseg_sclip.demo.scenes import MATERIALS, scene
+
+
+def run(out, *extra):
+    return train_demo_clip.main(['--steps', '3', '--batch-size', '6', '--out', str(out), *extra])
+
+
+def test_training_is_reproducible_and_small(tmp_path, capsys):
+    assert run(tmp_path / 'a.safetensors') == 0
+    assert 'step 2 of 3: loss' in capsys.readouterr().out
+    run(tmp_path / 'b.safetensors')
+    run(tmp_path / 'c.safetensors', '--seed', '1')
+    a, b, c = (load_file(tmp_path / f'{name}.safetensors') for name in 'abc')
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a['visual.proj'], c['visual.proj'])
+    assert {tensor.dtype for tensor in a.values()} == {torch.float16}
+    assert WEIGHTS.stat().st_size < 16 * 2**20
+    assert {key: tensor.shape for key, tensor in load_file(WEIGHTS).items()} == {k: t.shape for k, t in a.items()}
+
+
+def test_an_interrupted_training_goes_on(tmp_path):
+    def stop_after_two(line):
+        if 'step 2' in line:
+            raise KeyboardInterrupt
+
+    whole, broken = tmp_path / 'whole.safetensors', tmp_path / 'broken.safetensors'
+    settings = dict(steps=3, batch_size=4, seed=5, resume_every=2)
+    training.train(out=whole, log=lambda line: None, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(out=broken, log=stop_after_two, **settings)
+    assert not broken.exists()
+    with pytest.raises(ValueError, match='belongs to a run with'):
+        training.train(out=broken, log=print, **{**settings, 'steps': 4})
+    training.train(out=broken, log=lambda line: None, **settings)
+    first, second = load_file(whole), load_file(broken)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['broken.safetensors', 'whole.safetensors']
+
+
+def test_captions_name_what_is_visible_and_sometimes_leave_one_out():
+    rng = np.random.default_rng(0)
+    label = np.zeros((50, 50), np.uint8)
+    label[:10] = 3
+    label[0, :20] = 7  # 0.8 %: too small to be named
+    captions = [training.write_caption(rng, label) for _ in range(200)]
+    named = [materials for _, materials in captions]
+    assert set(named) == {frozenset({0, 3}), frozenset({0}), frozenset({3})}
+    assert 0.2 < np.mean([len(materials) == 1 for materials in named]) < 0.4
+    for text, materials in captions:
+        assert all((MATERIALS[i] in text) == (i in materials) for i in (0, 3, 7))
+        assert any(text.startswith(template.split('{}')[0]) for template in training.TEMPLATES)
+
+
+def test_pairs_that_name_the_same_set_are_positives():
+    images = texts = torch.eye(4)
+    named = torch.tensor([1, 2, 1, 4])
+    loss = training.contrastive_loss(images, texts, named, torch.tensor(2.0))
+    row = torch.tensor([2.0, 0, 0, 0]).log_softmax(0)  # the logits of every row, its own first
+    expected = (2 * -(row[0] + row[1]) / 2 + 2 * -row[0]) / 4
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize('flag', ['--steps', '--batch-size', '--threads'])
+def test_wrong_numbers_are_refused(flag):
+    with pytest.raises(Exception, match=f'{flag} is 0'):
+        train_demo_clip.main([flag, '0'])
+
+
+def test_the_shipped_clip_keeps_the_papers_order():
+    """CLIP below MaskCLIP below SCLIP, on scenes of a seed of this test's own."""
+    from mmengine.config import Config
+    from mmseg.registry import MODELS
+
+    from mmseg_sclip.paths import config_path
+
+    scenes = [scene('evaluation', 4242, i, 128, 5) for i in range(24)]
+    truth = torch.stack([torch.from_numpy(painted.label).long() for painted in scenes])
+    pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
+    scores = {}
+    for name in ('baselines/clip_demo', 'baselines/maskclip_demo', 'sclip_demo'):
+        model = MODELS.build(Config.fromfile(config_path(name)).model).eval()
+        with torch.no_grad():
+            results = model.test_step(dict(inputs=pixels))
+        labels = torch.stack([result.pred_sem_seg.data[0] for result in results])
+        ious = [((labels == c) & (truth == c)).sum() / ((labels == c) | (truth == c)).sum() for c in range(12)]
+        scores[name] = 100 * torch.stack(ious).mean().item()
+    clip, maskclip, sclip = scores.values()
+    assert clip + 6 < sclip
+    assert clip < maskclip < sclip
