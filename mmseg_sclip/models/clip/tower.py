@@ -85,16 +85,19 @@ class VisionTower(nn.Module):
         Raises:
             ValueError: The image is smaller than one patch.
         """
-        visual = self.visual
-        if images.shape[-2] < self.patch_size[0] or images.shape[-1] < self.patch_size[1]:
+        visual, (height, width) = self.visual, self.patch_size
+        grid = (images.shape[-2] // height, images.shape[-1] // width)
+        if 0 in grid:
             raise ValueError(
-                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the '
-                f'network, which needs at least one patch of {self.patch_size[0]} x {self.patch_size[1]}. '
-                'Give a larger image, or a larger scale in the Resize step of the test pipeline.'
+                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the network, which '
+                f'needs at least one patch of {height} x {width}. Give a larger image, or a larger scale in the Resize '
+                'step of the test pipeline.'
             )
-        x = visual.conv1(images.to(visual.conv1.weight.dtype))  # (B, width, h, w)
-        grid = (x.shape[2], x.shape[3])
-        x = x.flatten(2).transpose(1, 2)  # (B, h * w, width)
+        # As a product of matrices, since convolutions on GPUs would silently round to TF32.
+        x = images[..., : grid[0] * height, : grid[1] * width].to(visual.conv1.weight.dtype)
+        x = x.unflatten(3, (grid[1], width)).unflatten(2, (grid[0], height))  # (B, 3, h, height, w, width)
+        x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, h * w, 3 * height * width)
+        x = nn.functional.linear(x, visual.conv1.weight.flatten(1))
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         x = x + self.fit_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype)
         return visual.ln_pre(x), grid

@@ -1,0 +1,118 @@
+"""Hooks and the loading step."""
+
+import io
+from types import SimpleNamespace
+
+import mmcv
+import numpy as np
+import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmengine.visualization import Visualizer
+from PIL import Image
+
+from mmseg_sclip.engine import LoadCheckedImage, PredictionVisualizationHook, VocabularyCheckHook
+from mmseg_sclip.models.text import load_vocabulary
+
+
+@pytest.fixture
+def picture(recipe):
+    return Image.fromarray(recipe.image(0, 40, 60)[..., ::-1])
+
+
+def save(image, path, **options):
+    image.save(path, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+def test_good_files_load_as_mmseg_loads_them(picture, tmp_path, name):
+    path = save(picture, tmp_path / name)
+    ours, theirs = (load().transform(dict(img_path=path)) for load in (LoadCheckedImage, LoadImageFromFile))
+    assert np.array_equal(ours.pop('img'), theirs.pop('img'))
+    assert ours == theirs
+
+
+def test_exif_does_not_turn_the_image(picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(picture, tmp_path / 'turned.jpg', exif=exif)
+    assert LoadImageFromFile().transform(dict(img_path=path))['img_shape'] == (60, 40)
+    assert LoadCheckedImage().transform(dict(img_path=path))['ori_shape'] == (40, 60)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
+@pytest.mark.parametrize('damage', ['half', 'noise', 'empty'])
+def test_damaged_files_are_named(picture, tmp_path, kind, damage):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    content = buffer.getvalue()
+    path = tmp_path / 'broken.jpg'
+    path.write_bytes(dict(half=content[: len(content) // 2], noise=b'no picture' * 50, empty=b'')[damage])
+    with pytest.raises(OSError, match='broken.jpg is damaged or no image'):
+        LoadCheckedImage().transform(dict(img_path=str(path)))
+
+
+def test_bytes_behind_the_end_of_a_good_file_do_no_harm(picture, tmp_path):
+    path = save(picture, tmp_path / 'tail.jpg')
+    with open(path, 'ab') as file:
+        file.write(b'tail')
+    assert LoadCheckedImage().transform(dict(img_path=path))['img_shape'] == (40, 60)
+
+
+def runner_of(vocabulary, classes):
+    dataset = SimpleNamespace(metainfo=dict(classes=classes))
+    return SimpleNamespace(
+        model=SimpleNamespace(decode_head=SimpleNamespace(vocabulary=vocabulary)),
+        test_dataloader=SimpleNamespace(dataset=dataset),
+        val_dataloader=SimpleNamespace(dataset=dataset),
+    )
+
+
+@pytest.mark.parametrize('when', ['before_test', 'before_val'])
+def test_the_vocabulary_must_have_the_datasets_number_of_classes(when):
+    hook = VocabularyCheckHook()
+    getattr(hook, when)(runner_of(load_vocabulary(['a', 'b']), ('x', 'y')))
+    with pytest.raises(ValueError, match='has 2 classes, but the dataset SimpleNamespace has 3 .from x to z.'):
+        getattr(hook, when)(runner_of(load_vocabulary(['a', 'b']), ('x', 'y', 'z')))
+
+
+def test_other_models_are_left_alone():
+    runner = runner_of(None, ('x',))
+    runner.model = SimpleNamespace()
+    VocabularyCheckHook().before_test(runner)
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other():
+    hook = PredictionVisualizationHook()
+    assert [hook._name(path) for path in ('a/x.jpg', 'b/x.jpg', 'c/y.png')] == ['x', 'x-2', 'y']
+
+
+def test_a_picture_for_every_image_in_its_stored_orientation(picture, tmp_path):
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    from mmseg.visualization import SegLocalVisualizer
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paths = [save(picture, tmp_path / f'{i}.jpg', exif=exif, quality=100, subsampling=0) for i in range(3)]
+    visualizer = SegLocalVisualizer(alpha=0.5, name='engine-test')
+    visualizer.dataset_meta = dict(classes=['left', 'right'], palette=[[255, 0, 0], [0, 0, 255]])
+    previous = Visualizer.get_current_instance() if Visualizer._instance_dict else None
+    hook = PredictionVisualizationHook(out_dir=str(tmp_path / 'out'))
+    hook.draw, hook.show, hook.wait_time, hook.backend_args, hook.interval = True, False, 0, None, 1
+    hook._visualizer = visualizer
+    labels = torch.zeros(1, 40, 60, dtype=torch.int64)
+    labels[..., 30:] = 1
+    for i, path in enumerate(paths):
+        sample = SegDataSample(metainfo=dict(img_path=path), pred_sem_seg=PixelData(data=labels))
+        hook._after_iter(SimpleNamespace(iter=0), i, {}, [sample], 'test')
+    written = sorted((tmp_path / 'out').iterdir())
+    assert [path.name for path in written] == ['0.png', '1.png', '2.png']
+    drawn = mmcv.imread(written[0], channel_order='rgb').astype(float)
+    stored = mmcv.imread(paths[0], flag='color_ignore_orientation', channel_order='rgb').astype(float)
+    assert drawn.shape == (40, 60, 3)
+    # Corners, away from the names: half picture, half colour of the label.
+    for corner, colour in (((38, 1), (255, 0, 0)), ((38, 58), (0, 0, 255))):
+        assert np.abs(drawn[corner] - (stored[corner] + np.array(colour)) / 2).max() <= 2
+    assert previous is None or Visualizer.get_current_instance() is not visualizer
