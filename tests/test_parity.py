@@ -26,6 +26,7 @@ CASES = {
     'context60like': (BACKGROUND, 336, dict(logit_scale=50, prob_thd=0.1)),
     'highthd': (BACKGROUND, 336, dict(logit_scale=50, prob_thd=0.35, area_thd=0.25)),
     'adelike': (NO_BACKGROUND, 336, dict(logit_scale=40)),
+    'pamr': (BACKGROUND, 336, dict(logit_scale=65, prob_thd=0.1, pamr=dict(steps=5, dilations=(8, 16)))),
     'citylike': (NO_BACKGROUND, 560, dict(logit_scale=40)),
     'whole': (NO_BACKGROUND, None, dict(logit_scale=40, mode='whole')),
 }

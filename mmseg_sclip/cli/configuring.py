@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+from mmseg.registry import MODELS
 
 from ..models.clip.config import SCHEMAS
 from ..models.text import find_vocabulary
 from ..paths import config_path
-from ..utils.checks import nearest
+from ..utils.checks import check_keys, nearest
 
 
 def load_config(name: str, options: Mapping | None = None) -> Config:
@@ -38,7 +40,7 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
     for folder in (path.resolve().parent, Path.cwd()):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-    config = Config.fromfile(path)
+    config = _read(path)
     if options:
         _check_options(config, options)
         config.merge_from_dict(dict(options))
@@ -47,10 +49,52 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
             f'{path} has no {"model" if "model" not in config else "test_dataloader"}. Start from a shipped '
             'config: _base_ = [...], or copy one that `mmseg-sclip configs` lists.'
         )
+    for key in ('clip', 'backbone', 'decode_head', 'test_cfg'):
+        if not isinstance(config.model.get(key, {}), Mapping):
+            raise ValueError(f'model.{key} is {config.model[key]!r}; it must be a dict.')
+    for where in ('model', 'model.backbone', 'model.decode_head'):
+        _check_part(config, where)
     head = config.model.get('decode_head')
     if head is not None and isinstance(head.get('vocabulary'), str):
         head.vocabulary = str(find_vocabulary(head.vocabulary, [path.resolve().parent]))
     return config
+
+
+def _read(path: Path) -> Config:
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program: it may raise anything
+        if str(error).startswith('Failed to import custom modules'):
+            raise
+        raise ValueError(f'The config {path} cannot be read ({type(error).__name__}: {error}). Correct it.') from error
+
+
+def _check_part(config: Config, where: str) -> None:
+    """Refuse a misspelt type or key; Python's own message would not say which words are allowed."""
+    part = config.model if where == 'model' else config.model.get(where.partition('.')[2])
+    if not isinstance(part, Mapping) or not isinstance(part.get('type'), str):
+        return
+    cls = MODELS.get(part['type'])
+    if cls is None:
+        hint = nearest(part['type'], MODELS.module_dict)
+        raise ValueError(
+            f"{where} has the type '{part['type']}', which is not registered.{hint} A class of your own must be "
+            "imported first: custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
+        )
+    parameters = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_keys(f'{where} ({cls.__name__})', [key for key in part if key != 'type' and key[0] != '_'], parameters)
+
+
+class CfgOptions(DictAction):
+    """MMEngine's KEY=VALUE pairs, with a message for words that are none."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Parse all pairs of one `--cfg-options`."""
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | None) -> None:

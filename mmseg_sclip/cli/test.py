@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from .configuring import apply_clip_flags, load_config
-from .data_checks import check_test_files
+from .configuring import CfgOptions, apply_clip_flags, load_config
+from .data_checks import check_test_files, name_files_in_errors
 from .errors import ArgumentParser, UsageError
 
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='override settings of the config, such as model.test_cfg.logit_scale=50; values cannot contain spaces',
     )
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ValueError: The config is wrong.
         FileNotFoundError: Data, weights or the config are missing.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_intermixed_args(argv)  # the checkpoint may stand behind flags
     _refuse_what_is_not_built(args)
     config = load_config(args.config, args.cfg_options)
     apply_clip_flags(config, args.model_name, args.pretrained)
@@ -144,11 +144,30 @@ def _device(name: str | None) -> torch.device | None:
 
 
 def _runner(config: Config, device: torch.device | None) -> Runner:
-    """MMEngine's runner, on the device of choice."""
+    """MMEngine's runner, on the device of choice, with errors that name files."""
 
     class DeviceRunner(Runner):
         def wrap_model(self, model_wrapper_cfg, model):
             return super().wrap_model(model_wrapper_cfg, model) if device is None else model.to(device)
+
+        def load_checkpoint(self, filename, *args, **kwargs):
+            try:
+                return super().load_checkpoint(filename, *args, **kwargs)
+            except ValueError:  # the model's own words
+                raise
+            except Exception as error:  # torch raises many kinds
+                reason = str(error).strip().partition('\n')[0].partition('. ')[0]
+                raise ValueError(
+                    f'The checkpoint {filename} cannot be loaded ({reason or type(error).__name__}). It is damaged, or '
+                    "holds more than tensors: it must be dict(meta=..., state_dict=...), readable with torch.load's "
+                    'weights_only.'
+                ) from error
+
+        @staticmethod
+        def build_dataloader(*args, **kwargs):
+            loader = Runner.build_dataloader(*args, **kwargs)
+            name_files_in_errors(loader.dataset)
+            return loader
 
     runner = DeviceRunner.from_cfg(config)
     print_log(f'The model runs on {next(runner.model.parameters()).device}.', logger='current')

@@ -7,7 +7,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmseg.registry import TRANSFORMS
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 @TRANSFORMS.register_module()
@@ -31,7 +31,7 @@ class LoadCheckedImage(LoadImageFromFile):
         path = results['img_path']
         content = fileio.get(path, backend_args=self.backend_args)
         if not _has_end_mark(content):
-            _decode_strictly(content, path)
+            decode_strictly(content, path)
         image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise OSError(f'{path} is damaged or no image. Fetch it again, or take it out of the dataset.')
@@ -46,10 +46,20 @@ def _has_end_mark(content: bytes) -> bool:
     return end.endswith(b'\xff\xd9') or b'IEND' in content[-12:]
 
 
-def _decode_strictly(content: bytes, path: str) -> None:
+def decode_strictly(content: bytes, path: str) -> None:
+    """Decode a whole image file, as OpenCV does not.
+
+    Args:
+        content: Of the file.
+        path: For the message.
+
+    Raises:
+        OSError: It is truncated or no image.
+    """
     try:
         Image.open(io.BytesIO(content)).load()
     except (OSError, SyntaxError, ValueError) as error:
+        reason = '' if isinstance(error, UnidentifiedImageError) else f' ({error})'  # that one shows a memory address
         raise OSError(
-            f'{path} is damaged or no image ({error}). Fetch it again, or take it out of the dataset.'
+            f'{path} is damaged or no image{reason}. Fetch it again, or take it out of the dataset.'
         ) from error

@@ -51,6 +51,7 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
                     "LoadImageFromFile gives three channels with color_type='color' or "
                     "'color_ignore_orientation'."
                 )
-            image = image.flip(0) if self.bgr_to_rgb else image
+            # Contiguous, since torch interpolates other layouts in a way that depends on the number of threads.
+            image = (image.flip(0) if self.bgr_to_rgb else image).contiguous()
             images.append((image.float() - self.mean) / self.std)
         return dict(inputs=images, data_samples=data.get('data_samples'))

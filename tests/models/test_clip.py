@@ -97,7 +97,8 @@ def test_named_architectures_that_work_know_their_geometry(name):
     visual = source._layout().visual  # without memory
     assert type(visual) is open_clip.transformer.VisionTransformer
     assert visual.patch_size[0] == config['patch_size']
-    assert source.mean == pytest.approx((122.771, 116.746, 104.094), abs=1e-3)
+    assert source.mean == (122.771, 116.746, 104.094)
+    assert source.std == (68.501, 66.632, 70.323)
 
 
 def test_mean_and_std_come_with_the_model(tmp_path, description):

@@ -208,7 +208,8 @@ def test_everything_is_frozen(mini_clip):
         (dict(logit_scale=0), 'positive'),
         (dict(prob_thd=1.5), '0 to 1'),
         (dict(pamr=dict(step=1)), "Did you mean 'steps'"),
-        (dict(pamr=dict(steps=10, dilations=(8, 16))), 'PAMR'),
+        (dict(pamr=dict(steps=-1)), '0 for off'),
+        (dict(pamr=dict(steps=1, dilations=())), 'such as (8, 16)'),
     ],
     ids=str,
 )

@@ -75,7 +75,8 @@ def find_architecture(config: ClipConfig) -> Architecture:
     elif name.startswith('hf-hub:'):
         found = _from_hub(name, name.removeprefix('hf-hub:'), config.cache_dir)
     elif name.endswith('.json'):
-        found = _from_json(name, Path(name).expanduser(), _weights_file(config, tags=()))
+        content = _read_json(Path(name).expanduser())  # before the weights, so that a misspelt path is named first
+        found = _from_content(name, content, _weights_file(config, tags=()))
     else:
         found = _from_name(config)
     return _override(found, config)
@@ -157,7 +158,7 @@ def _from_name(config: ClipConfig) -> Architecture:
     quick_gelu = bool(tag.get('quick_gelu', False))
     _check_tag(config, bool(model.get('quick_gelu', False)), quick_gelu)
     try:
-        weights = Path(open_clip.download_pretrained(tag, cache_dir=config.cache_dir))
+        weights = _download(tag, config.cache_dir)
     except Exception as error:  # network, disk and hub errors are of many kinds
         raise FileNotFoundError(
             f"The weights '{config.pretrained}' of {config.model_name} are in no cache and could "
@@ -165,6 +166,18 @@ def _from_name(config: ClipConfig) -> Architecture:
         ) from error
     found = _from_content(config.model_name, {**model, 'preprocess_cfg': tag}, weights)
     return replace(found, tag_quick_gelu=quick_gelu)
+
+
+def _download(tag: dict, cache_dir: str | None) -> Path:
+    """The file of a tag, out of a cache where it is in one."""
+    try:
+        return Path(open_clip.download_pretrained(tag, cache_dir=cache_dir))
+    except Exception:
+        # open_clip asks the hub only, but OpenAI's package and older versions of open_clip left archives behind.
+        archive = Path(cache_dir or '~/.cache/clip').expanduser() / Path(tag.get('url', '')).name
+        if not archive.is_file():
+            raise
+        return Path(open_clip.download_pretrained(tag, prefer_hf_hub=False, cache_dir=cache_dir))
 
 
 def _check_tag(config: ClipConfig, quick_gelu: bool, wanted: bool) -> None:

@@ -52,13 +52,16 @@ class ClipSource:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of the images in RGB, for values in 0..255."""
-        return tuple(255 * value for value in self.architecture.mean)
+        """Mean of the images in RGB, for values in 0..255, in thousandths as the configs of this family write it.
+
+        PAMR compares differences of rounding in flat regions, so inputs must equal the official code's to the last bit.
+        """
+        return tuple(round(255 * value, 3) for value in self.architecture.mean)
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of the images in RGB, for values in 0..255."""
-        return tuple(255 * value for value in self.architecture.std)
+        """Standard deviation of the images in RGB; see `mean`."""
+        return tuple(round(255 * value, 3) for value in self.architecture.std)
 
     def image_tower(self) -> VisionTransformer:
         """The image tower with its weights, frozen, in float32.
@@ -112,7 +115,13 @@ class ClipSource:
         if custom:
             config['text_cfg'] = {**config['text_cfg'], 'hf_model_pretrained': False}
         with torch.device(device):
-            return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+            try:
+                return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+            except TypeError as error:  # a key that open_clip does not know
+                raise ValueError(
+                    f'{self.architecture.name} is no model description that open_clip {open_clip.__version__} can '
+                    f'build ({error}). Correct the key, or install a newer open_clip_torch.'
+                ) from error
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict under the model's names; random where no weights were asked for."""

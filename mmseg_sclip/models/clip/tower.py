@@ -89,9 +89,9 @@ class VisionTower(nn.Module):
         grid = (images.shape[-2] // height, images.shape[-1] // width)
         if 0 in grid:
             raise ValueError(
-                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the network, which '
-                f'needs at least one patch of {height} x {width}. Give a larger image, or a larger scale in the Resize '
-                'step of the test pipeline.'
+                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the network, '
+                f'which needs at least one patch of {height} x {width}. Give a larger image, or a larger scale '
+                'in the Resize step of the test pipeline.'
             )
         # As a product of matrices, since convolutions on GPUs would silently round to TF32.
         x = images[..., : grid[0] * height, : grid[1] * width].to(visual.conv1.weight.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from open_clip.model import convert_to_custom_text_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -44,12 +44,13 @@ def read_weights(path: Path) -> Weights:
             content = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f'{path} cannot be read as weights: {_first_line(error)} It must be a state dict of tensors. '
-            'If you trust the file, load it once yourself and save its state dict with safetensors.'
+            f'{path} cannot be read as weights: it is damaged, or holds objects other than tensors, which could run '
+            'code and are not loaded. Fetch it again; if you trust the file, load it once yourself and save its state '
+            'dict with safetensors.'
         ) from error
-    except (RuntimeError, EOFError, OSError, SafetensorError, zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # on a damaged file torch raises nearly anything: IndexError, struct.error, ...
         raise ValueError(
-            f'{path} cannot be read as weights ({_first_line(error)}). It is damaged or was not '
+            f'{path} cannot be read as weights ({_first_sentence(error)}). It is damaged or was not '
             'downloaded completely; fetch it again.'
         ) from error
     content = content.get('state_dict', content) if isinstance(content, Mapping) else content
@@ -58,8 +59,8 @@ def read_weights(path: Path) -> Weights:
     return Weights(_clean(path, content), True if any(key in content for key in _OPENAI_KEYS) else None)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _first_sentence(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -71,7 +72,9 @@ def _is_torchscript(path: Path) -> bool:
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
     # The format stores code beside tensors, so `weights_only` refuses it; only the tensors are kept.
-    return dict(torch.jit.load(path, map_location='cpu').state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # torch would replace the format, but OpenAI's files have it
+        return dict(torch.jit.load(path, map_location='cpu').state_dict())
 
 
 def _clean(path: Path, content: Mapping) -> dict[str, Tensor]:

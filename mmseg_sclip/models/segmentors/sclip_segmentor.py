@@ -15,6 +15,7 @@ from torch import Tensor
 from ..attention.base import Feedback
 from ..clip import ClipSource
 from ..decoders.base import Tokens
+from ..pamr import pamr
 from ..postprocess import class_scores, predict_labels, suppress_small_classes
 from .settings import complete_test_cfg
 from .windows import slide
@@ -162,6 +163,9 @@ class SCLIPSegmentor(EncoderDecoder):
             data_samples = [SegDataSample(metainfo=dict(ori_shape=tuple(image.shape[-2:]))) for image in inputs]
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
             scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
+            if self.test_cfg.pamr is not None and self.test_cfg.pamr.steps:
+                guide = self._to_original(image, image.shape[-2:], sample.metainfo)
+                scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
             self._label(scores, sample)
         return list(data_samples)
 

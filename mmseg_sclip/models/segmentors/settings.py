@@ -29,7 +29,8 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
             width) in pixels of the network's input; `logit_scale` multiplies the cosines; `prob_thd`
             (0..1, 0 or None for off) and `area_thd` (0..1, None for off) are the two thresholds of
             `postprocess`; `window_batch` windows go through the network at once; `keep_scores` attaches
-            `seg_logits`; `whole_resize` is 'direct' or 'input' (through the network's input size).
+            `seg_logits`; `whole_resize` is 'direct' or 'input' (through the network's input size);
+            `pamr` refines the cosines, `steps=0` or None for off.
         background_index: Thresholds need a background class.
 
     Raises:
@@ -42,12 +43,12 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
     check_choice('model.test_cfg.whole_resize', full.whole_resize, ('direct', 'input'))
     for key in ('crop_size', 'stride'):
         value = full[key]
-        if isinstance(value, int) and not isinstance(value, bool):
+        if _is_whole(value):
             full[key] = value = (value, value)
         if (
             not isinstance(value, (tuple, list))
             or len(value) != 2
-            or not all(isinstance(side, int) and side > 0 for side in value)
+            or not all(_is_whole(side) and side > 0 for side in value)
         ):
             raise ValueError(
                 f'model.test_cfg.{key} is {value!r}; it must be (height, width) in pixels, two positive whole numbers.'
@@ -58,12 +59,15 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
                 f'model.test_cfg.stride is {tuple(full.stride)} and crop_size {tuple(full.crop_size)}: a '
                 f'stride beyond the crop leaves pixels uncovered ({side}). Use a stride of at most the crop.'
             )
-    if not isinstance(full.window_batch, int) or full.window_batch < 1:
+    if not _is_whole(full.window_batch) or full.window_batch < 1:
         raise ValueError(f'model.test_cfg.window_batch is {full.window_batch!r}; it must be a whole number from 1 on.')
     if not isinstance(full.logit_scale, (int, float)) or not full.logit_scale > 0:
         raise ValueError(f'model.test_cfg.logit_scale is {full.logit_scale!r}; it must be a positive number.')
     _check_thresholds(full, background_index)
-    _check_pamr(full.pamr)
+    if full.pamr is not None:
+        check_keys('model.test_cfg.pamr', full.pamr, _DEFAULTS['pamr'])
+        full.pamr = {**_DEFAULTS['pamr'], **full.pamr}
+        _check_pamr(full.pamr)
     return full
 
 
@@ -82,9 +86,16 @@ def _check_thresholds(full: Mapping, background_index: int | None) -> None:
             )
 
 
-def _check_pamr(pamr: Mapping | None) -> None:
-    if pamr is None:
-        return
-    check_keys('model.test_cfg.pamr', pamr, ('steps', 'dilations'))
-    if pamr.get('steps', 0) != 0:
-        raise ValueError(f'model.test_cfg.pamr.steps is {pamr["steps"]!r}, but PAMR is not built yet. Set it to 0.')
+def _check_pamr(pamr: Mapping) -> None:
+    steps, dilations = pamr['steps'], pamr['dilations']
+    if not _is_whole(steps) or steps < 0:
+        raise ValueError(f'model.test_cfg.pamr.steps is {steps!r}; it must be a whole number, 0 for off.')
+    if not isinstance(dilations, (tuple, list)) or not dilations or not all(_is_whole(d) and d > 0 for d in dilations):
+        raise ValueError(
+            f'model.test_cfg.pamr.dilations is {dilations!r}; it must hold one or more positive whole numbers '
+            '(pixels), such as (8, 16).'
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
