@@ -51,7 +51,6 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
                     "LoadImageFromFile gives three channels with color_type='color' or "
                     "'color_ignore_orientation'."
                 )
-            # Contiguous, since torch interpolates other layouts in a way that depends on the number of threads.
-            image = (image.flip(0) if self.bgr_to_rgb else image).contiguous()
+            image = image.flip(0) if self.bgr_to_rgb else image
             images.append((image.float() - self.mean) / self.std)
         return dict(inputs=images, data_samples=data.get('data_samples'))

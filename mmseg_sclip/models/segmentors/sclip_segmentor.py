@@ -164,7 +164,8 @@ class SCLIPSegmentor(EncoderDecoder):
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
             scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
             if self.test_cfg.pamr is not None and self.test_cfg.pamr.steps:
-                guide = self._to_original(image, image.shape[-2:], sample.metainfo)
+                # Channel by channel, since torch picks its kernel for three channels by the number of threads.
+                guide = torch.cat([self._to_original(c[None], image.shape[-2:], sample.metainfo) for c in image])
                 scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
             self._label(scores, sample)
         return list(data_samples)
