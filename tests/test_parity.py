@@ -1,5 +1,6 @@
 """Outputs of the official code on synthetic weights: tokens, scores, label maps."""
 
+import json
 from pathlib import Path
 
 import mmcv
@@ -102,3 +103,40 @@ def test_label_maps_and_scores_of_two_sizes_in_one_batch(mini_clip, recipe, devi
         assert (labels[0] == GOLDENS[f'{case}/{height}x{width}/pred']).mean() >= 0.9999
         scores = result.seg_logits.data[:, 7::16, 7::16].cpu().numpy()
         np.testing.assert_allclose(scores, GOLDENS[f'{case}/{height}x{width}/prob'], atol=1e-3)
+
+
+FAMILY = np.load(Path(__file__).parent / 'data' / 'family_seed0.npz')
+STEPS = {(224, 224): 1, (160, 224): 3, (336, 448): 5}  # every so many tokens are stored
+TYPES = {
+    'vanilla': dict(type='VanillaSelfAttention'),
+    'MaskCLIP': dict(type='IdentityAttention'),
+    'SCLIP': dict(type='CorrelativeSelfAttention'),
+    'ClearCLIP': dict(type='CorrelativeSelfAttention', projections='q'),
+}
+
+
+@pytest.fixture(scope='session')
+def deep_clip(recipe, mini_json, tmp_path_factory):
+    """The twelve-layer variant of the synthetic CLIP."""
+    folder = tmp_path_factory.mktemp('deep')
+    description = json.loads(mini_json.read_text())
+    description['vision_cfg']['layers'] = 12
+    (folder / 'deep.json').write_text(json.dumps(description))
+    state = {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0, 12).items()}
+    torch.save(state, folder / 'deep.pt')
+    return dict(model_name=str(folder / 'deep.json'), pretrained=str(folder / 'deep.pt'))
+
+
+@pytest.mark.parametrize('size', STEPS, ids=str)
+@pytest.mark.parametrize('kept', [True, False])
+@pytest.mark.parametrize('name', TYPES)
+def test_tokens_of_the_family(deep_clip, recipe, device, name, kept, size):
+    decoder = dict(type='LastBlock', attention=TYPES[name], residual=kept, ffn=kept)
+    backbone = MODELS.build(dict(type='CLIPVisionTransformer', clip=deep_clip, decoder=decoder)).to(device)
+    image = recipe.image(sum(size), *size)[..., ::-1].astype(np.float32)
+    image = (image - (122.771, 116.746, 104.094)) / (68.501, 66.632, 70.323)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().to(device)
+    with torch.no_grad():
+        ours = backbone.decode(backbone.record(pixels)).patches[0, :: STEPS[size]].cpu().numpy()
+    key = f'clearclip/{name}/{"res" if kept else "nores"}/{size[0]}x{size[1]}'
+    np.testing.assert_allclose(ours, FAMILY[key], atol=5e-5)

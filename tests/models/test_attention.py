@@ -77,6 +77,154 @@ def test_mix_comes_before_the_prior_and_the_prior_last(block):
     torch.testing.assert_close(WithPrior().weights(block, mix=lambda term: 3 * term), expected)
 
 
+class Tower:
+    """What a strategy may ask of a tower when it is bound."""
+
+    depth, width, heads = 3, HEADS * DIM, HEADS
+
+    def __init__(self):
+        torch.manual_seed(1)
+        self.attn = torch.nn.MultiheadAttention(self.width, HEADS, dtype=torch.float64)
+
+    def block(self, number):
+        assert number == self.depth
+        return self
+
+    def block_number(self, number):
+        return number + self.depth + 1 if number < 0 else number
+
+
+def bound(**config):
+    attention = MODELS.build(config)
+    attention.bind(Tower())
+    return attention
+
+
+def naive_correlation(x, matrices, tau):
+    """softmax((x W)(x W)^T / tau) of each head and matrix, one entry at a time."""
+    maps = []
+    for matrix in matrices:
+        out = np.zeros((2, HEADS, 7, 7))
+        for image in range(2):
+            projected = x[image].numpy() @ matrix
+            for head in range(HEADS):
+                part = projected[:, head * DIM : (head + 1) * DIM]
+                for i in range(7):
+                    out[image, head, i] = softmax([part[i] @ part[j] / tau for j in range(7)])
+        maps.append(out)
+    return maps
+
+
+@pytest.mark.parametrize('tau', [None, 3.0])
+@pytest.mark.parametrize('reduction', ['sum', 'mean'])
+@pytest.mark.parametrize(
+    'entry', ['identity', 'random', dict(type='RandomProjection', count=3, seed=5), 'learned'], ids=str
+)
+def test_projections_of_the_blocks_input(block, entry, reduction, tau):
+    attention = bound(type='CorrelativeSelfAttention', projections=[entry], reduction=reduction, tau=tau)
+    (projection,) = attention.projections
+    if entry == 'identity':
+        matrices = [np.eye(HEADS * DIM)]
+    elif entry == 'learned':
+        matrices = [Tower().attn.in_proj_weight[: HEADS * DIM].detach().numpy().T]
+    else:
+        matrices = projection.matrices.double().numpy()
+    maps = naive_correlation(block.x, matrices, tau or np.sqrt(DIM))
+    expected = sum(maps) / (len(maps) if reduction == 'mean' else 1)
+    np.testing.assert_allclose(attention.weights(block).detach().numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(attention.attend(block).detach().numpy(), expected @ block.v.numpy(), atol=1e-5)
+
+
+def test_random_matrices_follow_their_seed():
+    first, again, other = (
+        bound(type='CorrelativeSelfAttention', projections=dict(type='RandomProjection', count=2, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    a, b, c = (attention.projections[0].matrices for attention in (first, again, other))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert not torch.equal(a[0], a[1])
+    assert not first.state_dict()  # made anew from the seed
+
+
+def test_the_mean_of_q_and_k_is_half_their_sum(block):
+    total, mean = (bound(type='CorrelativeSelfAttention', reduction=how) for how in ('sum', 'mean'))
+    torch.testing.assert_close(mean.weights(block), total.weights(block) / 2)
+
+
+@pytest.mark.parametrize('init', ['q', 'identity'])
+def test_the_learned_matrix_is_the_only_parameter(init):
+    attention = bound(type='CorrelativeSelfAttention', projections=[dict(type='LearnedProjection', init=init)])
+    ((name, parameter),) = attention.named_parameters()
+    assert (name, parameter.shape, parameter.requires_grad) == ('projections.0.matrix', (8, 8), True)
+    if init == 'identity':
+        assert torch.equal(parameter.detach(), torch.eye(8))
+
+
+def test_window_of_one_is_maskclip(block):
+    local, identity = bound(type='LocalSelfAttention', window=1), bound(type='IdentityAttention')
+    assert torch.equal(local.weights(block), identity.weights(block).expand(-1, HEADS, -1, -1))
+    assert torch.equal(local.attend(block), block.v)
+
+
+@pytest.mark.parametrize('window', [1, 3, 5])
+def test_local_attention_token_by_token(block, window):
+    expected = np.zeros((2, HEADS, 7, 7))
+    expected[..., 0, 0] = 1  # the class token sees itself
+    places = [(row, col) for row in range(GRID[0]) for col in range(GRID[1])]
+    for image in range(2):
+        for head in range(HEADS):
+            q, k = block.q[image, head].numpy(), block.k[image, head].numpy()
+            for i, (row, col) in enumerate(places, 1):
+                near = [j for j, (r, c) in enumerate(places, 1) if abs(r - row) <= window // 2 >= abs(c - col)]
+                expected[image, head, i, near] = softmax([q[i] @ k[j] / np.sqrt(DIM) for j in near])
+    np.testing.assert_allclose(bound(type='LocalSelfAttention', window=window).weights(block), expected, atol=1e-12)
+
+
+def test_sharpening(block):
+    vanilla = bound(type='VanillaSelfAttention')
+    same, sharp = (bound(type='SharpenedSelfAttention', temperature=t) for t in (1, 3))
+    torch.testing.assert_close(same.weights(block), vanilla.weights(block))
+    torch.testing.assert_close(same.attend(block), vanilla.attend(block))
+    expected = (3 * block.q @ block.k.transpose(-1, -2) / np.sqrt(DIM)).softmax(-1)
+    torch.testing.assert_close(sharp.weights(block), expected)
+    torch.testing.assert_close(sharp.attend(block), expected @ block.v)
+
+
+@pytest.mark.parametrize('number, needs', [(1, {0}), (3, {2}), (-1, {2}), (-3, {0})])
+def test_earlier_attention_asks_for_what_it_reads(block, number, needs):
+    attention = bound(type='EarlierAttention', block=number)
+    assert attention.needs == needs
+    torch.manual_seed(3)
+    source = BlockInput(*torch.randn(3, 2, HEADS, 7, DIM, dtype=torch.float64), block.x, GRID, 1, DIM**-0.5)
+    asked = []
+    block.lookup = lambda wanted: asked.append(wanted) or source
+    np.testing.assert_allclose(attention.weights(block), naive_map(source, ['qk']), atol=1e-12)
+    assert asked == [number]
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        (dict(type='LocalSelfAttention', window=2), 'odd number'),
+        (dict(type='LocalSelfAttention', window=0), 'odd number'),
+        (dict(type='SharpenedSelfAttention', temperature=0), 'positive'),
+        (dict(type='CorrelativeSelfAttention', reduction='max'), "'sum', 'mean'"),
+        (dict(type='CorrelativeSelfAttention', tau=-1), 'positive'),
+        (dict(type='CorrelativeSelfAttention', projections='learnt'), "Did you mean 'learned'"),
+        (dict(type='CorrelativeSelfAttention', projections=[dict(type='RandomProjection', cuont=3)]), "'count'"),
+        (dict(type='CorrelativeSelfAttention', projections=[dict(type='RandomProjection', count=0)]), 'at least 1'),
+        (dict(type='CorrelativeSelfAttention', projections=[dict(type='LearnedProjection', init='v')]), "'identity'"),
+        (dict(type='EarlierAttention', block=0), 'count from 1'),
+    ],
+    ids=str,
+)
+def test_wrong_strategies_are_refused(config, words):
+    with pytest.raises(ValueError, match='projections|SelfAttention|Projection|block') as caught:
+        bound(**config)
+    assert words in str(caught.value)
+
+
 @pytest.mark.parametrize('projections', [(), ('q', 'q'), ('x',), 'qk'])
 def test_wrong_projections_are_refused(projections):
     with pytest.raises(ValueError, match='projections'):

@@ -2,14 +2,22 @@
 
 from .base import Attention, BlockInput, Feedback
 from .csa import CorrelativeSelfAttention
+from .earlier import EarlierAttention
 from .identity import IdentityAttention
+from .local import LocalSelfAttention
+from .projections import Projection
+from .sharpened import SharpenedSelfAttention
 from .vanilla import VanillaSelfAttention
 
 __all__ = [
     'Attention',
     'BlockInput',
     'CorrelativeSelfAttention',
+    'EarlierAttention',
     'Feedback',
     'IdentityAttention',
+    'LocalSelfAttention',
+    'Projection',
+    'SharpenedSelfAttention',
     'VanillaSelfAttention',
 ]

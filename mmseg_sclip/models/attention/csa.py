@@ -1,39 +1,66 @@
 """Correlative self-attention (SCLIP, section 3.2)."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...utils.checks import check_choice
 from .base import Attention, BlockInput
+from .projections import Projection, build_projection
+
+if TYPE_CHECKING:
+    from ..clip.tower import VisionTower
 
 
 @MODELS.register_module()
 class CorrelativeSelfAttention(Attention):
-    """Tokens attend where their own projection is alike: the sum of softmax(s p p^T) over projections p.
+    """Tokens attend where their own projection is alike: softmax(p p^T / tau) over one or more projections p.
 
-    The softmaxes are summed, not averaged, so the rows of SCLIP's q and k sum to 2; because the
-    residual is kept, halving them would change the result.
+    SCLIP sums the softmaxes of q and k, so the rows sum to 2; because the residual is kept, averaging
+    would change the result.
 
     Args:
-        projections: A non-empty selection of 'q', 'k' and 'v'.
+        projections: One or more of 'q', 'k', 'v', 'identity', 'random' and 'learned', or configs such as
+            dict(type='RandomProjection', count=4, seed=1); none twice.
+        reduction: 'sum' or 'mean' of the softmaxes.
+        tau: Divides the products; None for the square root of the head dimension.
     """
 
-    def __init__(self, projections: Sequence[str] = ('q', 'k')) -> None:
+    def __init__(
+        self,
+        projections: str | Sequence[str | Mapping | Projection] = ('q', 'k'),
+        reduction: str = 'sum',
+        tau: float | None = None,
+    ) -> None:
         super().__init__()
-        if isinstance(projections, str):
-            projections = (projections,)
-        for name in projections:
-            check_choice('An entry of projections', name, ('q', 'k', 'v'))
-        if not projections or len(set(projections)) < len(projections):
+        entries = [projections] if isinstance(projections, (str, Mapping, Projection)) else list(projections)
+        if not entries or any(entry in entries[:i] for i, entry in enumerate(entries)):
             raise ValueError(
-                f'projections is {tuple(projections)!r}; it must name at least one of q, k, v, '
-                "each at most once. SCLIP's are ('q', 'k')."
+                f"projections is {projections!r}; it must name at least one, and none twice. SCLIP's are ('q', 'k')."
             )
-        self.projections = tuple(projections)
+        check_choice('CorrelativeSelfAttention.reduction', reduction, ('sum', 'mean'))
+        if tau is not None and not tau > 0:
+            raise ValueError(f'CorrelativeSelfAttention.tau is {tau!r}; it must be a positive number or None.')
+        self.projections = nn.ModuleList(build_projection(entry) for entry in entries)
+        self.reduction = reduction
+        self.tau = tau
+
+    def bind(self, tower: VisionTower) -> None:
+        """Bind the projections."""
+        for projection in self.projections:
+            projection.bind(tower)
 
     def terms(self, b: BlockInput) -> list[Tensor]:
-        """One (B, heads, N, N) term a projection, scaled after the product."""
-        chosen = [getattr(b, name) for name in self.projections]
-        return [p @ p.transpose(-1, -2) * b.scale for p in chosen]
+        """One (B, heads, N, N) term a stream, scaled after the product."""
+        scale = b.scale if self.tau is None else 1 / self.tau
+        streams = [stream for projection in self.projections for stream in projection(b)]
+        return [p @ p.transpose(-1, -2) * scale for p in streams]
+
+    def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The sum or the mean of the terms' softmaxes."""
+        total = super().weights(b, mix)
+        return total / sum(p.streams for p in self.projections) if self.reduction == 'mean' else total

@@ -1,0 +1,144 @@
+"""What correlative self-attention correlates: projections of the block's input (SCLIP, Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...utils.checks import build_strategy, check_choice
+from .base import BlockInput
+
+if TYPE_CHECKING:
+    from ..clip.tower import VisionTower
+
+
+class Projection(nn.Module):
+    """A way to get one or more streams (B, heads, N, head_dim) out of a block's input.
+
+    Attributes:
+        streams: How many.
+    """
+
+    streams: int = 1
+
+    def bind(self, tower: VisionTower) -> None:
+        """Learn the tower's shape; parameters and buffers are made here."""
+
+    def forward(self, b: BlockInput) -> list[Tensor]:
+        """The streams; each gives one term of the attention."""
+        raise NotImplementedError(f'{type(self).__name__} must define forward(b).')
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, N, width) to (B, heads, N, head_dim), as the block splits its queries."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+@MODELS.register_module()
+class OwnProjection(Projection):
+    """One of the block's own projections, biases included.
+
+    Args:
+        name: 'q', 'k' or 'v'.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        check_choice('OwnProjection.name', name, ('q', 'k', 'v'))
+        self.name = name
+
+    def forward(self, b: BlockInput) -> list[Tensor]:
+        """The one stream."""
+        return [getattr(b, self.name)]
+
+
+@MODELS.register_module()
+class IdentityProjection(Projection):
+    """No projection: the block's input after its first LayerNorm, split into heads."""
+
+    def forward(self, b: BlockInput) -> list[Tensor]:
+        """The one stream."""
+        return [split_heads(b.x, b.v.shape[1])]
+
+
+@MODELS.register_module()
+class RandomProjection(Projection):
+    """Random matrices without bias, one stream each.
+
+    Entries are normal with variance 1 / width, so that a channel keeps the mean square of its inputs.
+    The paper does not give its initialisation. They are drawn on the CPU from `seed`, the same on every
+    device.
+
+    Args:
+        count: Number of matrices. The paper averages the maps of several: `reduction='mean'`.
+        seed: Of the matrices.
+    """
+
+    def __init__(self, count: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f'RandomProjection.count is {count!r}; it must be at least 1.')
+        self.streams = count
+        self.seed = seed
+
+    def bind(self, tower: VisionTower) -> None:
+        """Draw the matrices (count, width, width)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.streams, tower.width, tower.width)
+        self.register_buffer('matrices', torch.randn(shape, generator=generator) * tower.width**-0.5, persistent=False)
+
+    def forward(self, b: BlockInput) -> list[Tensor]:
+        """One stream a matrix."""
+        return [split_heads(b.x @ matrix.to(b.x.dtype), b.v.shape[1]) for matrix in self.matrices]
+
+
+@MODELS.register_module()
+class LearnedProjection(Projection):
+    """One trainable matrix W_r (width, width) without bias, the only trained weight of SCLIP (section 4.3).
+
+    With it alone the map is softmax(X W_r W_r^T X^T / tau), whose rows sum to 1.
+
+    Args:
+        init: 'q' starts from the block's query weights, 'identity' from the unit matrix.
+    """
+
+    def __init__(self, init: str = 'q') -> None:
+        super().__init__()
+        check_choice('LearnedProjection.init', init, ('q', 'identity'))
+        self.init = init
+
+    def bind(self, tower: VisionTower) -> None:
+        """Make the parameter `matrix`, so that a stream is x @ matrix."""
+        start = torch.eye(tower.width)
+        if self.init == 'q':
+            start = tower.block(tower.depth).attn.in_proj_weight[: tower.width].detach().float().T.clone()
+        self.matrix = nn.Parameter(start.contiguous())
+
+    def forward(self, b: BlockInput) -> list[Tensor]:
+        """The one stream."""
+        return [split_heads(b.x @ self.matrix.to(b.x.dtype), b.v.shape[1])]
+
+
+# The short names of configs.
+SHORT_NAMES: dict[str, dict] = {
+    **{name: dict(type='OwnProjection', name=name) for name in ('q', 'k', 'v')},
+    'identity': dict(type='IdentityProjection'),
+    'random': dict(type='RandomProjection'),
+    'learned': dict(type='LearnedProjection'),
+}
+
+
+def build_projection(entry: str | Mapping | Projection) -> Projection:
+    """Build a projection from a short name, a config or an instance.
+
+    Raises:
+        ValueError: The name is unknown or the config is wrong.
+    """
+    if isinstance(entry, str):
+        check_choice('An entry of projections', entry, SHORT_NAMES)
+        entry = SHORT_NAMES[entry]
+    return build_strategy('an entry of projections', entry, Projection)
