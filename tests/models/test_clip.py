@@ -94,7 +94,7 @@ def test_named_architectures_that_cannot_work(name):
 def test_named_architectures_that_work_know_their_geometry(name):
     source = ClipSource(dict(model_name=name))
     config = source.architecture.model['vision_cfg']
-    visual = source._layout().visual  # without memory
+    visual = source._layout('image').visual  # without memory
     assert type(visual) is open_clip.transformer.VisionTransformer
     assert visual.patch_size[0] == config['patch_size']
     assert source.mean == (122.771, 116.746, 104.094)
@@ -148,6 +148,7 @@ def test_the_demo_says_nothing_about_random_weights(logged):
         (dict(model_name='ViT-B-16', precision='fp16'), "'fp32' only"),
         (dict(model_name='ViT-B-16', activation='relu'), "'gelu', 'quick_gelu'"),
         (dict(model_name='ViT-B-16', norm_eps=0), 'norm_eps'),
+        (dict(model_name='ViT-B-16', activation=dict(vision='gelu')), "Unknown key 'vision'"),
         ('ViT-B-16', 'must be a dict'),
     ],
     ids=str,
@@ -199,9 +200,18 @@ def test_other_files_log_their_activation_and_overrides_are_logged(mini_clip, lo
     source = ClipSource(dict(mini_clip, activation='gelu', norm_eps=1e-6))
     text = ' '.join(logged)
     assert 'runs it with QuickGELU' in text
-    assert 'runs with gelu on purpose' in text
-    assert 'eps 1e-06' in text
-    assert source.image_tower().ln_post.eps == 1e-6
+    for tower in ('image', 'text'):
+        assert f'clip.activation: the {tower} tower runs with gelu on purpose' in text
+        assert f'clip.norm_eps: the {tower} tower runs with 1e-06 on purpose' in text
+    assert (source.image_tower().ln_post.eps, source.text_tower().ln_final.eps) == (1e-6, 1e-6)
+
+
+def test_overrides_of_one_tower(mini_clip):
+    source = ClipSource(dict(mini_clip, activation=dict(image='gelu'), norm_eps=dict(text=1e-3)))
+    image, text = source.image_tower(), source.text_tower()
+    assert type(image.transformer.resblocks[0].mlp.gelu) is torch.nn.GELU
+    assert type(text.transformer.resblocks[0].mlp.gelu) is open_clip.transformer.QuickGELU
+    assert (image.ln_post.eps, text.ln_final.eps) == (1e-5, 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from open_clip.pretrained import download_pretrained_from_hf
 
 from ...demo import ARCHITECTURE, WEIGHTS
 from ...utils.checks import nearest
-from .config import ClipConfig
+from .config import TOWERS, ClipConfig
 from .support import activation_message, refuse_unsupported
 
 _HUB_FILES = (
@@ -79,7 +79,8 @@ def find_architecture(config: ClipConfig) -> Architecture:
         found = _from_content(name, content, _weights_file(config, tags=()))
     else:
         found = _from_name(config)
-    return _override(found, config)
+    found.model['vision_cfg']['patch_dropout'] = 0.0  # only matters in training
+    return found
 
 
 def _read_json(path: Path) -> dict:
@@ -182,7 +183,8 @@ def _download(tag: dict, cache_dir: str | None) -> Path:
 
 def _check_tag(config: ClipConfig, quick_gelu: bool, wanted: bool) -> None:
     """Refuse a name whose activation differs from the tag's, before anything is downloaded."""
-    if config.activation is None and quick_gelu != wanted:
+    overridden = all(config.override('activation', tower) for tower in TOWERS)
+    if quick_gelu != wanted and not overridden:
         raise ValueError(activation_message(f"The weights '{config.pretrained}'", wanted, config.model_name))
 
 
@@ -198,17 +200,3 @@ def _weights_file(config: ClipConfig, tags: list[str] | tuple[str, ...]) -> Path
         f"model.clip.pretrained is '{config.pretrained}', which is neither a file nor a tag of "
         f'{config.model_name}.{nearest(config.pretrained, tags)} {known}'
     )
-
-
-def _override(found: Architecture, config: ClipConfig) -> Architecture:
-    """Apply the deliberate overrides, and what only matters in training."""
-    if config.activation is not None:
-        found.model['quick_gelu'] = config.activation == 'quick_gelu'
-    found.model['vision_cfg']['patch_dropout'] = 0.0
-    if config.norm_eps is not None:
-        for tower in ('vision_cfg', 'text_cfg'):
-            found.model[tower]['norm_kwargs'] = {
-                **(found.model[tower].get('norm_kwargs') or {}),
-                'eps': config.norm_eps,
-            }
-    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from ...utils.checks import check_choice, check_keys
 
 SCHEMAS = ('builtin:', 'local-dir:', 'hf-hub:')
+TOWERS = ('image', 'text')
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class ClipConfig:
             so it must be None with them; without a schema None means random weights.
         precision: 'fp32'.
         keep_text: Keep the text tower in memory after the vocabulary is encoded.
-        activation: 'gelu' or 'quick_gelu' to override the architecture's on purpose, in both towers.
-        norm_eps: The epsilon of every LayerNorm, to override the architecture's on purpose.
+        activation: 'gelu' or 'quick_gelu' to override the architecture's on purpose, in both towers, or in one
+            of them with dict(image=...) or dict(text=...).
+        norm_eps: The epsilon of every LayerNorm, to override the architecture's on purpose; likewise.
         cache_dir: Where weights are looked for and downloaded to; None for the libraries' own caches.
     """
 
@@ -30,8 +32,8 @@ class ClipConfig:
     pretrained: str | None = None
     precision: str = 'fp32'
     keep_text: bool = False
-    activation: str | None = None
-    norm_eps: float | None = None
+    activation: str | Mapping[str, str] | None = None
+    norm_eps: float | Mapping[str, float] | None = None
     cache_dir: str | None = None
 
     @classmethod
@@ -53,14 +55,28 @@ class ClipConfig:
                 "'ViT-B-16-quickgelu', or the path of a model JSON."
             )
         parsed = cls(**config)
-        check_choice('model.clip.activation', parsed.activation, (None, 'gelu', 'quick_gelu'))
+        for tower in TOWERS:
+            check_choice('model.clip.activation', parsed.override('activation', tower), (None, 'gelu', 'quick_gelu'))
+            eps = parsed.override('norm_eps', tower)
+            if eps is not None and not eps > 0:
+                raise ValueError(f'model.clip.norm_eps is {eps!r}; it must be a positive number or None.')
         if parsed.precision != 'fp32':
             raise ValueError(f"model.clip.precision is {parsed.precision!r}, but this version runs in 'fp32' only.")
-        if parsed.norm_eps is not None and not parsed.norm_eps > 0:
-            raise ValueError(f'model.clip.norm_eps is {parsed.norm_eps!r}; it must be a positive number or None.')
         if parsed.pretrained is not None and parsed.model_name.startswith(SCHEMAS):
             raise ValueError(
                 f"model.clip.model_name is '{parsed.model_name}', which brings its own weights, so "
                 f"pretrained must be None but is '{parsed.pretrained}'. Set pretrained=None."
             )
         return parsed
+
+    def override(self, key: str, tower: str) -> str | float | None:
+        """The override `key` ('activation' or 'norm_eps') for one tower ('image' or 'text').
+
+        Raises:
+            ValueError: It is a dict with other keys.
+        """
+        value = getattr(self, key)
+        if isinstance(value, Mapping):
+            check_keys(f'model.clip.{key}', value, TOWERS)
+            return value.get(tower)
+        return value

@@ -11,7 +11,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .architecture import Architecture, find_architecture
-from .config import ClipConfig
+from .config import TOWERS, ClipConfig
 from .support import activation_message
 from .weights import fit_weights, read_weights
 
@@ -69,7 +69,7 @@ class ClipSource:
         Raises:
             ValueError: It is no Vision Transformer with a class token.
         """
-        model = self._layout()
+        model = self._layout('image')
         visual = model.visual
         if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
             raise ValueError(
@@ -87,7 +87,7 @@ class ClipSource:
 
     def text_tower(self) -> nn.Module:
         """An open_clip model of which only the text side has memory: `encode_text` works, nothing else."""
-        model = self._layout()
+        model = self._layout('text')
         state = self._weights(model)
         model.visual = nn.Identity()
         model.logit_scale, model.logit_bias = None, None
@@ -108,20 +108,20 @@ class ClipSource:
         if self.architecture.weights is not None:
             self._state = None
 
-    def _layout(self, device: str = 'meta') -> nn.Module:
-        """The whole model, without memory on the meta device."""
+    def _layout(self, tower: str, device: str = 'meta') -> nn.Module:
+        """The whole model, without memory on the meta device, with the overrides of one tower."""
         config = dict(self.architecture.model)
         custom = config.pop('custom_text', False) or 'hf_model_name' in config['text_cfg']
         if custom:
             config['text_cfg'] = {**config['text_cfg'], 'hf_model_pretrained': False}
+        activation, eps = (self.config.override(key, tower) for key in ('activation', 'norm_eps'))
+        if activation is not None:
+            config['quick_gelu'] = activation == 'quick_gelu'
+        if eps is not None:
+            part = 'vision_cfg' if tower == 'image' else 'text_cfg'
+            config[part] = {**config[part], 'norm_kwargs': {**(config[part].get('norm_kwargs') or {}), 'eps': eps}}
         with torch.device(device):
-            try:
-                return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
-            except TypeError as error:  # a key that open_clip does not know
-                raise ValueError(
-                    f'{self.architecture.name} is no model description that open_clip {open_clip.__version__} can '
-                    f'build ({error}). Correct the key, or install a newer open_clip_torch.'
-                ) from error
+            return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict under the model's names; random where no weights were asked for."""
@@ -134,7 +134,7 @@ class ClipSource:
                     logger='current',
                     level=30,
                 )
-                random = self._layout('cpu').state_dict()
+                random = self._layout('image', 'cpu').state_dict()
                 self._state = fit_weights('random', random, random, self.architecture.name)
             else:
                 weights = read_weights(path)
@@ -145,11 +145,10 @@ class ClipSource:
     def _check_activation(self, from_openai: bool | None) -> None:
         """OpenAI's weights need QuickGELU; for other files say which activation is in use."""
         found = self.architecture
-        if self.config.activation is not None:
-            return
-        if from_openai and not found.quick_gelu:
+        overridden = all(self.config.override('activation', tower) for tower in TOWERS)
+        if from_openai and not found.quick_gelu and not overridden:
             raise ValueError(activation_message(f'The OpenAI weights {found.weights}', True, found.name))
-        if from_openai is None and found.tag_quick_gelu is None:
+        if from_openai is None and found.tag_quick_gelu is None and not found.name.startswith('builtin:'):
             print_log(
                 f'{found.weights.name} does not tell its activation; {found.name} runs it with '
                 f'{"QuickGELU" if found.quick_gelu else "GELU"}.',
@@ -157,16 +156,11 @@ class ClipSource:
             )
 
     def _log_overrides(self) -> None:
-        if self.config.activation is not None:
-            print_log(
-                f'clip.activation: {self.architecture.name} runs with {self.config.activation} on purpose.',
-                logger='current',
-            )
-        if self.config.norm_eps is not None:
-            print_log(
-                f'clip.norm_eps: {self.architecture.name} runs with LayerNorm eps {self.config.norm_eps:g} on purpose.',
-                logger='current',
-            )
+        for key in ('activation', 'norm_eps'):
+            for tower in TOWERS:
+                value = self.config.override(key, tower)
+                if value is not None:
+                    print_log(f'clip.{key}: the {tower} tower runs with {value} on purpose.', logger='current')
 
     @staticmethod
     def _fill(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:

@@ -45,9 +45,10 @@ def dataset_meta(vocabulary: Vocabulary, class_names: str | Sequence[str] | None
     else:
         names = vocabulary.first_phrases if class_names is None else class_names
     if len(names) != vocabulary.num_classes:
+        source = f' ({class_names})' if isinstance(class_names, str) else ''
         raise ValueError(
-            f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but decode_head.class_names '
-            f'{f"({class_names}) " if isinstance(class_names, str) else ""}has {len(names)} names. Correct the vocabulary '
-            '(one line a class), or the names: class_names=None takes the first phrase of each class.'
+            f'decode_head.class_names{source} has {len(names)} names, but the vocabulary {vocabulary.name} has '
+            f'{vocabulary.num_classes} classes. Correct the vocabulary (one line a class), or the names: '
+            'class_names=None takes the first phrase of each class.'
         )
     return dict(classes=list(names), palette=[list(colour) for colour in palette])

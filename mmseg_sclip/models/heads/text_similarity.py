@@ -12,6 +12,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...utils.config_folder import running_config_folder
 from ..clip import ClipSource
 from ..decoders.base import Tokens
 from ..text import Vocabulary, encode_phrases, load_templates, load_vocabulary
@@ -73,7 +74,8 @@ class TextSimilarityHead(BaseModule):
         Raises:
             ValueError: `class_names` has another length than the vocabulary, or the background is no class.
         """
-        vocabulary = load_vocabulary(vocabulary)
+        folder = running_config_folder()
+        vocabulary = load_vocabulary(vocabulary, [] if folder is None else [folder])
         meta = dataset_meta(vocabulary, class_names)
         if background_index is not None and background_index not in range(vocabulary.num_classes):
             raise ValueError(
