@@ -4,7 +4,7 @@ from .attention import Attention, BlockInput, Feedback
 from .backbones import CLIPVisionTransformer
 from .data_preprocessor import CLIPDataPreProcessor
 from .decoders import Decoder, LastBlock, Tokens
-from .heads import TextSimilarityHead
+from .heads import MaskCLIPHead, TextSimilarityHead
 from .segmentors import SCLIPSegmentor
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     'Decoder',
     'Feedback',
     'LastBlock',
+    'MaskCLIPHead',
     'SCLIPSegmentor',
     'TextSimilarityHead',
     'Tokens',

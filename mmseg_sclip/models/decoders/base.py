@@ -21,11 +21,13 @@ class Tokens:
         patches: (B, n, D), rows of the grid first.
         cls: (B, D), the class token of the decoder's own choice, or None.
         grid: (h, w) in patches; n = h * w.
+        keys: (B, n, width), keys of the last block behind its output projection, where asked for.
     """
 
     patches: Tensor
     cls: Tensor | None
     grid: tuple[int, int]
+    keys: Tensor | None = None
 
     @property
     def map(self) -> Tensor:

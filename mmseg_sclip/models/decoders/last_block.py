@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mmseg.registry import MODELS
+from torch import Tensor
 
 from ...utils.checks import build_strategy
 from ..attention.base import Attention, Feedback
 from .base import Decoder, Tokens
 
 if TYPE_CHECKING:
+    from open_clip.transformer import ResidualAttentionBlock
+
     from ..clip.tower import Memory, VisionTower
 
 
@@ -23,13 +26,15 @@ class LastBlock(Decoder):
         attention: Config of an `Attention`.
         residual: Add the block's input to the attention's output. SCLIP keeps it.
         ffn: Run the block's feed-forward part behind it. SCLIP keeps it.
+        keys: Give out the keys too, for `MaskCLIPHead`.
     """
 
-    def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True) -> None:
+    def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True, keys: bool = False) -> None:
         super().__init__()
         self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
         self.residual = residual
         self.ffn = ffn
+        self.keys = keys
 
     def bind(self, tower: VisionTower) -> None:
         """Bind the attention and settle what is recorded."""
@@ -42,11 +47,17 @@ class LastBlock(Decoder):
     ) -> Tokens:
         """Run the last block on `memory[depth - 1]`; `cls` is the rebuilt block's own class token."""
         block = tower.block(tower.depth)
-        attended = self.attention.attend(tower.block_input(tower.depth, memory, grid, feedback))
-        x = block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))  # (B, N, width)
+        b = tower.block_input(tower.depth, memory, grid, feedback)
+        x = block.ls_1(_merge(block, self.attention.attend(b)))
         if self.residual:
             x = x + memory[tower.depth - 1]
         if self.ffn:
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
         tokens = tower.project(x)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid)
+        keys = _merge(block, b.k)[:, tower.prefix :] if self.keys else None
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid, keys)
+
+
+def _merge(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
+    """(B, heads, N, head_dim) to (B, N, width), through the block's output projection."""
+    return block.attn.out_proj(heads.transpose(1, 2).flatten(2))

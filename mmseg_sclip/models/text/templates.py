@@ -6,8 +6,17 @@ import open_clip
 
 from ...utils.checks import check_choice
 
+_IMAGENET = tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+_SCENE = (
+    'there is a {} in the scene.',
+    'there is the {} in the scene.',
+    'this is a {} in the scene.',
+    'this is the {} in the scene.',
+    'this is one {} in the scene.',
+)
 SHIPPED_TEMPLATES = {
-    'openai_imagenet': tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
+    'openai_imagenet': _IMAGENET,
+    'maskclip': _IMAGENET + _SCENE,
     'simple': ('a photo of a {}.',),
 }
 
@@ -16,7 +25,8 @@ def load_templates(spec: str | Sequence[str]) -> tuple[str, ...]:
     """Templates by name, or checked as given.
 
     Args:
-        spec: 'openai_imagenet' (the 80 of CLIP's paper, as open_clip ships them), 'simple', or a list
+        spec: 'openai_imagenet' (the 80 of CLIP's paper, as open_clip ships them), 'maskclip' (those and
+            five about scenes, as MaskCLIP and CLIP Surgery use), 'simple', or a list
             of strings with one `{}` for the phrase.
 
     Raises:
