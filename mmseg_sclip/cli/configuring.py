@@ -66,7 +66,9 @@ def _read(path: Path) -> Config:
     except Exception as error:  # a config is a program: it may raise anything
         if str(error).startswith('Failed to import custom modules'):
             raise
-        raise ValueError(f'The config {path} cannot be read ({type(error).__name__}: {error}). Correct it.') from error
+        raise ValueError(
+            f'The config {path} cannot be read ({str(error) or type(error).__name__}). Correct it.'
+        ) from error
 
 
 def _check_part(config: Config, where: str) -> None:
@@ -93,7 +95,9 @@ class CfgOptions(DictAction):
         """Parse all pairs of one `--cfg-options`."""
         for pair in values:
             if '=' not in pair:
-                parser.error(f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces')
+                parser.error(
+                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
+                )
         super().__call__(parser, namespace, values, option_string)
 
 

@@ -20,7 +20,7 @@ from .errors import ArgumentParser, UsageError
 def build_parser() -> argparse.ArgumentParser:
     """The flags of MMSeg's tools/test.py, and those that a training-free method needs."""
     parser = ArgumentParser(
-        prog='test', description='Measure a config on its test dataset (mIoU), and write label maps or pictures.'
+        prog='mmseg-sclip test', description='Measure a config on its test dataset (mIoU), and write label maps or pictures.'
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
     parser.add_argument('checkpoint', nargs='?', help='weights trained on top of CLIP; SCLIP itself needs none')
@@ -77,8 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = _runner(config, _device(args.device))
     runner.test()
     if args.show_dir:
-        pictures = len(list(Path(args.show_dir).glob('*.png')))
-        print(f'{pictures} pictures are in {Path(args.show_dir).resolve()}')
+        print(f'{len(runner.test_dataloader.dataset)} pictures are in {Path(args.show_dir).resolve()}')
     if args.out:
         print(f'The label maps are in {Path(args.out).resolve()}')
     return 0

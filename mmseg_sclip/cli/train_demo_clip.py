@@ -15,7 +15,7 @@ from .errors import ArgumentParser, UsageError
 def main(argv: Sequence[str] | None = None) -> int:
     """Train by number of steps; see `--help`."""
     parser = ArgumentParser(
-        prog='train-demo-clip',
+        prog='mmseg-sclip train-demo-clip',
         description='Train the tiny CLIP of the demo on painted scenes and captions, never on masks. An interrupted '
         'training goes on where it stopped when the same command is given again.',
     )

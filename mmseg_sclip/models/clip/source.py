@@ -121,7 +121,13 @@ class ClipSource:
             part = 'vision_cfg' if tower == 'image' else 'text_cfg'
             config[part] = {**config[part], 'norm_kwargs': {**(config[part].get('norm_kwargs') or {}), 'eps': eps}}
         with torch.device(device):
-            return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+            try:
+                return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+            except TypeError as error:  # a key that open_clip does not know
+                raise ValueError(
+                    f'{self.architecture.name} is no model description that open_clip {open_clip.__version__} can '
+                    f'build ({error}). Correct the key, or install a newer open_clip_torch.'
+                ) from error
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict under the model's names; random where no weights were asked for."""

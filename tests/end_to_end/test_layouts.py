@@ -1,0 +1,166 @@
+"""tools/test.py on a small dataset in each benchmark's layout, scored again by hand."""
+
+import json
+import shutil
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+SIZES = ((61, 83), (90, 47))  # (height, width): different and odd, one landscape and one portrait
+
+
+class Layout(NamedTuple):
+    """Where a benchmark's files lie, and how its label maps are stored."""
+
+    config: str
+    classes: int
+    image: str
+    label: str
+    stems: tuple[str, str]
+    split: str | None = None
+    reduce_zero_label: bool = False
+    favourites: tuple[int, ...] = ()  # classes that the mini CLIP likes to predict, so that the scores are not all zero
+    options: tuple[str, ...] = ('model.decode_head.templates=simple',)  # 80 templates take long for many phrases
+
+
+VOC = dict(image='JPEGImages/{}.jpg', stems=('2007_000033', '2007_000042'))
+SEGMENTATION = dict(VOC, label='SegmentationClass/{}.png', split='ImageSets/Segmentation/val.txt')
+CONTEXT = dict(VOC, label='SegmentationClassContext/{}.png', split='ImageSets/SegmentationContext/val.txt')
+COCO = dict(image='images/val2017/{}.jpg', stems=('000000000139', '000000000285'))
+LAYOUTS = [
+    Layout('sclip_voc21', 21, **SEGMENTATION, favourites=(0, 2, 16), options=()),
+    Layout('sclip_voc20', 20, **SEGMENTATION, reduce_zero_label=True, favourites=(13, 14, 15, 19)),
+    Layout('sclip_context60', 60, **CONTEXT, favourites=(19, 32, 40)),
+    Layout('sclip_context59', 59, **CONTEXT, reduce_zero_label=True, favourites=(18, 31, 39, 48)),
+    Layout(
+        'sclip_coco_object', 81, **COCO, label='annotations/val2017/{}_instanceTrainIds.png', favourites=(0, 28, 38, 41)
+    ),
+    Layout(
+        'sclip_coco_stuff164k',
+        171,
+        **COCO,
+        label='annotations/val2017/{}_labelTrainIds.png',
+        favourites=(12, 37, 58, 145),
+    ),
+    Layout(
+        'sclip_coco_stuff10k',
+        171,
+        image='images/test2014/{}.jpg',
+        label='annotations/test2014/{}_labelTrainIds.png',
+        stems=('COCO_train2014_000000000077', 'COCO_train2014_000000000081'),
+        reduce_zero_label=True,
+        favourites=(12, 37, 58, 145),
+    ),
+    Layout(
+        'sclip_cityscapes',
+        19,
+        image='leftImg8bit/val/{}_leftImg8bit.png',
+        label='gtFine/val/{}_gtFine_labelTrainIds.png',
+        stems=('frankfurt/frankfurt_000000_000294', 'munster/munster_000000_000019'),
+        favourites=(0, 2, 7, 10),
+    ),
+    Layout(
+        'sclip_ade20k',
+        150,
+        image='images/validation/{}.jpg',
+        label='annotations/validation/{}.png',
+        stems=('ADE_val_00000001', 'ADE_val_00000002'),
+        reduce_zero_label=True,
+        favourites=(17, 43, 109, 133),
+    ),
+]
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), array)
+
+
+def write_dataset(root, layout, recipe):
+    """Two images with label maps in blocks of 5 x 5 pixels; some blocks are ignored."""
+    rng = np.random.RandomState(7)
+    for number, (stem, (height, width)) in enumerate(zip(layout.stems, SIZES, strict=True)):
+        write(root / layout.image.format(stem), recipe.image(number, height, width))
+        blocks = rng.randint(0, layout.classes, (height // 5 + 1, width // 5 + 1))
+        liked = rng.choice(layout.favourites or [0], blocks.shape)
+        labels = np.where(rng.rand(*blocks.shape) < 0.6, liked, blocks) + layout.reduce_zero_label
+        labels = np.where(rng.rand(*blocks.shape) < 0.1, 255, labels)
+        if layout.reduce_zero_label:
+            labels = np.where(rng.rand(*blocks.shape) < 0.1, 0, labels)
+        labels = labels.astype(np.uint8).repeat(5, axis=0).repeat(5, axis=1)[:height, :width]
+        write(root / layout.label.format(stem), labels)
+    if layout.split:
+        (root / layout.split).parent.mkdir(parents=True)
+        (root / layout.split).write_text('\n'.join(layout.stems) + '\n')
+
+
+def read(path):
+    array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert array is not None and array.ndim == 2 and array.dtype == np.uint8, path
+    return array.astype(int)
+
+
+def scores_by_hand(pairs, classes):
+    """aAcc and mIoU in percent of (prediction, truth) pairs, both with labels from 0 on and 255 in truth ignored."""
+    union, both, right, counted = np.zeros(classes), np.zeros(classes), 0, 0
+    for prediction, truth in pairs:
+        known = truth != 255
+        right, counted = right + (prediction == truth)[known].sum(), counted + known.sum()
+        for c in range(classes):
+            both[c] += ((prediction == c) & (truth == c) & known).sum()
+            union[c] += (((prediction == c) | (truth == c)) & known).sum()
+    return 100 * right / counted, 100 * (both[union > 0] / union[union > 0]).mean()
+
+
+def check_run(result, layout, root, out, work_dir):
+    assert result.returncode == 0, result.stderr[-3000:]
+    pairs = []
+    for stem, size in zip(layout.stems, SIZES, strict=True):
+        prediction = read(out / f'{(root / layout.image.format(stem)).stem}.png') - layout.reduce_zero_label
+        assert prediction.shape == size and prediction.min() >= 0 and prediction.max() < layout.classes
+        truth = read(root / layout.label.format(stem))
+        if layout.reduce_zero_label:
+            truth = np.where((truth == 0) | (truth == 255), 255, truth - 1)
+        pairs.append((prediction, truth))
+    assert len(list(out.iterdir())) == len(pairs)
+    accuracy, iou = scores_by_hand(pairs, layout.classes)
+    assert iou > 0.2, 'these favourites make the comparison empty'
+    (metrics,) = [json.loads(path.read_text()) for path in work_dir.glob('*/*.json')]
+    assert metrics['aAcc'] == pytest.approx(accuracy, abs=0.006)  # MMSeg rounds to two decimals
+    assert metrics['mIoU'] == pytest.approx(iou, abs=0.006)
+    assert f'aAcc: {metrics["aAcc"]:.4f}  mIoU: {metrics["mIoU"]:.4f}' in result.stdout
+
+
+def check_pictures(result, layout, root, pictures):
+    assert f'{len(SIZES)} pictures are in {pictures}' in result.stdout
+    for stem, (height, width) in zip(layout.stems, SIZES, strict=True):
+        name = (root / layout.image.format(stem)).stem
+        picture = cv2.imread(str(pictures / f'{name}.png')).astype(int)
+        assert picture.shape[0] >= height and picture.shape[1] >= 2 * width
+        # Truth and prediction stand side by side.
+        assert np.abs(picture[:height, :width] - picture[:height, width : 2 * width]).mean() > 1
+
+
+@pytest.fixture(scope='module')
+def spaced_clip(mini_json, mini_weights, tmp_path_factory):
+    """The flags for the mini CLIP in a folder whose name has spaces."""
+    folder = tmp_path_factory.mktemp('my own weights')
+    paths = [shutil.copy(path, folder / f'mini clip{path.suffix}') for path in (mini_json, mini_weights)]
+    return ['--model-name', paths[0], '--pretrained', paths[1]]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=lambda layout: layout.config.removeprefix('sclip_'))
+def test_label_maps_scores_and_pictures(layout, recipe, spaced_clip, run_tool, tmp_path):
+    root, out, work_dir, pictures = (tmp_path / name for name in ('my data', 'label maps', 'work dir', 'my pictures'))
+    write_dataset(root, layout, recipe)
+    result = run_tool(
+        layout.config,
+        *spaced_clip,
+        *('--data-root', root, '--out', out, '--work-dir', work_dir, '--show-dir', pictures),
+        *(['--cfg-options', *layout.options] if layout.options else []),
+        cwd=tmp_path,
+    )
+    check_run(result, layout, root, out, work_dir)
+    check_pictures(result, layout, root, pictures)
