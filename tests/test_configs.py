@@ -1,5 +1,7 @@
 """Every shipped config: parses, fits its dataset, builds on a tiny random model and predicts."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -83,16 +85,82 @@ def test_every_benchmark_has_a_leaf():
     assert {'baselines/clip_demo', 'baselines/maskclip_demo'} <= names
 
 
-def test_baselines_differ_from_sclip_in_the_attention_only():
-    sclip, clip, maskclip = (
-        Config.fromfile(paths.config_path(name)).to_dict()
-        for name in ('sclip_demo', 'baselines/clip_demo', 'baselines/maskclip_demo')
-    )
-    for baseline, attention in ((clip, 'VanillaSelfAttention'), (maskclip, 'IdentityAttention')):
-        assert baseline['model']['backbone']['decoder'].pop('attention') == dict(type=attention)
-        changed = {**baseline, 'model': sclip['model']}
-        sclip_decoder = dict(sclip['model']['backbone']['decoder'])
-        sclip_decoder.pop('attention')
-        assert baseline['model']['backbone']['decoder'] == sclip_decoder
-        assert {**baseline['model'], 'backbone': None} == {**sclip['model'], 'backbone': None}
-        assert changed == sclip
+ATTENTION = 'model.backbone.decoder.attention.'
+RESIZE = ('test_pipeline.1.scale', 'test_dataloader.dataset.pipeline.1.scale')
+# What a config may change of `sclip_<dataset>`, by its name.
+CHANGES = {
+    r'baselines/(clip|maskclip)_': (ATTENTION,),
+    r'baselines/(clip|maskclip)_pamr_': (ATTENTION, 'model.test_cfg.pamr.steps'),
+    r'baselines/sclip_pamr_': ('model.test_cfg.pamr.steps',),
+    r'ablations/sclip_(identity|random|random_ensemble|q|k|sharpening|local|earlier)_': (ATTENTION,),
+    r'ablations/sclip_mode[124]_': RESIZE,
+    r'ablations/sclip_mode5_': (*RESIZE, 'model.test_cfg.crop_size.', 'model.test_cfg.stride.'),
+}
+VARIANTS = {
+    name: (f'sclip_{dataset}', changes)
+    for pattern, changes in CHANGES.items()
+    for dataset in (*OFFICIAL, 'demo')
+    for name in map(paths.config_name, paths.list_configs())
+    if re.fullmatch(pattern + dataset, name)
+}
+VARIANTS['ablations/sclip_coco_stuff164k_short336'] = ('sclip_coco_stuff164k', RESIZE)
+
+
+def flatten(value, prefix=''):
+    if not isinstance(value, (dict, list, tuple)) or not value:
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {k: v for key, part in items for k, v in flatten(part, f'{prefix}.{key}' if prefix else str(key)).items()}
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_variants_differ_from_sclip_in_what_their_name_says(name):
+    sclip, changes = VARIANTS[name]
+    base, variant = (flatten(Config.fromfile(paths.config_path(config)).to_dict()) for config in (sclip, name))
+    changed = {key for key in base.keys() | variant.keys() if base.get(key) != variant.get(key)}
+    assert all(key.startswith(changes) for key in changed), changed
+    assert changed or name == 'ablations/sclip_mode2_voc21'  # which is the default
+
+
+@pytest.mark.parametrize(
+    'row, attention',
+    [
+        ('baselines/clip', dict(type='VanillaSelfAttention')),
+        ('baselines/maskclip', dict(type='IdentityAttention')),
+        ('ablations/sclip_identity', dict(type='CorrelativeSelfAttention', projections=['identity'])),
+        ('ablations/sclip_q', dict(type='CorrelativeSelfAttention', projections=['q'])),
+        ('ablations/sclip_k', dict(type='CorrelativeSelfAttention', projections=['k'])),
+        ('ablations/sclip_sharpening', dict(type='SharpenedSelfAttention', temperature=2)),
+        ('ablations/sclip_local', dict(type='LocalSelfAttention', window=3)),
+        ('ablations/sclip_earlier', dict(type='EarlierAttention', block=3)),
+    ],
+)
+def test_variants_have_the_attention_of_the_paper(row, attention):
+    for dataset in ('demo', 'voc21', 'context59', 'coco_stuff164k'):
+        decoder = Config.fromfile(paths.config_path(f'{row}_{dataset}')).model.backbone.decoder
+        assert decoder.to_dict() == dict(type='LastBlock', attention=attention, residual=True, ffn=True)
+
+
+def test_every_benchmark_has_its_baselines():
+    rows = ('clip', 'maskclip', 'clip_pamr', 'maskclip_pamr', 'sclip_pamr')
+    assert {f'baselines/{row}_{name}' for row in rows for name in (*OFFICIAL, 'demo')} <= set(VARIANTS)
+    for row in ('clip', 'maskclip', 'sclip'):
+        pamr = Config.fromfile(paths.config_path(f'baselines/{row}_pamr_voc21')).model.test_cfg.pamr
+        assert (pamr.steps, tuple(pamr.dilations)) == (10, (8, 16))
+
+
+@pytest.mark.parametrize(
+    'name, side, crop, stride',
+    [
+        ('sclip_mode1_voc21', 224, 224, 112),
+        ('sclip_mode2_voc21', 336, 224, 112),
+        ('sclip_mode4_voc21', 448, 224, 112),
+        ('sclip_mode5_voc21', 448, 448, 224),
+        ('sclip_coco_stuff164k_short336', 336, 224, 112),
+    ],
+)
+def test_preprocessing_of_the_paper(name, side, crop, stride):
+    config = Config.fromfile(paths.config_path(f'ablations/{name}'))
+    (resize,) = [step for step in config.test_pipeline if step['type'] == 'Resize']
+    assert (resize.scale, resize.keep_ratio) == ((2048, side), True)
+    assert (config.model.test_cfg.crop_size, config.model.test_cfg.stride) == ((crop, crop), (stride, stride))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmseg.registry import MODELS
 
@@ -14,6 +15,7 @@ from ..models.clip.config import SCHEMAS
 from ..models.text import find_vocabulary
 from ..paths import config_path
 from ..utils.checks import check_keys, nearest
+from .errors import UsageError
 
 
 def load_config(name: str, options: Mapping | None = None) -> Config:
@@ -58,6 +60,25 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
     if head is not None and isinstance(head.get('vocabulary'), str):
         head.vocabulary = str(find_vocabulary(head.vocabulary, [path.resolve().parent]))
     return config
+
+
+def find_device(name: str | None) -> torch.device | None:
+    """The device that `--device` names, tried out; None for MMEngine's choice.
+
+    Raises:
+        UsageError: This machine has no such device.
+    """
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError and more
+        there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+        raise UsageError(
+            f'--device {name} cannot be used ({str(error).splitlines()[0]}). This machine has: {", ".join(there)}.'
+        ) from error
+    return device
 
 
 def _read(path: Path) -> Config:

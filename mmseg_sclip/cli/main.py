@@ -24,6 +24,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
+    'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
+    'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
+    'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
     'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),
     'doctor': Command('doctor', 'show versions, and what to run where they do not fit', needs_package=False),
     'train-demo-clip': Command('train_demo_clip', 'train the tiny CLIP of the demo from nothing'),

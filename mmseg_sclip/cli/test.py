@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from .configuring import CfgOptions, apply_clip_flags, load_config
+from .configuring import CfgOptions, apply_clip_flags, find_device, load_config
 from .data_checks import check_test_files, name_files_in_errors
 from .errors import ArgumentParser, UsageError
 
@@ -20,7 +20,8 @@ from .errors import ArgumentParser, UsageError
 def build_parser() -> argparse.ArgumentParser:
     """The flags of MMSeg's tools/test.py, and those that a training-free method needs."""
     parser = ArgumentParser(
-        prog='mmseg-sclip test', description='Measure a config on its test dataset (mIoU), and write label maps or pictures.'
+        prog='mmseg-sclip test',
+        description='Measure a config on its test dataset (mIoU), and write label maps or pictures.',
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
     parser.add_argument('checkpoint', nargs='?', help='weights trained on top of CLIP; SCLIP itself needs none')
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     apply_clip_flags(config, args.model_name, args.pretrained)
     _apply_flags(config, args)
     check_test_files(config)
-    runner = _runner(config, _device(args.device))
+    runner = build_runner(config, find_device(args.device))
     runner.test()
     if args.show_dir:
         print(f'{len(runner.test_dataloader.dataset)} pictures are in {Path(args.show_dir).resolve()}')
@@ -128,21 +129,7 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
         config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]
 
 
-def _device(name: str | None) -> torch.device | None:
-    if name is None:
-        return None
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:  # torch raises RuntimeError, AssertionError and more
-        there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-        raise UsageError(
-            f'--device {name} cannot be used ({str(error).splitlines()[0]}). This machine has: {", ".join(there)}.'
-        ) from error
-    return device
-
-
-def _runner(config: Config, device: torch.device | None) -> Runner:
+def build_runner(config: Config, device: torch.device | None) -> Runner:
     """MMEngine's runner, on the device of choice, with errors that name files."""
 
     class DeviceRunner(Runner):

@@ -1,7 +1,8 @@
 """Hooks and the loading step that the configs use."""
 
 from .loading import LoadCheckedImage
+from .projection_checkpoint import ProjectionCheckpointHook
 from .visualization import PredictionVisualizationHook
 from .vocabulary_check import VocabularyCheckHook
 
-__all__ = ['LoadCheckedImage', 'PredictionVisualizationHook', 'VocabularyCheckHook']
+__all__ = ['LoadCheckedImage', 'PredictionVisualizationHook', 'ProjectionCheckpointHook', 'VocabularyCheckHook']

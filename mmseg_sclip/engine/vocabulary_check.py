@@ -8,7 +8,7 @@ from mmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class VocabularyCheckHook(Hook):
-    """Stop a test whose dataset has another number of classes than the vocabulary.
+    """Stop a test or a training whose dataset has another number of classes than the vocabulary.
 
     `_base_/default_runtime.py` registers it; the command line adds it where a config lacks it.
 
@@ -17,6 +17,10 @@ class VocabularyCheckHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare the model's classes with those of the training dataset."""
+        self._compare(runner, runner.train_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
         """Compare the model's classes with those of the test dataset."""

@@ -28,6 +28,7 @@ class CorrelativeSelfAttention(Attention):
             dict(type='RandomProjection', count=4, seed=1); none twice.
         reduction: 'sum' or 'mean' of the softmaxes.
         tau: Divides the products; None for the square root of the head dimension.
+        gain: Multiplies the map. With one projection, 2 gives the rows the sum of SCLIP's.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class CorrelativeSelfAttention(Attention):
         projections: str | Sequence[str | Mapping | Projection] = ('q', 'k'),
         reduction: str = 'sum',
         tau: float | None = None,
+        gain: float = 1,
     ) -> None:
         super().__init__()
         entries = [projections] if isinstance(projections, (str, Mapping, Projection)) else list(projections)
@@ -45,9 +47,12 @@ class CorrelativeSelfAttention(Attention):
         check_choice('CorrelativeSelfAttention.reduction', reduction, ('sum', 'mean'))
         if tau is not None and not tau > 0:
             raise ValueError(f'CorrelativeSelfAttention.tau is {tau!r}; it must be a positive number or None.')
+        if not gain > 0:
+            raise ValueError(f'CorrelativeSelfAttention.gain is {gain!r}; it must be a positive number.')
         self.projections = nn.ModuleList(build_projection(entry) for entry in entries)
         self.reduction = reduction
         self.tau = tau
+        self.gain = gain
 
     def bind(self, tower: VisionTower) -> None:
         """Bind the projections."""
@@ -61,6 +66,8 @@ class CorrelativeSelfAttention(Attention):
         return [p @ p.transpose(-1, -2) * scale for p in streams]
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The sum or the mean of the terms' softmaxes."""
+        """The sum or the mean of the terms' softmaxes, times the gain."""
         total = super().weights(b, mix)
-        return total / sum(p.streams for p in self.projections) if self.reduction == 'mean' else total
+        if self.reduction == 'mean':
+            total = total / sum(p.streams for p in self.projections)
+        return total if self.gain == 1 else total * self.gain

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -100,7 +102,8 @@ class RandomProjection(Projection):
 class LearnedProjection(Projection):
     """One trainable matrix W_r (width, width) without bias, the only trained weight of SCLIP (section 4.3).
 
-    With it alone the map is softmax(X W_r W_r^T X^T / tau), whose rows sum to 1.
+    With it alone the map is softmax(X W_r W_r^T X^T / tau), whose rows sum to 1. Used without being trained
+    or loaded, it logs one warning.
 
     Args:
         init: 'q' starts from the block's query weights, 'identity' from the unit matrix.
@@ -110,6 +113,7 @@ class LearnedProjection(Projection):
         super().__init__()
         check_choice('LearnedProjection.init', init, ('q', 'identity'))
         self.init = init
+        self._untrained = True
 
     def bind(self, tower: VisionTower) -> None:
         """Make the parameter `matrix`, so that a stream is x @ matrix."""
@@ -118,8 +122,21 @@ class LearnedProjection(Projection):
             start = tower.block(tower.depth).attn.in_proj_weight[: tower.width].detach().float().T.clone()
         self.matrix = nn.Parameter(start.contiguous())
 
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._untrained = self._untrained and f'{prefix}matrix' not in state_dict
+
     def forward(self, b: BlockInput) -> list[Tensor]:
         """The one stream."""
+        if self._untrained:
+            self._untrained = False
+            if not (self.training and torch.is_grad_enabled()):
+                print_log(
+                    f"The learned projection is still at its start ('{self.init}'): no checkpoint was loaded. Train "
+                    'it with tools/train.py CONFIG, and give the checkpoint behind the config.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
         return [split_heads(b.x @ self.matrix.to(b.x.dtype), b.v.shape[1])]
 
 

@@ -70,20 +70,30 @@ class ClipSource:
             ValueError: It is no Vision Transformer with a class token.
         """
         model = self._layout('image')
-        visual = model.visual
-        if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
-            raise ValueError(
-                f'{self.architecture.name} cannot be used: its image tower is a {type(visual).__name__}, '
-                'not a Vision Transformer of open_clip.'
-            )
         return self._fill(
-            visual,
+            self._check_visual(model.visual),
             {
                 key.removeprefix('visual.'): value
                 for key, value in self._weights(model).items()
                 if key.startswith('visual.')
             },
         )
+
+    def empty_image_tower(self) -> VisionTransformer:
+        """The image tower on the meta device: shapes without memory, to count what it costs; no weights are read.
+
+        Raises:
+            ValueError: It is no Vision Transformer with a class token.
+        """
+        return self._check_visual(self._layout('image').visual).eval().requires_grad_(False)
+
+    def _check_visual(self, visual: nn.Module) -> VisionTransformer:
+        if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
+            raise ValueError(
+                f'{self.architecture.name} cannot be used: its image tower is a {type(visual).__name__}, '
+                'not a Vision Transformer of open_clip.'
+            )
+        return visual
 
     def text_tower(self) -> nn.Module:
         """An open_clip model of which only the text side has memory: `encode_text` works, nothing else."""

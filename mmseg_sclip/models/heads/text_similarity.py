@@ -166,8 +166,10 @@ class TextSimilarityHead(BaseModule):
             truth = sample.gt_sem_seg.data.squeeze(0).long().to(scores.device)  # (H, W)
             log_query = (self.enlarge(scores[None], truth.shape)[0] * scale).log_softmax(dim=0)
             log_class = torch.stack([part.amax(dim=0) for part in log_query.split(list(self.vocabulary.sizes))])
-            losses.append(F.nll_loss(log_class[None], truth[None], ignore_index=255))
             known = truth != 255
+            # A crop without any known pixel counts nothing; the mean of none would be nan.
+            total = F.nll_loss(log_class[None], truth[None], ignore_index=255, reduction='sum')
+            losses.append(total / known.sum().clamp(min=1))
             right += (log_class.argmax(dim=0) == truth)[known].sum()
             counted += known.sum()
         return dict(loss_ce=torch.stack(losses).mean(), acc_seg=100 * right / max(counted, 1))

@@ -1,0 +1,1 @@
+"""The tables of the SCLIP paper as rows that can be run, and the engine that runs them."""

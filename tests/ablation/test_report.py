@@ -1,0 +1,104 @@
+import csv
+import io
+import json
+
+from mmseg_sclip.ablation.engine import Outcome
+from mmseg_sclip.ablation.report import Entry, columns, comma_separated, markdown, measured, write_report
+from mmseg_sclip.ablation.tables import BENCHMARKS, select
+
+KEYS = ['table', 'row', 'config', 'dataset', 'seed', 'images', 'mIoU', 'paper', 'skipped', 'seconds']
+
+
+def entry(table, name, dataset, miou=None, reason=None, seed=None):
+    (row,) = select(table, [name])
+    outcome = Outcome(reason=reason) if miou is None else Outcome(dict(images=7, mIoU=miou), 1.5)
+    return Entry(table, row, dataset, seed, outcome)
+
+
+def test_results(tmp_path):
+    entries = [entry('1', 'clip', 'voc21', 18.5), entry('2', 'learned', 'demo', reason='not trained', seed=3)]
+    files = write_report(entries, tmp_path)
+    assert [file.name for file in files] == ['results.json', 'tables.md', 'tables.csv']
+    first, second = json.loads(files[0].read_text())
+    assert list(first) == list(second) == KEYS
+    assert list(first.values()) == ['1', 'clip', 'baselines/clip_voc21', 'voc21', None, 7, 18.5, 18.8, None, 1.5]
+    expected = ['2', 'learned', 'ablations/sclip_learned_demo', 'demo', 3, None, None, None, 'not trained', None]
+    assert list(second.values()) == expected
+
+
+def test_the_mean_over_eight_needs_all_eight():
+    sclip = [entry('1', 'sclip', name, 10.0 + i) for i, name in enumerate(BENCHMARKS)]
+    clip = [entry('1', 'clip', name, 5.0) for name in BENCHMARKS[:7]]
+    clip.append(entry('1', 'clip', BENCHMARKS[7], reason='no data'))
+    entries = [*sclip, *clip, entry('1', 'sclip', 'coco_stuff10k', 90.0)]
+    assert columns(entries)[-1] == 'mean'
+    assert measured(entries, 'sclip')['mean'] == 13.5
+    assert 'mean' not in measured(entries, 'clip')
+    assert columns(sclip[:7]) == list(BENCHMARKS[:7])
+    text = markdown(entries)
+    assert '| coco_stuff10k | mean of eight |' in text
+    assert '| 17.00 | 90.00 | 13.50 |' in text
+    assert '| 22.4 [A] | – | 38.2 [A] |' in text
+    assert '- clip (coco_stuff164k): no data' in text
+
+
+def test_markdown_shows_what_contradicts_the_paper():
+    entries = [
+        entry('1', 'clip', 'demo', 30.0, seed=4),
+        entry('1', 'maskclip', 'demo', 60.0, seed=4),
+        entry('1', 'sclip', 'demo', 50.0, seed=4),
+        entry('1', 'clip+pamr', 'demo', 1.0, seed=4),
+    ]
+    lines = markdown(entries).splitlines()
+    assert '| row | what | numbers | demo | voc21 |' in lines
+    assert "| clip+pamr | CLIP's own attention, PAMR | measured | 1.00 | – |" in lines
+    at = lines.index('|  |  | paper | – | 59.1 [A] |')
+    assert lines[at - 1] == '| sclip | correlative self-attention | measured | 50.00 | – |'
+    assert '- demo: 7 images, scenes of seed 4' in lines
+    assert '- demo: 2 of 3 pairs of rows stand in the order of the paper on voc21' in lines
+    against = [line for line in lines if ', but the paper has ' in line]
+    assert against == ['- demo: sclip 50.00 < maskclip 60.00, but the paper has 59.1 [A] > 43.4 [A] on voc21']
+
+
+def test_equal_numbers_contradict_an_order():
+    entries = [entry('3', 'local', 'context59', 9.0), entry('3', 'earlier', 'context59', 9.0)]
+    assert '- context59: earlier 9.00 = local 9.00, but the paper has 26.4 [B] > 25.5 [B]' in markdown(entries)
+
+
+def test_two_readings_of_the_paper_are_not_compared_with_each_other():
+    names = {'identity': 1.0, 'k': 2.0, 'identity:gain=2': 4.0, 'k:gain=2': 3.0, 'q+k': 3.5}
+    text = markdown([entry('2', name, 'voc21', miou) for name, miou in names.items()])
+    assert '- voc21: 4 of 6 pairs of rows stand in the order of the paper\n' in text
+    assert '- voc21: k:gain=2 3.00 < identity:gain=2 4.00, but' in text
+    assert '- voc21: q+k 3.50 < identity:gain=2 4.00, but' in text
+
+
+def test_where_nothing_can_be_compared_it_says_so():
+    assert '- the paper has no numbers to compare with' in markdown([entry('1', 'clip', 'voc21', 3.0)])
+    skipped = [entry('1', name, 'voc21', reason='no data') for name in ('clip', 'sclip')]
+    assert '- clip (voc21), sclip (voc21): no data' in markdown(skipped)
+
+
+def test_the_search_names_the_best_setting():
+    entries = [
+        entry('pamr', 'maskclip', 'demo', 40.0),
+        entry('pamr', 'maskclip+pamr:steps=2,dilations=1-2', 'demo', 41.0),
+        entry('pamr', 'maskclip+pamr:steps=10,dilations=8-16', 'demo', 39.0),
+        entry('pamr', 'clip+pamr:steps=2,dilations=1-2', 'demo', 9.0),
+    ]
+    text = markdown(entries)
+    assert '- demo: maskclip 41.00 with steps=2,dilations=1-2, +1.00 against 40.00 without PAMR' in text
+    assert '- demo: clip 9.00 with steps=2,dilations=1-2\n' in text
+    assert '52.0 [C]' in text  # the default setting's
+
+
+def test_csv():
+    entries = [entry('1', 'clip', 'voc21', 18.5), entry('1', 'clip', 'voc20', reason='x'), entry('2', 'q', 'demo', 2.0)]
+    rows = list(csv.reader(io.StringIO(comma_separated(entries))))
+    assert rows == [
+        ['table', 'row', 'numbers', 'voc21', 'voc20', 'demo'],
+        ['1', 'clip', 'measured', '18.50', '', ''],
+        ['1', 'clip', 'paper', '18.8', '49.4', ''],
+        ['2', 'q', 'measured', '', '', '2.00'],
+        ['2', 'q', 'paper', '58.2', '', ''],
+    ]

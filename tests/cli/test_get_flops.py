@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from mmengine.config import Config
+
+from mmseg_sclip import flops
+from mmseg_sclip.cli import main
+from mmseg_sclip.cli.configuring import load_config
+
+
+def cost(capsys, *argv):
+    assert main.main(['get-flops', '--json', *map(str, argv)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    'mode, size, windows, window, clip',
+    [
+        (1, [224, 299], 2, 224, 17.563),
+        (2, [336, 448], 6, 224, 17.563),
+        (4, [448, 597], 15, 224, 17.563),
+        (5, [448, 597], 2, 448, 78.5),
+    ],
+)
+def test_the_modes_of_table_4(capsys, mode, size, windows, window, clip):
+    found = cost(capsys, f'ablations/sclip_mode{mode}_voc21')
+    assert (found['image'], found['network_input']) == ([375, 500], size)
+    assert (found['windows'], found['window']) == (windows, [window, window])
+    assert found['gmac_clip_per_window'] == pytest.approx(clip, abs=0.01)
+    assert found['gmac_clip_per_image'] == pytest.approx(windows * clip, rel=1e-3)
+    assert found['gmac_per_image'] == pytest.approx(windows * found['gmac_per_window'])
+
+
+def test_windows_of_336(capsys):
+    found = cost(capsys, 'sclip_voc21', '--cfg-options', 'model.test_cfg.crop_size=336')
+    assert found['gmac_clip_per_window'] == pytest.approx(41.4, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'name, products',
+    [('baselines/clip_voc21', 2), ('sclip_voc21', 3), ('baselines/maskclip_voc21', 0), ('ablations/sclip_q_voc21', 2)],
+)
+def test_the_decoder_is_counted(capsys, name, products):
+    tokens, width, out = 197, 768, 512
+    per_block = 12 * tokens * width * width  # qkv, the output and the feed-forward part
+    patches = 196 * 768 * width
+    expected = 12 * per_block + 11 * 2 * tokens**2 * width + products * tokens**2 * width + patches
+    expected += tokens * width * out
+    assert cost(capsys, name)['gmac_per_window'] == pytest.approx(expected / 1e9, rel=1e-6)
+
+
+def test_shapes(capsys):
+    assert cost(capsys, 'sclip_voc21', '--shape', 1000, 500)['network_input'] == [672, 336]
+    assert cost(capsys, 'sclip_voc21', '--shape', 100)['network_input'] == [336, 336]
+    demo = cost(capsys, 'sclip_demo')
+    assert (demo['image'], demo['window'], demo['windows']) == ([128, 128], [64, 64], 9)
+    small = cost(capsys, 'sclip_demo', '--shape', 40, 90)
+    assert (small['window'], small['windows']) == ([40, 64], 2)
+
+
+def test_other_ways_to_resize():
+    def size(**step):
+        config = Config(dict(test_dataloader=dict(dataset=dict(pipeline=[dict(type='Resize', **step)]))))
+        return flops.network_input(config, (100, 200))
+
+    assert size(scale=(50, 60)) == (60, 50)  # MMCV's order is (width, height)
+    assert size(scale=None, scale_factor=0.5, keep_ratio=True) == (50, 100)
+
+
+def test_whole_images_are_one_window(capsys):
+    found = cost(capsys, 'sclip_voc21', '--cfg-options', 'model.test_cfg.mode=whole')
+    assert (found['windows'], found['window']) == (1, [336, 448])
+
+
+def test_no_weights_are_looked_for(capsys, tmp_path, mini_json):
+    config = load_config('sclip_voc21')
+    config.model.clip = dict(model_name=str(mini_json), pretrained='/nowhere/weights.pt')
+    config.dump(tmp_path / 'mine.py')
+    assert 0 < cost(capsys, tmp_path / 'mine.py')['gmac_per_window'] < 1
+
+
+def test_text(capsys):
+    assert main.main(['get-flops', 'sclip_voc21', '--model-name', 'ViT-B-32-quickgelu']) == 0
+    out = capsys.readouterr().out
+    assert 'ViT-B-32-quickgelu' in out and '6 of 224 x 224' in out and 'GMAC a window' in out
+
+
+@pytest.mark.parametrize('shape', [['0'], ['3', '-4'], ['1', '2', '3']])
+def test_wrong_shapes(capsys, shape):
+    assert main.main(['get-flops', 'sclip_voc21', '--shape', *shape]) == 1
+    assert 'one or two positive numbers' in capsys.readouterr().err
