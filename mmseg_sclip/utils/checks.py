@@ -42,6 +42,16 @@ def check_choice(where: str, got: Any, allowed: Iterable[Any]) -> None:
         raise ValueError(f'{where} is {got!r}.{nearest(got, allowed)} Allowed: {", ".join(map(repr, allowed))}.')
 
 
+def check_switch(where: str, got: Any) -> None:
+    """Refuse what is neither True nor False; the word 'no' of a command line would count as true.
+
+    Raises:
+        ValueError: With the value.
+    """
+    if not isinstance(got, bool):
+        raise ValueError(f'{where} is {got!r}; it must be True or False.')
+
+
 def build_strategy(where: str, config: Mapping, base: type, **extra: Any) -> Any:
     """Build a registered strategy (an attention, a decoder) after checking its name and its keys.
 

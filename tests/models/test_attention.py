@@ -231,6 +231,33 @@ def test_wrong_projections_are_refused(projections):
         MODELS.build(dict(type='CorrelativeSelfAttention', projections=projections))
 
 
+@pytest.mark.parametrize('base', ['VanillaSelfAttention', 'CorrelativeSelfAttention', 'IdentityAttention'])
+@pytest.mark.parametrize('what', ['terms', 'prior', 'weights'])
+def test_what_a_subclass_changes_counts_in_attend_too(block, base, what):
+    changes = dict(
+        terms=lambda self, b: [b.k @ b.k.transpose(-1, -2)],
+        prior=lambda self, b: 2 * torch.eye(7, dtype=torch.float64),
+        weights=lambda self, b, mix=None: torch.full((2, HEADS, 7, 7), 0.5, dtype=torch.float64),
+    )
+    mine = type('Mine', (MODELS.get(base),), {what: changes[what]})()
+    torch.testing.assert_close(mine.attend(block), mine.weights(block) @ block.v)
+
+
+@pytest.mark.parametrize(
+    'terms, words',
+    [
+        (lambda b: b.q @ b.k.transpose(-1, -2), 'must return a list of tensors, .* but returned Tensor'),
+        (lambda b: [], 'returned an empty list'),
+        (lambda b: [torch.zeros(HEADS, 7, 7)], r'returned a tensor \(2, 7, 7\)'),
+        (lambda b: [torch.zeros(2, 3, 7, 7)], r'returned a tensor \(2, 3, 7, 7\)'),
+    ],
+)
+def test_terms_of_a_wrong_form_are_refused(block, terms, words):
+    mine = type('Mine', (MODELS.get('CorrelativeSelfAttention'),), {'terms': lambda self, b: terms(b)})()
+    with pytest.raises((TypeError, ValueError), match=words):
+        mine.attend(block)
+
+
 def test_an_attention_without_terms_says_what_is_missing(block):
     from mmseg_sclip.models import Attention
 

@@ -140,7 +140,7 @@ def test_the_demo_says_nothing_about_random_weights(logged):
         (dict(model_name='builtin:x'), "only built-in model is 'builtin:demo'"),
         (dict(model_name='ViT-B-16-quickgelu', pretrianed='openai'), "Did you mean 'pretrained'"),
         (dict(model_name='ViT-B16'), "Did you mean 'ViT-B-16'"),
-        (dict(pretrained='openai'), 'has no model_name'),
+        (dict(pretrained='openai'), 'model.clip.model_name is None'),
         (dict(model_name='builtin:demo', pretrained='openai'), 'pretrained must be None'),
         (dict(model_name='local-dir:/x', pretrained='openai'), 'pretrained must be None'),
         (dict(model_name='ViT-B-16', pretrained='openai'), "model_name='ViT-B-16-quickgelu'"),
@@ -241,6 +241,31 @@ def test_files_without_a_state_dict_are_refused(tmp_path, mini_json, content):
     torch.save(content, tmp_path / 'odd.pt')
     with pytest.raises(ValueError, match='odd.pt'):
         ClipSource(dict(model_name=str(mini_json), pretrained=str(tmp_path / 'odd.pt'))).image_tower()
+
+
+def test_a_safetensors_file_is_known_by_its_content(tmp_path, mini_json, mini_state):
+    from safetensors.torch import save_file
+
+    save_file(mini_state, tmp_path / 'weights.bin')
+    tower = ClipSource(dict(model_name=mini_json, pretrained=tmp_path / 'weights.bin')).image_tower()
+    assert torch.equal(tower.proj, mini_state['visual.proj'])
+
+
+def test_a_home_folder_reaches_the_tokenizer(tmp_path, monkeypatch, description, mini_state):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'clip').mkdir()
+    saved(tmp_path / 'clip', dict(model_cfg=description, preprocess_cfg={}), 'open_clip_config.json')
+    torch.save(mini_state, tmp_path / 'clip' / 'model.pt')
+    assert ClipSource(dict(model_name='local-dir:~/clip')).tokenizer()(['a cat']).shape == (1, 77)
+
+
+def test_another_tokenizer_is_not_replaced_silently(tmp_path, description, monkeypatch):
+    description['text_cfg']['hf_tokenizer_name'] = 'some/tokenizer'
+    asked = []
+    monkeypatch.setattr(source_module, 'HFTokenizer', lambda name, **options: asked.append((name, options)))
+    ClipSource(dict(model_name=saved(tmp_path, description))).tokenizer()
+    assert asked[0][0] == 'some/tokenizer'
+    assert asked[0][1]['context_length'] == 77
 
 
 def cubic(t, a=-0.75):

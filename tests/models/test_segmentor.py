@@ -139,7 +139,9 @@ def test_whole_mode_goes_straight_to_the_original_size_or_through_the_input(mini
 
 
 def test_an_image_smaller_than_a_patch_is_named(mini_clip):
-    with pytest.raises(ValueError, match='10 x 50 pixels .* at least one patch of 16 x 16'):
+    with pytest.raises(
+        ValueError, match='An image reaches the network with 10 x 50 pixels .* at least one patch of 16 x 16'
+    ):
         build(mini_clip).predict([torch.randn(3, 10, 50)])
 
 
@@ -228,6 +230,56 @@ def test_thresholds_without_background_are_explained(mini_clip, key, value):
 def test_thresholds_that_are_off_need_no_background(mini_clip):
     for value in (0, None):
         build(mini_clip, dict(background_index=None), prob_thd=value, pamr=None)
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda cfg: cfg.update(prob_thd=0.5), 'background_index is None'),
+        (lambda cfg: cfg.update(area_thd=0.5), 'background_index is None'),
+        (lambda cfg: cfg.update(stride=(65, 65)), 'uncovered'),
+        (lambda cfg: cfg.update(prob_th=0.5), "Did you mean 'prob_thd'"),
+        (lambda cfg: cfg.update(crop_size=(8, 8), stride=(8, 8)), 'smaller than a patch'),
+        (lambda cfg: cfg.update(keep_scores='no'), 'True or False'),
+    ],
+)
+def test_settings_changed_on_a_built_model_are_checked(mini_clip, change, words):
+    model = build(mini_clip, dict(background_index=None))
+    change(model.test_cfg)
+    with pytest.raises(ValueError, match=words):
+        model.predict([torch.randn(3, 64, 64)])
+
+
+def test_a_plain_dict_of_settings_is_completed(mini_clip):
+    model = build(mini_clip)
+    model.test_cfg = dict(mode='whole')
+    with torch.no_grad():
+        assert model.predict([torch.randn(3, 40, 64)])[0].pred_sem_seg.data.shape == (1, 40, 64)
+    assert model.test_cfg.logit_scale == 40
+
+
+def test_a_crop_below_a_patch_and_an_unknown_flip_are_refused(mini_clip):
+    with pytest.raises(ValueError, match='crop_size is .8, 8., smaller than a patch'):
+        build(mini_clip, crop_size=(8, 8), stride=(8, 8))
+    model = build(mini_clip)
+    with pytest.raises(ValueError, match="flip_direction is 'diagonal'"):
+        model.predict([torch.randn(3, 64, 64)], [sample((64, 64), flip=True, flip_direction='diagonal')])
+
+
+def test_an_image_that_is_too_small_is_named(mini_clip):
+    with pytest.raises(ValueError, match='some/file.jpg reaches the network with 8 x 64 pixels'):
+        build(mini_clip).predict([torch.randn(3, 8, 64)], [sample((8, 64), img_path='some/file.jpg')])
+
+
+def test_the_bank_survives_inference_mode_and_half_precision(mini_clip):
+    model = build(mini_clip)
+    with torch.inference_mode():
+        model.predict([torch.randn(3, 64, 64)])
+    features = torch.randn(1, 64, 2, 2, requires_grad=True)
+    model.decode_head(features).sum().backward()
+    assert features.grad is not None
+    model.half()
+    assert model.decode_head(features.half()).dtype == torch.float32
 
 
 def test_parts_may_not_bring_a_clip_of_their_own(mini_clip):

@@ -69,7 +69,8 @@ class Attention(nn.Module):
     """What attends to what inside a block.
 
     A strategy derives from this class, registers itself with `mmseg.registry.MODELS` and writes
-    `terms`; everything else has a default.
+    `terms`; everything else has a default. Where it inherits from another strategy, `weights` and `attend` must
+    go on saying the same.
 
     Attributes:
         needs: Block outputs that `earlier` shall read: 0 is the embedding, l the output of block l.
@@ -102,12 +103,33 @@ class Attention(nn.Module):
         """
         prior = self.prior(b)
         total = None
-        for logits in self.terms(b):
+        for logits in self._checked(self.terms(b), b):
             logits = logits if mix is None else mix(logits)
             logits = logits if prior is None else logits + prior
             probabilities = logits.softmax(dim=-1)
             total = probabilities if total is None else total + probabilities
         return total
+
+    def _checked(self, terms: list[Tensor], b: BlockInput) -> list[Tensor]:
+        """The terms, which must be a list: a tensor in its place would be summed over the images of a batch."""
+        if not isinstance(terms, (list, tuple)) or not terms:
+            raise TypeError(
+                f'{type(self).__name__}.terms must return a list of tensors, such as [logits], but returned '
+                f'{"an empty list" if isinstance(terms, (list, tuple)) else type(terms).__name__}.'
+            )
+        batch, heads, tokens, _ = b.v.shape
+        for logits in terms:
+            if (
+                logits.ndim != 4
+                or logits.shape[0] != batch
+                or logits.shape[1] not in (1, heads)
+                or logits.shape[2:] != (tokens, tokens)
+            ):
+                raise ValueError(
+                    f'{type(self).__name__}.terms returned a tensor {tuple(logits.shape)}; each must be '
+                    f'(B, heads or 1, N, N), here ({batch}, {heads} or 1, {tokens}, {tokens}).'
+                )
+        return terms
 
     def attend(self, b: BlockInput) -> Tensor:
         """The attended values (B, heads, N, head_dim)."""

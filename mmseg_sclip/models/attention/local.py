@@ -36,7 +36,3 @@ class LocalSelfAttention(VanillaSelfAttention):
         seen = torch.eye(b.prefix + len(places), dtype=torch.bool, device=b.q.device)
         seen[b.prefix :, b.prefix :] = near
         return torch.zeros(seen.shape, dtype=b.q.dtype, device=b.q.device).masked_fill_(~seen, float('-inf'))
-
-    def attend(self, b: BlockInput) -> Tensor:
-        """The values of the window."""
-        return self.weights(b) @ b.v

@@ -27,7 +27,3 @@ class SharpenedSelfAttention(VanillaSelfAttention):
     def terms(self, b: BlockInput) -> list[Tensor]:
         """One (B, heads, N, N) term."""
         return [self.temperature * term for term in super().terms(b)]
-
-    def attend(self, b: BlockInput) -> Tensor:
-        """The attended values."""
-        return self.weights(b) @ b.v

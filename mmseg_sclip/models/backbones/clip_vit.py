@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils.checks import build_strategy, check_choice
+from ...utils.checks import build_strategy, check_choice, check_switch
 from ..attention.base import Feedback
 from ..clip import POSITION_RULES, ClipSource, Memory, VisionTower
 from ..decoders.base import Decoder, Tokens
@@ -45,6 +45,7 @@ class CLIPVisionTransformer(BaseModule):
         init_cfg: Mapping | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        check_switch('backbone.out_cls', out_cls)
         check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
         self.tower = VisionTower(ClipSource.of(clip, 'CLIPVisionTransformer').image_tower(), positions)

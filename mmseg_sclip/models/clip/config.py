@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from ...utils.checks import check_choice, check_keys
+from ...utils.checks import check_choice, check_keys, check_switch
 
 SCHEMAS = ('builtin:', 'local-dir:', 'hf-hub:')
 TOWERS = ('image', 'text')
@@ -49,12 +50,14 @@ class ClipConfig:
                 f"pretrained='openai'), but is {config!r}."
             )
         check_keys('model.clip', config, [field.name for field in fields(cls)])
+        config = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in config.items()}
         if not isinstance(config.get('model_name'), str) or not config['model_name']:
             raise ValueError(
-                'model.clip has no model_name. Give an open_clip architecture such as '
+                f'model.clip.model_name is {config.get("model_name")!r}. Give an open_clip architecture such as '
                 "'ViT-B-16-quickgelu', or the path of a model JSON."
             )
         parsed = cls(**config)
+        check_switch('model.clip.keep_text', parsed.keep_text)
         for tower in TOWERS:
             check_choice('model.clip.activation', parsed.override('activation', tower), (None, 'gelu', 'quick_gelu'))
             eps = parsed.override('norm_eps', tower)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import open_clip
 import torch
 from mmengine.logging import print_log
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -107,11 +109,21 @@ class ClipSource:
         """The tokenizer of the architecture, with its context length."""
         name = self.config.model_name
         text = self.architecture.model['text_cfg']
-        if name.startswith(('local-dir:', 'hf-hub:')) or text.get('hf_tokenizer_name'):
+        if name.startswith('local-dir:'):
+            name = f'local-dir:{Path(name.removeprefix("local-dir:")).expanduser()}'
             return open_clip.get_tokenizer(name, cache_dir=self.config.cache_dir)
-        return open_clip.SimpleTokenizer(
-            context_length=text.get('context_length', 77), **(text.get('tokenizer_kwargs') or {})
-        )
+        if name.startswith('hf-hub:'):
+            return open_clip.get_tokenizer(name, cache_dir=self.config.cache_dir)
+        context, more = text.get('context_length', 77), text.get('tokenizer_kwargs') or {}
+        if text.get('hf_tokenizer_name'):
+            return HFTokenizer(
+                text['hf_tokenizer_name'],
+                context_length=context,
+                cache_dir=self.config.cache_dir,
+                tokenizer_mode=text.get('tokenizer_mode'),
+                **more,
+            )
+        return open_clip.SimpleTokenizer(context_length=context, **more)
 
     def release(self) -> None:
         """Forget the weights read so far; they are read again if a tower is built later."""

@@ -126,7 +126,9 @@ class VisionTower(nn.Module):
             LookupError: That output was not recorded.
         """
         number = self.block_number(number)
-        if number == 0 or number - 1 not in memory:
+        if number == 0:
+            raise LookupError(f'Block 0 is the embedding and has no attention; blocks count from 1 to {self.depth}.')
+        if number - 1 not in memory:
             raise LookupError(
                 f'Block {number} was asked for, but the output of block {number - 1} is not recorded '
                 f'(recorded: {sorted(memory)}). Put {number - 1} into the `needs` of the strategy.'

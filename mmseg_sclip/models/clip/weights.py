@@ -36,7 +36,7 @@ def read_weights(path: Path) -> Weights:
         ValueError: The file is damaged or holds something else.
     """
     try:
-        if path.suffix == '.safetensors':
+        if path.suffix == '.safetensors' or _is_safetensors(path):
             content = load_file(path)
         elif _is_torchscript(path):
             return Weights(_clean(path, _read_torchscript(path)), True)
@@ -61,6 +61,11 @@ def read_weights(path: Path) -> Weights:
 
 def _first_sentence(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
+
+
+def _is_safetensors(path: Path) -> bool:
+    with open(path, 'rb') as file:  # eight bytes of length, then JSON; no pickle or archive begins so
+        return file.read(10)[8:] == b'{"'
 
 
 def _is_torchscript(path: Path) -> bool:

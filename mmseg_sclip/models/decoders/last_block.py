@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils.checks import build_strategy
+from ...utils.checks import build_strategy, check_switch
 from ..attention.base import Attention, Feedback
 from .base import Decoder, Tokens
 
@@ -31,6 +31,8 @@ class LastBlock(Decoder):
 
     def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True, keys: bool = False) -> None:
         super().__init__()
+        for name, value in (('residual', residual), ('ffn', ffn), ('keys', keys)):
+            check_switch(f'backbone.decoder.{name}', value)
         self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
         self.residual = residual
         self.ffn = ffn

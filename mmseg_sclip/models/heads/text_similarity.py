@@ -61,20 +61,26 @@ class TextSimilarityHead(BaseModule):
         self.templates = load_templates(templates)
         self.register_buffer('text_bank', None, persistent=False)  # (distinct phrases, D)
         self._text_tower: list[torch.nn.Module] = []  # in a list, so that it is no sub-module
-        self.set_vocabulary(vocabulary, class_names, background_index)
+        self.set_vocabulary(vocabulary, class_names, background_index, running_config_folder())
 
     def set_vocabulary(
         self,
         vocabulary: str | Path | Vocabulary | Sequence,
         class_names: str | Sequence[str] | None = None,
         background_index: int | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Change the classes; the new phrases are encoded at the next use. Arguments as in the class.
+        """Change the classes; the new phrases are encoded at the next use.
+
+        Args:
+            vocabulary: As in the class.
+            class_names: As in the class.
+            background_index: As in the class.
+            folder: Where a relative path of a vocabulary is looked for before the current folder.
 
         Raises:
             ValueError: `class_names` has another length than the vocabulary, or the background is no class.
         """
-        folder = running_config_folder()
         vocabulary = load_vocabulary(vocabulary, [] if folder is None else [folder])
         meta = dataset_meta(vocabulary, class_names)
         if background_index is not None and background_index not in range(vocabulary.num_classes):
@@ -92,18 +98,19 @@ class TextSimilarityHead(BaseModule):
     def encode_vocabulary(self, device: torch.device) -> Tensor:
         """The bank (distinct phrases, D), unit norm, float32; encoded on `device` where it is not yet."""
         if self.text_bank is None:
-            tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
-            self.text_bank = encode_phrases(
-                tower.to(device),
-                self.source.tokenizer(),
-                self.vocabulary.distinct,
-                self.templates,
-                tower.context_length,
-            )
-            if self.source.config.keep_text:
-                self._text_tower.append(tower)
-            self.source.release()
-        return self.text_bank.to(device)
+            with torch.inference_mode(False):  # a later training may need the bank
+                self.text_bank = self._encode(device)
+        return self.text_bank.to(device, torch.float32)
+
+    def _encode(self, device: torch.device) -> Tensor:
+        tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
+        bank = encode_phrases(
+            tower.to(device), self.source.tokenizer(), self.vocabulary.distinct, self.templates, tower.context_length
+        )
+        if self.source.config.keep_text:
+            self._text_tower.append(tower)
+        self.source.release()
+        return bank
 
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
         """Cosines with every phrase.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from mmengine.structures import PixelData
@@ -12,15 +12,19 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from ...utils.checks import check_choice
 from ..attention.base import Feedback
 from ..clip import ClipSource
+from ..data_preprocessor import CLIPDataPreProcessor
 from ..decoders.base import Tokens
 from ..pamr import pamr
 from ..postprocess import class_scores, predict_labels, suppress_small_classes
+from .checkpoints import check_checkpoint, forget_frozen_keys
 from .settings import complete_test_cfg
 from .windows import slide
 
 Images = Tensor | Sequence[Tensor]
+_FLIPS = dict(horizontal=-1, vertical=-2)  # the axis of scores (Q, H, W)
 
 
 @MODELS.register_module()
@@ -29,7 +33,7 @@ class SCLIPSegmentor(EncoderDecoder):
 
     An `EncoderDecoder` whose windows run in batches and whose post-processing is SCLIP's. Images may
     come as a tensor (B, 3, H, W) or as a list of (3, H, W) of any sizes; the result of an image does
-    not depend on the others of its batch.
+    not depend on the others of its batch, unless a preprocessor of the user's own pads them.
 
     Args:
         clip: Which CLIP, for both towers; see `ClipConfig`.
@@ -79,25 +83,14 @@ class SCLIPSegmentor(EncoderDecoder):
             test_cfg=complete_test_cfg(test_cfg, decode_head.get('background_index')),
             init_cfg=init_cfg,
         )
+        self._check_crop()
         self.dataset_meta = self.decode_head.dataset_meta
-        self.register_load_state_dict_post_hook(_forget_frozen_keys)
+        self.register_load_state_dict_post_hook(forget_frozen_keys)
 
     def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:
         """Refuse a checkpoint that does not fit this model; MMEngine would only log it."""
-        own = {} if prefix else self.state_dict()
-        wrong = [key for key in own if key in state_dict and own[key].shape != state_dict[key].shape]
-        if wrong:
-            raise ValueError(
-                f'The checkpoint was made for another model: {wrong[0]} is '
-                f'{tuple(state_dict[wrong[0]].shape)} in it and {tuple(own[wrong[0]].shape)} here. Use the '
-                'config and the CLIP that it was trained with.'
-            )
-        if own and not set(state_dict) & set(own):
-            raise ValueError(
-                'The checkpoint has no weight for this model: it holds '
-                f'{", ".join(list(state_dict)[:3]) or "nothing"}, ... A checkpoint holds what was trained on top of '
-                "CLIP; CLIP's own weights are named in clip=dict(pretrained=...) or --pretrained."
-            )
+        if not prefix:
+            check_checkpoint(self, state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def set_vocabulary(self, vocabulary, class_names=None, background_index: int | None = None) -> None:
@@ -112,9 +105,24 @@ class SCLIPSegmentor(EncoderDecoder):
             ValueError: The vocabulary is wrong, or a threshold is set and there is no background.
         """
         complete_test_cfg(self.test_cfg, background_index)
-        self.decode_head.set_vocabulary(vocabulary, class_names, background_index)
+        filename = getattr(getattr(self, 'cfg', None), 'filename', None)  # `init_model` keeps the config
+        folder = Path(filename).resolve().parent if filename else None
+        self.decode_head.set_vocabulary(vocabulary, class_names, background_index, folder)
         self.num_classes, self.out_channels = self.decode_head.num_classes, self.decode_head.out_channels
         self.dataset_meta = self.decode_head.dataset_meta
+
+    def _check_settings(self) -> None:
+        """Check `test_cfg`, which users may change on a built model."""
+        self.test_cfg = complete_test_cfg(self.test_cfg, self.decode_head.background_index)
+        self._check_crop()
+
+    def _check_crop(self) -> None:
+        patch, crop = self.backbone.tower.patch_size, self.test_cfg.crop_size
+        if self.test_cfg.mode == 'slide' and (crop[0] < patch[0] or crop[1] < patch[1]):
+            raise ValueError(
+                f'model.test_cfg.crop_size is {tuple(crop)}, smaller than a patch of this CLIP, '
+                f'{patch}. Give a larger crop.'
+            )
 
     def encode(self, images: Tensor) -> Tokens:
         """Tokens of (B, 3, H, W), all passes of the decoder over one run of the tower."""
@@ -132,6 +140,7 @@ class SCLIPSegmentor(EncoderDecoder):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Scores (B, Q, H, W) of (B, 3, H, W), enlarged as `TextSimilarityHead.predict` says."""
+        self._check_settings()
         return self.decode_head.predict(self.encode(inputs), batch_img_metas, self.test_cfg)
 
     def _forward(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> Tensor | list[Tensor]:
@@ -159,8 +168,11 @@ class SCLIPSegmentor(EncoderDecoder):
             Samples with `pred_sem_seg` (1, H, W) int64, and `seg_logits` (C, H, W), the class scores after
             the area threshold, where `test_cfg.keep_scores` is set.
         """
+        self._check_settings()
         if data_samples is None:
             data_samples = [SegDataSample(metainfo=dict(ori_shape=tuple(image.shape[-2:]))) for image in inputs]
+        for image, sample in zip(inputs, data_samples, strict=True):
+            self._check_size(image, sample.metainfo)
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
             scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
             if self.test_cfg.pamr is not None and self.test_cfg.pamr.steps:
@@ -169,6 +181,16 @@ class SCLIPSegmentor(EncoderDecoder):
                 scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
             self._label(scores, sample)
         return list(data_samples)
+
+    def _check_size(self, image: Tensor, meta: Mapping) -> None:
+        """Name the file of an image that is smaller than a patch; deep in the network its name is not known."""
+        patch = self.backbone.tower.patch_size
+        if image.shape[-2] < patch[0] or image.shape[-1] < patch[1]:
+            raise ValueError(
+                f'{meta.get("img_path", "An image")} reaches the network with {image.shape[-2]} x {image.shape[-1]} '
+                f'pixels (height x width), but it needs at least one patch of {patch[0]} x {patch[1]}. Take the image '
+                'out, or give a larger scale in the Resize step of the test pipeline.'
+            )
 
     def _score_images(self, images: list[Tensor]) -> list[Tensor]:
         """(Q, H, W) cosines of each image at the network's input size, or (Q, h, w) patches in whole mode."""
@@ -191,7 +213,8 @@ class SCLIPSegmentor(EncoderDecoder):
         if padded:
             scores = scores[:, top : scores.shape[1] - bottom, left : scores.shape[2] - right]
         if meta.get('flip'):
-            scores = scores.flip(-1 if meta['flip_direction'] == 'horizontal' else -2)
+            check_choice('flip_direction', meta.get('flip_direction'), _FLIPS)
+            scores = scores.flip(_FLIPS[meta['flip_direction']])
         return self.decode_head.enlarge(scores[None], meta.get('ori_shape', input_size)[:2])[0]
 
     def _label(self, cosines: Tensor, sample: SegDataSample) -> None:
@@ -207,17 +230,11 @@ class SCLIPSegmentor(EncoderDecoder):
             sample.seg_logits = PixelData(data=scores)
 
 
-def _forget_frozen_keys(model: SCLIPSegmentor, incompatible: NamedTuple) -> None:
-    """CLIP's own weights come from `clip.pretrained`: a checkpoint need not have them."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if key in trained]
-
-
 def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:
     """The user's preprocessor, or CLIP's own with the mean and std of the loaded weights."""
     if isinstance(config, torch.nn.Module):
         return config
     config = dict(config or dict(type='CLIPDataPreProcessor'))
-    if config.get('type') == 'CLIPDataPreProcessor':
+    if config.get('type') in ('CLIPDataPreProcessor', 'mmseg.CLIPDataPreProcessor', CLIPDataPreProcessor):
         config = dict(mean=source.mean, std=source.std) | config
     return MODELS.build(config)

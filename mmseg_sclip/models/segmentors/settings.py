@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
-from ...utils.checks import check_choice, check_keys
+from ...utils.checks import check_choice, check_keys, check_switch
 
 _DEFAULTS: dict[str, Any] = dict(
     mode='slide',
@@ -63,6 +63,7 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
         raise ValueError(f'model.test_cfg.window_batch is {full.window_batch!r}; it must be a whole number from 1 on.')
     if not isinstance(full.logit_scale, (int, float)) or not full.logit_scale > 0:
         raise ValueError(f'model.test_cfg.logit_scale is {full.logit_scale!r}; it must be a positive number.')
+    check_switch('model.test_cfg.keep_scores', full.keep_scores)
     _check_thresholds(full, background_index)
     if full.pamr is not None:
         check_keys('model.test_cfg.pamr', full.pamr, _DEFAULTS['pamr'])
