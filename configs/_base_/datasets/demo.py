@@ -15,7 +15,7 @@ test_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         seed=0,
-        count=200,
+        count=400,
         size=128,
         max_regions=5,
         data_prefix=dict(img_path='images', seg_map_path='annotations'),

@@ -1,0 +1,27 @@
+_base_ = ['../../configs/_base_/models/sclip.py', '../../configs/_base_/default_runtime.py']
+classes = ('background', 'cup', 'plate', 'spoon')  # label value 0, 1, 2, 3; 255 is ignored
+model = dict(
+    decode_head=dict(vocabulary='{{ fileDirname }}/words.txt', class_names=classes, background_index=0),
+    test_cfg=dict(logit_scale=50, prob_thd=0.1),
+)
+test_pipeline = [
+    dict(type='LoadCheckedImage'),
+    dict(type='Resize', scale=(2048, 336), keep_ratio=True),
+    dict(type='LoadAnnotations'),  # after Resize: label maps keep their size
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset',
+        metainfo=dict(classes=classes),
+        data_root='data/kitchen',
+        data_prefix=dict(img_path='images', seg_map_path='labels'),  # images/*.jpg, labels/*.png
+        pipeline=test_pipeline,
+    ),
+)
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_cfg = dict(type='TestLoop')
