@@ -82,7 +82,7 @@ def test_the_shipped_clip_keeps_the_papers_order():
 
     from mmseg_sclip.paths import config_path
 
-    scenes = [scene('evaluation', 4242, i, 128, 5) for i in range(60)]
+    scenes = [scene('evaluation', 4242, i, 128, 5) for i in range(200)]
     truth = torch.stack([torch.from_numpy(painted.label).long() for painted in scenes])
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
     scores = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
 from ..models.clip.config import SCHEMAS
@@ -34,11 +36,13 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
     """
     path = Path(name).expanduser()
     if not path.is_file():
-        if path.suffix == '.py' and (path.is_absolute() or len(path.parts) > 2):
+        # A path in our repository names a shipped config from anywhere.
+        shipped = Path(*path.parts[1:]) if path.parts[:1] == ('configs',) else path
+        if path.suffix == '.py' and (path.is_absolute() or len(shipped.parts) > 2):
             raise FileNotFoundError(
                 f'There is no config {path.absolute()}. `mmseg-sclip configs` lists the shipped ones.'
             )
-        path = config_path(name.removeprefix('configs/'))
+        path = config_path(shipped.as_posix())
     for folder in (path.resolve().parent, Path.cwd()):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
@@ -46,11 +50,7 @@ def load_config(name: str, options: Mapping | None = None) -> Config:
     if options:
         _check_options(config, options)
         config.merge_from_dict(dict(options))
-    if 'model' not in config or 'test_dataloader' not in config:
-        raise ValueError(
-            f'{path} has no {"model" if "model" not in config else "test_dataloader"}. Start from a shipped '
-            'config: _base_ = [...], or copy one that `mmseg-sclip configs` lists.'
-        )
+    _check_whole(config, path)
     for key in ('clip', 'backbone', 'decode_head', 'test_cfg'):
         if not isinstance(config.model.get(key, {}), Mapping):
             raise ValueError(f'model.{key} is {config.model[key]!r}; it must be a dict.')
@@ -72,12 +72,11 @@ def find_device(name: str | None) -> torch.device | None:
         return None
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # the meta device can make tensors, but holds no numbers
     except Exception as error:  # torch raises RuntimeError, AssertionError and more
         there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-        raise UsageError(
-            f'--device {name} cannot be used ({str(error).splitlines()[0]}). This machine has: {", ".join(there)}.'
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f'--device {name} cannot be used ({reason}). This machine has: {", ".join(there)}.') from error
     return device
 
 
@@ -90,6 +89,44 @@ def _read(path: Path) -> Config:
         raise ValueError(
             f'The config {path} cannot be read ({str(error) or type(error).__name__}). Correct it.'
         ) from error
+
+
+def _check_whole(config: Config, path: Path) -> None:
+    """Refuse a config that lacks what every tool needs, or has something else in its place."""
+    for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        if config.get(key) is None:
+            raise ValueError(
+                f'{path} has no {key}{" (it is None)" if key in config else ""}. Start from a shipped config: '
+                '_base_ = [...], or copy one that `mmseg-sclip configs` lists.'
+            )
+    for key in ('model', 'test_dataloader', 'test_dataloader.dataset', 'test_cfg'):
+        value = config
+        for part in key.split('.'):
+            value = value.get(part)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} is {value!r}; it must be a dict, such as dict(type='...').")
+    if 'type' not in config.test_dataloader.dataset:
+        raise ValueError(
+            "test_dataloader.dataset has no type. Name a registered dataset: dict(type='PascalVOCDataset', ...)."
+        )
+    evaluator = config.test_evaluator
+    if not (_is_list_of(evaluator, Mapping) and evaluator or isinstance(evaluator, Mapping)):
+        raise ValueError(
+            f"test_evaluator is {evaluator!r}; it must be a dict, such as dict(type='IoUMetric', "
+            "iou_metrics=['mIoU']), or a list of such dicts."
+        )
+    hooks = config.get('default_hooks')
+    if not (hooks is None or isinstance(hooks, Mapping)):
+        raise ValueError(f"default_hooks is {hooks!r}; it must be a dict, such as dict(timer=dict(type='...')).")
+    hooks = config.get('custom_hooks')
+    if not (hooks is None or _is_list_of(hooks, (Mapping, Hook))):
+        raise ValueError(
+            f"custom_hooks is {hooks!r}; it must be a list of dicts, such as [dict(type='VocabularyCheckHook')]."
+        )
+
+
+def _is_list_of(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)
 
 
 def _check_part(config: Config, where: str) -> None:
@@ -142,7 +179,14 @@ def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | N
 
 def _check_options(config: Config, options: Mapping) -> None:
     """A misspelt first word of an option would be added to the config and change nothing."""
+    read = {key: value.default for key, value in inspect.signature(Runner.__init__).parameters.items()}
     for key in options:
-        first = key.split('.')[0]
-        if '.' in key and first not in config:
-            raise ValueError(f"--cfg-options {key}: the config has no '{first}'.{nearest(first, config.keys())}")
+        first, dot, _ = key.partition('.')
+        # The runner reads some settings that a config need not have; below a dot only those that are dicts.
+        others = [name for name, default in read.items() if not dot or isinstance(default, Mapping)]
+        allowed = {*config.keys(), *others} - {'self', 'cfg'}
+        if first not in allowed:
+            raise ValueError(
+                f"--cfg-options {key}: the config has no '{first}', and nothing would read it."
+                f'{nearest(first, allowed)} The config has: {", ".join(sorted(config.keys()))}.'
+            )

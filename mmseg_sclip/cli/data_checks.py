@@ -1,7 +1,7 @@
 """Looking at a config's data before anything large is loaded, and at its samples when they are read."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine import fileio
@@ -19,12 +19,14 @@ def check_test_files(config: Config) -> None:
 
     Raises:
         FileNotFoundError: Something is missing; the message says what was expected where.
+        ValueError: The dataset's `data_prefix` is none.
     """
     dataset = config.test_dataloader.dataset
+    _check_prefix(dataset)
     root = dataset.get('data_root')
     if not isinstance(root, str) or '://' in root:
         return
-    prefixes, split = dataset.get('data_prefix', {}), dataset.get('ann_file')
+    prefixes, split = dataset.get('data_prefix') or {}, dataset.get('ann_file')
     expected = [value for value in (*prefixes.values(), split) if isinstance(value, str) and value]
     layout = f'{root} must hold {", ".join(expected)}' if expected else f'data_root is {root}'
     remedy = (
@@ -51,13 +53,31 @@ def check_test_files(config: Config) -> None:
             )
 
 
+def _check_prefix(dataset: Config) -> None:
+    prefix = dataset.get('data_prefix', {})
+    if isinstance(prefix, Mapping) or (prefix is None and _default(dataset, 'data_prefix') is None):
+        return
+    raise ValueError(
+        f'{dataset.type}: data_prefix is {prefix!r}; it must be a dict of folders below data_root, such as '
+        "dict(img_path='images', seg_map_path='annotations')."
+    )
+
+
+def _default(dataset: Config, name: str) -> object:
+    """The default of an argument of the dataset's class, looked for in its bases too; None where there is none."""
+    cls = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
+    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
+        if '__init__' in vars(base) and name in inspect.signature(base.__init__).parameters:
+            return inspect.signature(base.__init__).parameters[name].default
+    return None
+
+
 def _image_suffix(dataset: Config) -> str | None:
     """The end of the images' names: the config's, or the default of the dataset's class."""
     if 'img_suffix' in dataset:
         return dataset.img_suffix
-    cls = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
-    parameter = inspect.signature(cls).parameters.get('img_suffix') if cls is not None else None
-    return parameter.default if parameter is not None and isinstance(parameter.default, str) else None
+    suffix = _default(dataset, 'img_suffix')
+    return suffix if isinstance(suffix, str) else None
 
 
 def name_files_in_errors(dataset: BaseDataset) -> None:

@@ -8,6 +8,10 @@ import traceback
 from collections.abc import Callable, Sequence
 
 WORKER_ERROR = re.compile(r'Caught (\w+) in .+\.\nOriginal Traceback')
+OUT_OF_MEMORY = (
+    'The device has too little memory. Let fewer windows through at once (--cfg-options '
+    'model.test_cfg.window_batch=4; the default is 16), or take another device: --device cpu.'
+)
 TRACEBACK = 'Traceback (most recent call last):\n'
 
 
@@ -57,6 +61,8 @@ def describe(error: BaseException) -> str:
     """What an error says to the user, on one line."""
     name, text = _unwrap(error)
     text = ' '.join(text.split())
+    if name == 'OutOfMemoryError':  # torch's; this module must not import torch
+        return f'{OUT_OF_MEMORY} ({". ".join(text.split(". ")[:2]) or name})'
     if not text:
         return f'{name} without a message (--debug shows where it was raised)'
     return text if ' ' in text else f'{name}: {text}'  # a lone word, like the key of a KeyError, explains nothing

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from mmseg.registry import VISUALIZERS
 
+from ..engine import PredictionVisualizationHook
 from .configuring import CfgOptions, apply_clip_flags, find_device, load_config
 from .data_checks import check_test_files, name_files_in_errors
 from .errors import ArgumentParser, UsageError
@@ -78,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = build_runner(config, find_device(args.device))
     runner.test()
     if args.show_dir:
-        print(f'{len(runner.test_dataloader.dataset)} pictures are in {Path(args.show_dir).resolve()}')
+        written = sum(hook.written for hook in runner.hooks if isinstance(hook, PredictionVisualizationHook))
+        print(f'{written} pictures are in {Path(args.show_dir).resolve()}')
     if args.out:
         print(f'The label maps are in {Path(args.out).resolve()}')
     return 0
@@ -100,14 +105,35 @@ def _refuse_what_is_not_built(args: argparse.Namespace) -> None:
         )
     if args.show and args.show_dir:
         raise UsageError('--show opens windows and saves nothing. Give --show or --show-dir, not both.')
-    if args.checkpoint and not Path(args.checkpoint).is_file():
+    if args.checkpoint and _is_missing(args.checkpoint):
         raise FileNotFoundError(f'There is no checkpoint {args.checkpoint}. SCLIP needs none: leave it out.')
+    for flag in ('work_dir', 'out', 'show_dir'):
+        _check_folder(f'--{flag.replace("_", "-")}', getattr(args, flag))
+
+
+def _is_missing(checkpoint: str) -> bool:
+    """Whether a checkpoint is no file; one at an address, such as https://, is left to MMEngine."""
+    return '://' not in checkpoint and not Path(checkpoint).is_file()
+
+
+def _check_folder(name: str, value: str | None) -> None:
+    """Refuse what cannot be made a folder, before an hour of work finds out."""
+    for path in () if not value else (Path(value), *Path(value).parents):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f'{name} {value} must be a folder, but {path} is a file. Name another folder.')
 
 
 def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     """Put the flags where MMEngine's runner looks for them."""
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
-    config.load_from = args.checkpoint
+    _check_folder('work_dir', config.work_dir)
+    if args.checkpoint:
+        config.load_from = args.checkpoint
+    elif config.get('load_from') and _is_missing(str(config.load_from)):
+        raise FileNotFoundError(
+            f"There is no checkpoint {config.load_from}, which the config's load_from names. Correct it, or set "
+            'load_from=None: SCLIP needs none.'
+        )
     if args.data_root:
         config.test_dataloader.dataset.data_root = args.data_root
     if args.out:
@@ -115,8 +141,10 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
         for evaluator in evaluators:
             evaluator.output_dir = args.out
     if args.show or args.show_dir:
-        hooks = config.setdefault('default_hooks', {})
-        hooks['visualization'] = dict(
+        _make_drawable(config, '--show-dir' if args.show_dir else '--show')
+        if config.get('default_hooks') is None:
+            config.default_hooks = {}
+        config.default_hooks['visualization'] = dict(
             type='PredictionVisualizationHook',
             draw=True,
             interval=1,
@@ -124,9 +152,31 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
             wait_time=args.wait_time,
             out_dir=args.show_dir,
         )
-    hooks = config.setdefault('custom_hooks', None) or []
-    if not any(hook.get('type') == 'VocabularyCheckHook' for hook in hooks):
+    hooks = config.get('custom_hooks') or []
+    if not any(isinstance(hook, Mapping) and hook.get('type') == 'VocabularyCheckHook' for hook in hooks):
         config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]
+
+
+def _make_drawable(config: Config, flag: str) -> None:
+    """Give a config without a visualizer MMSeg's, since MMEngine's default draws nothing; refuse others of that kind.
+
+    Raises:
+        ValueError: The config's visualizer cannot draw predictions.
+    """
+    if config.get('visualizer') is None:
+        config.visualizer = dict(
+            type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+        )
+        return
+    name = config.visualizer.get('type') if isinstance(config.visualizer, Mapping) else config.visualizer
+    cls = VISUALIZERS.get(name) if isinstance(name, str) else name
+    draw = getattr(cls, 'add_datasample', Visualizer.add_datasample)
+    if draw is Visualizer.add_datasample or 'out_file' not in inspect.signature(draw).parameters:
+        raise ValueError(
+            f'{flag} needs a visualizer that draws predictions, and {name!r} of the config does not. Set '
+            "visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], "
+            "name='visualizer'), or take the line out."
+        )
 
 
 def build_runner(config: Config, device: torch.device | None) -> Runner:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
-from .scenes import GENERATOR_VERSION, PURPOSES, scene
+from .scenes import GENERATOR_VERSION, MATERIALS, PURPOSES, scene
 
 _JPEG_QUALITY = 95
 
@@ -27,6 +27,15 @@ class SceneSet:
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
             raise ValueError(f'purpose is {self.purpose!r}; choose one of {", ".join(map(repr, PURPOSES))}')
+        most = {'max_regions': len(MATERIALS)}  # regions differ in material
+        for name, least in (('seed', 0), ('count', 1), ('size', 8), ('max_regions', 1)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most.get(name, value):
+                limit = f'to {most[name]}' if name in most else 'on'
+                raise ValueError(
+                    f'{name} of the painted scenes is {value!r}; it must be a whole number from {least} {limit}. '
+                    f'Correct it in the config, or with --cfg-options test_dataloader.dataset.{name}=N.'
+                )
 
     @property
     def name(self) -> str:

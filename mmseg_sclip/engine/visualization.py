@@ -25,6 +25,9 @@ class PredictionVisualizationHook(SegVisualizationHook):
         wait_time: Seconds that a window stays.
         backend_args: Of the file client.
         out_dir: Write `STEM.png` to this folder; None for the visualizer's own backends.
+
+    Attributes:
+        written: Number of pictures that were written to `out_dir`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class PredictionVisualizationHook(SegVisualizationHook):
         else:  # without the warning that nothing will be drawn
             self.draw = False
         self.out_dir = out_dir
+        self.written = 0
         self._used: set[str] = set()
 
     def _after_iter(
@@ -52,6 +56,9 @@ class PredictionVisualizationHook(SegVisualizationHook):
             content = fileio.get(output.img_path, backend_args=self.backend_args)
             image = mmcv.imfrombytes(content, flag='color_ignore_orientation', channel_order='rgb')
             name = self._name(output.img_path)
+            file = None if self.out_dir is None else Path(self.out_dir) / f'{name}.png'
+            if file is not None:
+                file.unlink(missing_ok=True)  # one of an earlier run would be counted
             self._visualizer.add_datasample(
                 name,
                 image,
@@ -59,8 +66,9 @@ class PredictionVisualizationHook(SegVisualizationHook):
                 show=self.show,
                 wait_time=self.wait_time,
                 step=runner.iter,
-                out_file=None if self.out_dir is None else str(Path(self.out_dir) / f'{name}.png'),
+                out_file=None if file is None else str(file),
             )
+            self.written += file is not None and file.is_file()
 
     def _name(self, path: str) -> str:
         """The file's stem, with a number where another folder had it before."""

@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import sys
 
 import cv2
+import mmcv
 import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmseg_sclip.cli.configuring import load_config
+from mmseg_sclip.cli.errors import describe
 from mmseg_sclip.models.text.vocabulary import SHIPPED
 from mmseg_sclip.paths import config_path
 
@@ -128,6 +132,14 @@ def test_damaged_file_in_a_loader_worker(fails, own_voc):
     fails('1.jpg is damaged', data=own_voc, options=['test_dataloader.num_workers=2'])
 
 
+def test_a_format_that_pillow_cannot_read_is_not_called_damaged(fails, own_voc):
+    (own_voc / 'JPEGImages/1.jpg').unlink()
+    cv2.imwrite(str(own_voc / '1.hdr'), np.ones((90, 47, 3), np.float32))
+    (own_voc / '1.hdr').rename(own_voc / 'JPEGImages/1.jpg')
+    (own_voc / 'SegmentationClass/1.png').write_bytes(b'')
+    fails('SegmentationClass/1.png is damaged', data=own_voc)
+
+
 @pytest.mark.filterwarnings('ignore:Please pay attention your ground truth')
 def test_label_map_in_colour(fails, own_voc):
     cv2.imwrite(str(own_voc / 'SegmentationClass/1.png'), np.zeros((90, 47, 3), np.uint8))
@@ -142,7 +154,7 @@ def test_label_map_of_another_size(fails, own_voc):
 def test_image_smaller_than_a_patch(fails, own_voc):
     cv2.imwrite(str(own_voc / 'JPEGImages/1.jpg'), np.zeros((2, 600, 3), np.uint8))  # 7 x 2048 after Resize
     cv2.imwrite(str(own_voc / 'SegmentationClass/1.png'), np.zeros((2, 600), np.uint8))
-    fails('An image of 7 x ', '16 x 16', 'Resize', data=own_voc)
+    fails('JPEGImages/1.jpg', '7 x 2048', '16 x 16', 'Resize', data=own_voc)
 
 
 # --- vocabulary and prompts -------------------------------------------------------------------------------------------
@@ -372,6 +384,18 @@ def test_threshold_without_background(fails, key, value):
         ('model.pretrained=x.pt', ['top-level pretrained', 'clip=']),
         ('model.backbone.clip.model_name=ViT-B-16', ['model.backbone.clip', 'Move it there']),
         ('test_dataloader.dataset.type=PascalVOCDatset', ['PascalVOCDatset']),
+        ('test_dataloadr=3', ["no 'test_dataloadr'", "Did you mean 'test_dataloader'?"]),
+        ('test_dataloader=3', ['test_dataloader is 3', 'must be a dict']),
+        ('test_dataloader.dataset=3', ['test_dataloader.dataset is 3', 'must be a dict']),
+        ('test_dataloader.dataset.data_prefix=None', ['data_prefix is None', 'must be a dict', 'img_path=']),
+        ('model=3', ['model is 3', 'must be a dict']),
+        ('test_evaluator=None', ['no test_evaluator (it is None)', 'mmseg-sclip configs']),
+        ('test_evaluator=3', ['test_evaluator is 3', 'IoUMetric']),
+        ('test_cfg=None', ['no test_cfg (it is None)', 'mmseg-sclip configs']),
+        ('test_cfg=3', ['test_cfg is 3', 'must be a dict']),
+        ('custom_hooks=3', ['custom_hooks is 3', 'list of dicts', 'VocabularyCheckHook']),
+        ('default_hooks=3', ['default_hooks is 3', 'must be a dict']),
+        ('load_from=missing.pth', ['no checkpoint missing.pth', "config's load_from", 'load_from=None']),
     ],
     ids=lambda value: value if isinstance(value, str) else '',
 )
@@ -386,6 +410,42 @@ def test_missing_config_file(run_main, tmp_path):
 @pytest.mark.parametrize('name', ['sclip_vco21', 'configs/sclip_vco21.py'])
 def test_misspelt_shipped_config(run_main, name):
     check(*run_main(name), ['sclip_vco21', 'Did you mean', 'sclip_voc21'])
+
+
+def test_custom_hooks_that_are_a_dict(fails, own_config):
+    config = own_config("custom_hooks = dict(_delete_=True, type='VocabularyCheckHook')")
+    fails("custom_hooks is {'type': 'VocabularyCheckHook'}", 'a list of dicts', config=config)
+
+
+@pytest.mark.parametrize(
+    'option, words',
+    [
+        ('seed=-1', 'seed of the painted scenes is -1; it must be a whole number from 0 on'),
+        ('count=two', "count of the painted scenes is 'two'; it must be a whole number from 1 on"),
+        ('count=0', 'count of the painted scenes is 0'),
+        ('size=7', 'size of the painted scenes is 7; it must be a whole number from 8 on'),
+        ('size=64.0', 'size of the painted scenes is 64.0'),
+        ('max_regions=13', 'max_regions of the painted scenes is 13; it must be a whole number from 1 to 12'),
+    ],
+)
+def test_painted_scenes(run_main, option, words):
+    name, _, _ = option.partition('=')
+    result = run_main('sclip_demo', '--cfg-options', NO_WORKERS, f'test_dataloader.dataset.{option}')
+    check(*result, [words, f'test_dataloader.dataset.{name}=N'])
+
+
+@pytest.mark.parametrize('key', ['work_dir', 'randomness', 'randomness.seed', 'experiment_name'])
+def test_settings_that_the_runner_reads_need_not_be_in_the_config(key, monkeypatch):
+    monkeypatch.setattr('sys.path', list(sys.path))
+    assert 'randomness' not in load_config('sclip_demo')
+    assert key.partition('.')[0] in load_config('sclip_demo', {key: 1})
+
+
+@pytest.mark.parametrize('name', ['baselines/clip_demo', 'sclip_demo'])
+def test_paths_of_the_repository_work_in_any_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', list(sys.path))
+    assert load_config(f'configs/{name}.py').filename == str(config_path(name))
 
 
 @pytest.mark.parametrize(
@@ -412,6 +472,7 @@ def test_module_that_cannot_be_imported(run_main, own_config):
         (['--show'], ['--show needs a screen', '--show-dir']),
         (['--device', 'cuda:99'], ['--device cuda:99 cannot be used', 'cpu']),
         (['--device', 'gpu'], ['--device gpu cannot be used', 'cpu']),
+        (['--device', 'meta'], ['--device meta cannot be used', 'This machine has: cpu']),
         (['--launcher', 'torch'], ['--launcher', 'torch', '--help']),
         (['--outt', 'x'], ['--outt', '--help']),
         (['missing.pth'], ['no checkpoint missing.pth', 'leave it out']),
@@ -423,6 +484,59 @@ def test_flags(run_main, small_voc, mini_json, mini_weights, monkeypatch, flags,
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
     clip = ['--model-name', mini_json, '--pretrained', mini_weights]
     check(*run_main('sclip_voc21', *flags, '--data-root', small_voc, *clip), words)
+
+
+@pytest.mark.parametrize('flag', ['--out', '--show-dir', '--work-dir'])
+@pytest.mark.parametrize('name', ['file', 'file/inside'])
+def test_a_file_in_place_of_a_folder(fails, monkeypatch, tmp_path, flag, name):
+    monkeypatch.setattr('mmseg_sclip.cli.test.load_config', None)
+    (tmp_path / 'file').write_text('kept')
+    words = f'{flag} {tmp_path / name} must be a folder', f'{tmp_path / "file"} is a file', 'another folder'
+    fails(*words, flags=[flag, tmp_path / name])
+    assert (tmp_path / 'file').read_text() == 'kept'
+
+
+def test_the_load_from_of_a_config_is_used(fails, no_encoding, tmp_path):
+    path = checkpoint(tmp_path / 'other.pth', {'decode_head.conv_seg.weight': torch.zeros(3)})
+    fails('no weight for this model', options=[f'load_from={path}'])
+
+
+class TestShowDir:
+    OPTIONS = ('model.test_cfg.crop_size=64', 'test_dataloader.dataset.count=2', NO_WORKERS)
+
+    def config(self, tmp_path, visualizer):
+        config = load_config('sclip_demo')
+        for key in ('visualizer', 'vis_backends', 'default_hooks', 'custom_hooks'):
+            config.pop(key)
+        if visualizer:
+            config.visualizer = visualizer
+        config.dump(tmp_path / 'own.py')
+        return tmp_path / 'own.py'
+
+    @pytest.mark.parametrize('earlier', [False, True])
+    def test_without_a_visualizer(self, run_main, tmp_path, earlier):
+        pictures = tmp_path / 'pictures'
+        if earlier:
+            pictures.mkdir()
+            (pictures / '000000.png').write_bytes(b'earlier')
+        config = self.config(tmp_path, None)
+        result = run_main(config, '--show-dir', pictures, '--cfg-options', *self.OPTIONS)
+        assert result.code == 0 and f'2 pictures are in {pictures}' in result.out, result.err
+        assert sorted(path.name for path in pictures.iterdir()) == ['000000.png', '000001.png']
+        assert mmcv.imread(pictures / '000000.png').shape == (128, 256, 3)  # beside the ground truth
+
+    @pytest.mark.parametrize('visualizer', [dict(type='Visualizer', name='plain'), dict(type='SegLocalVisualzer')])
+    def test_a_visualizer_that_cannot_draw(self, run_main, tmp_path, visualizer):
+        config = self.config(tmp_path, visualizer)
+        result = run_main(config, '--show-dir', tmp_path / 'pictures', '--cfg-options', *self.OPTIONS)
+        check(*result, ['--show-dir needs a visualizer that draws', visualizer['type'], "type='SegLocalVisualizer'"])
+
+
+def test_out_of_memory_has_a_remedy():
+    error = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 79.1 GiB. Of it ...')
+    line = describe(error)
+    assert 'model.test_cfg.window_batch=4' in line and '--device cpu' in line
+    assert line.endswith('(CUDA out of memory. Tried to allocate 20.00 GiB)')
 
 
 def test_debug_shows_the_traceback(run_main, small_voc):
