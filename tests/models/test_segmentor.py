@@ -211,6 +211,8 @@ def test_everything_is_frozen(mini_clip):
         (dict(prob_thd=1.5), '0 to 1'),
         (dict(pamr=dict(step=1)), "Did you mean 'steps'"),
         (dict(pamr=dict(steps=-1)), '0 for off'),
+        (dict(crf=dict(steps=1.5)), '0 for off'),
+        (dict(crf=dict(apperance=1)), "Did you mean 'appearance'"),
         (dict(pamr=dict(steps=1, dilations=())), 'such as (8, 16)'),
     ],
     ids=str,

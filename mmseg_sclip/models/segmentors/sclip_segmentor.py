@@ -17,6 +17,7 @@ from ..attention.base import Feedback
 from ..clip import ClipSource
 from ..data_preprocessor import CLIPDataPreProcessor
 from ..decoders.base import Tokens
+from ..dense_crf import dense_crf
 from ..pamr import pamr
 from ..postprocess import class_scores, predict_labels, suppress_small_classes
 from .checkpoints import check_checkpoint, forget_frozen_keys
@@ -175,11 +176,13 @@ class SCLIPSegmentor(EncoderDecoder):
             self._check_size(image, sample.metainfo)
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
             scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
-            if self.test_cfg.pamr is not None and self.test_cfg.pamr.steps:
+            guide = None
+            if _is_on(self.test_cfg.pamr) or _is_on(self.test_cfg.crf):
                 # Channel by channel, since torch picks its kernel for three channels by the number of threads.
                 guide = torch.cat([self._to_original(c[None], image.shape[-2:], sample.metainfo) for c in image])
+            if _is_on(self.test_cfg.pamr):
                 scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
-            self._label(scores, sample)
+            self._label(scores, guide, sample)
         return list(data_samples)
 
     def _check_size(self, image: Tensor, meta: Mapping) -> None:
@@ -217,17 +220,24 @@ class SCLIPSegmentor(EncoderDecoder):
             scores = scores.flip(_FLIPS[meta['flip_direction']])
         return self.decode_head.enlarge(scores[None], meta.get('ori_shape', input_size)[:2])[0]
 
-    def _label(self, cosines: Tensor, sample: SegDataSample) -> None:
-        """Post-process (Q, H, W) into the sample."""
+    def _label(self, cosines: Tensor, guide: Tensor | None, sample: SegDataSample) -> None:
+        """Post-process (Q, H, W) into the sample; `guide` is the normalised image (3, H, W)."""
         background = self.decode_head.background_index
         with torch.autocast(cosines.device.type, enabled=False):
             scores = class_scores(cosines, self.test_cfg.logit_scale, self.decode_head.vocabulary.sizes)
+            if _is_on(self.test_cfg.crf):
+                rgb = guide * self.data_preprocessor.std + self.data_preprocessor.mean
+                scores = dense_crf(rgb, scores, self.test_cfg.crf)
             if self.test_cfg.area_thd is not None:
                 scores = suppress_small_classes(scores, self.test_cfg.area_thd, background)
             labels = predict_labels(scores, self.test_cfg.prob_thd, background)
         sample.pred_sem_seg = PixelData(data=labels[None])
         if self.test_cfg.keep_scores:
             sample.seg_logits = PixelData(data=scores)
+
+
+def _is_on(refinement: Mapping | None) -> bool:
+    return refinement is not None and refinement['steps'] > 0
 
 
 def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:

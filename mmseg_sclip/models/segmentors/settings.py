@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import ConfigDict
 
 from ...utils.checks import check_choice, check_keys, check_switch
+from ..dense_crf import DEFAULTS as CRF_DEFAULTS
 
 _DEFAULTS: dict[str, Any] = dict(
     mode='slide',
@@ -16,6 +17,7 @@ _DEFAULTS: dict[str, Any] = dict(
     prob_thd=None,
     area_thd=None,
     pamr=dict(steps=0, dilations=(8, 16)),
+    crf=CRF_DEFAULTS,
     window_batch=16,
     keep_scores=False,
 )
@@ -30,7 +32,7 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
             (0..1, 0 or None for off) and `area_thd` (0..1, None for off) are the two thresholds of
             `postprocess`; `window_batch` windows go through the network at once; `keep_scores` attaches
             `seg_logits`; `whole_resize` is 'direct' or 'input' (through the network's input size);
-            `pamr` refines the cosines, `steps=0` or None for off.
+            `pamr` refines the cosines and `crf` the class scores (see `dense_crf`), `steps=0` or None for off.
         background_index: Thresholds need a background class.
 
     Raises:
@@ -65,10 +67,15 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
         raise ValueError(f'model.test_cfg.logit_scale is {full.logit_scale!r}; it must be a positive number.')
     check_switch('model.test_cfg.keep_scores', full.keep_scores)
     _check_thresholds(full, background_index)
+    for key in ('pamr', 'crf'):
+        if full[key] is not None:
+            check_keys(f'model.test_cfg.{key}', full[key], _DEFAULTS[key])
+            full[key] = {**_DEFAULTS[key], **full[key]}
+            steps = full[key]['steps']
+            if not _is_whole(steps) or steps < 0:
+                raise ValueError(f'model.test_cfg.{key}.steps is {steps!r}; it must be a whole number, 0 for off.')
     if full.pamr is not None:
-        check_keys('model.test_cfg.pamr', full.pamr, _DEFAULTS['pamr'])
-        full.pamr = {**_DEFAULTS['pamr'], **full.pamr}
-        _check_pamr(full.pamr)
+        _check_dilations(full.pamr['dilations'])
     return full
 
 
@@ -87,10 +94,7 @@ def _check_thresholds(full: Mapping, background_index: int | None) -> None:
             )
 
 
-def _check_pamr(pamr: Mapping) -> None:
-    steps, dilations = pamr['steps'], pamr['dilations']
-    if not _is_whole(steps) or steps < 0:
-        raise ValueError(f'model.test_cfg.pamr.steps is {steps!r}; it must be a whole number, 0 for off.')
+def _check_dilations(dilations: Any) -> None:
     if not isinstance(dilations, (tuple, list)) or not dilations or not all(_is_whole(d) and d > 0 for d in dilations):
         raise ValueError(
             f'model.test_cfg.pamr.dilations is {dilations!r}; it must hold one or more positive whole numbers '
