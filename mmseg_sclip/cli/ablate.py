@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
         'q:gain=2, maskclip+pamr:steps=10,dilations=8-16 (default: all rows of the tables)',
     )
     parser.add_argument('--demo-seed', type=int, default=0, metavar='N', help="of the demo's scenes (default: 0)")
-    parser.add_argument('--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 400, the config's)")
+    parser.add_argument(
+        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 400, the config's)"
+    )
     parser.add_argument(
         '--out',
         type=Path,

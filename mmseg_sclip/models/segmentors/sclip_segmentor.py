@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...utils.checks import check_choice
 from ..attention.base import Feedback
 from ..clip import ClipSource
 from ..data_preprocessor import CLIPDataPreProcessor
@@ -21,11 +21,11 @@ from ..dense_crf import dense_crf
 from ..pamr import pamr
 from ..postprocess import class_scores, predict_labels, suppress_small_classes
 from .checkpoints import check_checkpoint, forget_frozen_keys
-from .settings import complete_test_cfg
+from .original import to_original
+from .settings import complete_test_cfg, is_on
 from .windows import slide
 
 Images = Tensor | Sequence[Tensor]
-_FLIPS = dict(horizontal=-1, vertical=-2)  # the axis of scores (Q, H, W)
 
 
 @MODELS.register_module()
@@ -175,12 +175,19 @@ class SCLIPSegmentor(EncoderDecoder):
         for image, sample in zip(inputs, data_samples, strict=True):
             self._check_size(image, sample.metainfo)
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
-            scores = self._to_original(scores, image.shape[-2:], sample.metainfo)
+            restore = partial(
+                to_original,
+                input_size=image.shape[-2:],
+                meta=sample.metainfo,
+                test_cfg=self.test_cfg,
+                enlarge=self.decode_head.enlarge,
+            )
+            scores = restore(scores)
             guide = None
-            if _is_on(self.test_cfg.pamr) or _is_on(self.test_cfg.crf):
+            if is_on(self.test_cfg.pamr) or is_on(self.test_cfg.crf):
                 # Channel by channel, since torch picks its kernel for three channels by the number of threads.
-                guide = torch.cat([self._to_original(c[None], image.shape[-2:], sample.metainfo) for c in image])
-            if _is_on(self.test_cfg.pamr):
+                guide = torch.cat([restore(channel[None]) for channel in image])
+            if is_on(self.test_cfg.pamr):
                 scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
             self._label(scores, guide, sample)
         return list(data_samples)
@@ -207,25 +214,12 @@ class SCLIPSegmentor(EncoderDecoder):
             lambda crops: self.decode_head.enlarge(self.decode_head(self.encode(crops)), crops.shape[-2:]),
         )
 
-    def _to_original(self, scores: Tensor, input_size: Sequence[int], meta: Mapping) -> Tensor:
-        """Undo padding and flips, and resize to `ori_shape`."""
-        left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
-        padded = any((left, right, top, bottom))
-        if self.test_cfg.mode == 'whole' and (padded or self.test_cfg.whole_resize == 'input'):
-            scores = self.decode_head.enlarge(scores[None], input_size)[0]
-        if padded:
-            scores = scores[:, top : scores.shape[1] - bottom, left : scores.shape[2] - right]
-        if meta.get('flip'):
-            check_choice('flip_direction', meta.get('flip_direction'), _FLIPS)
-            scores = scores.flip(_FLIPS[meta['flip_direction']])
-        return self.decode_head.enlarge(scores[None], meta.get('ori_shape', input_size)[:2])[0]
-
     def _label(self, cosines: Tensor, guide: Tensor | None, sample: SegDataSample) -> None:
         """Post-process (Q, H, W) into the sample; `guide` is the normalised image (3, H, W)."""
         background = self.decode_head.background_index
         with torch.autocast(cosines.device.type, enabled=False):
             scores = class_scores(cosines, self.test_cfg.logit_scale, self.decode_head.vocabulary.sizes)
-            if _is_on(self.test_cfg.crf):
+            if is_on(self.test_cfg.crf):
                 rgb = guide * self.data_preprocessor.std + self.data_preprocessor.mean
                 scores = dense_crf(rgb, scores, self.test_cfg.crf)
             if self.test_cfg.area_thd is not None:
@@ -234,10 +228,6 @@ class SCLIPSegmentor(EncoderDecoder):
         sample.pred_sem_seg = PixelData(data=labels[None])
         if self.test_cfg.keep_scores:
             sample.seg_logits = PixelData(data=scores)
-
-
-def _is_on(refinement: Mapping | None) -> bool:
-    return refinement is not None and refinement['steps'] > 0
 
 
 def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:

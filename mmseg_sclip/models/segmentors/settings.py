@@ -79,6 +79,11 @@ def complete_test_cfg(config: Mapping | None, background_index: int | None) -> C
     return full
 
 
+def is_on(refinement: Mapping | None) -> bool:
+    """Whether a checked `pamr` or `crf` does anything."""
+    return refinement is not None and refinement['steps'] > 0
+
+
 def _check_thresholds(full: Mapping, background_index: int | None) -> None:
     for key in ('prob_thd', 'area_thd'):
         value = full[key]
