@@ -107,10 +107,11 @@ def test_the_map_of_an_earlier_block(mini_clip, block):
         torch.testing.assert_close(backbone.decoder.attention.weights(b), expected, atol=1e-6, rtol=0)
 
 
-def test_the_earlier_map_of_the_last_block_is_vanilla(mini_clip):
+@pytest.mark.parametrize('name', ['ToyEarlier', 'EarlierAttention'])
+def test_the_earlier_map_of_the_last_block_is_vanilla(mini_clip, name):
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        (earlier,) = MODELS.build(backbone_config(mini_clip, type='ToyEarlier', block=-1))(images)
+        (earlier,) = MODELS.build(backbone_config(mini_clip, type=name, block=-1))(images)
         (vanilla,) = MODELS.build(backbone_config(mini_clip, type='VanillaSelfAttention'))(images)
     torch.testing.assert_close(earlier, vanilla, atol=1e-4, rtol=0)
 
