@@ -15,6 +15,7 @@ from mmseg.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
 from .engine import ProjectionCheckpointHook
 from .engine.projection_checkpoint import trainable_parameters
+from .engine.vocabulary_check import add_vocabulary_check
 from .paths import config_name, list_configs
 
 # What a config needs for a training.
@@ -49,9 +50,7 @@ def train_projection(
     wanted = hooks.get('checkpoint') or {}
     # In place of MMEngine's own, which cannot read its files again; `resume` is the hook's work too.
     hooks['checkpoint'] = dict(type='ProjectionCheckpointHook', interval=wanted.get('interval', 100), resume=resume)
-    others = config.get('custom_hooks') or []
-    if not any(hook.get('type') == 'VocabularyCheckHook' for hook in others):
-        config.custom_hooks = [*others, dict(type='VocabularyCheckHook')]
+    add_vocabulary_check(config)
     trainer = _trainer(config, device)
     parameters = trainable_parameters(trainer.model)
     if not parameters:

@@ -15,8 +15,9 @@ from ..ablation.engine import Outcome, execute
 from ..ablation.report import Entry, by_table, columns, lines, remarks, write_report
 from ..ablation.runs import Settings, plan
 from ..ablation.tables import DATASETS, TITLES, check_names, select
-from .configuring import CfgOptions, find_device
+from .configuring import find_device
 from .errors import ArgumentParser, UsageError, describe
+from .flags import add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,17 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='NAME=DIR',
         help="folder of a dataset, in place of its config's data_root, such as voc21=/data/VOC2012",
     )
-    parser.add_argument('--model-name', help="CLIP's architecture, in place of the configs' clip.model_name")
-    parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the configs' clip.pretrained")
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings of all configs, such as model.test_cfg.window_batch=32; values cannot contain spaces',
-    )
+    add_model_flags(parser, 'model.test_cfg.window_batch=32')
     return parser
 
 
@@ -123,7 +114,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         model_name=args.model_name,
         pretrained=args.pretrained,
         device=find_device(args.device),
-        options=args.cfg_options,
+        options=args.cfg_options or {},
     )
 
 

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
 
 from ..models.clip.config import SCHEMAS
 from ..models.text import find_vocabulary
 from ..paths import config_path
-from ..utils.checks import check_keys, nearest
+from ..utils.checks import check_parameters, find_registered, nearest
 from .errors import UsageError
 
 
@@ -134,29 +133,8 @@ def _check_part(config: Config, where: str) -> None:
     part = config.model if where == 'model' else config.model.get(where.partition('.')[2])
     if not isinstance(part, Mapping) or not isinstance(part.get('type'), str):
         return
-    cls = MODELS.get(part['type'])
-    if cls is None:
-        hint = nearest(part['type'], MODELS.module_dict)
-        raise ValueError(
-            f"{where} has the type '{part['type']}', which is not registered.{hint} A class of your own must be "
-            "imported first: custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
-        )
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keys(f'{where} ({cls.__name__})', [key for key in part if key != 'type' and key[0] != '_'], parameters)
-
-
-class CfgOptions(DictAction):
-    """MMEngine's KEY=VALUE pairs, with a message for words that are none."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Parse all pairs of one `--cfg-options`."""
-        for pair in values:
-            if '=' not in pair:
-                parser.error(
-                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
-                )
-        super().__call__(parser, namespace, values, option_string)
+    cls = find_registered(where, part['type'])
+    check_parameters(f'{where} ({cls.__name__})', cls, [key for key in part if key[0] != '_'])
 
 
 def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | None) -> None:

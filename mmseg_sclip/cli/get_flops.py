@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from ..flops import count, default_shape
-from .configuring import CfgOptions, apply_clip_flags, load_config
+from .configuring import apply_clip_flags, load_config
 from .errors import ArgumentParser, UsageError
+from .flags import CfgOptions
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,9 +16,11 @@ from mmengine.visualization import Visualizer
 from mmseg.registry import VISUALIZERS
 
 from ..engine import PredictionVisualizationHook
-from .configuring import CfgOptions, apply_clip_flags, find_device, load_config
+from ..engine.vocabulary_check import add_vocabulary_check
+from .configuring import apply_clip_flags, find_device, load_config
 from .data_checks import check_test_files, name_files_in_errors
 from .errors import ArgumentParser, UsageError
+from .flags import add_launcher_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,24 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='DIR',
         help="folder of the dataset, in place of the config's data_root (for VOC the folder VOC2012 itself)",
     )
-    parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
-    parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's clip.pretrained")
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as model.test_cfg.logit_scale=50; values cannot contain spaces',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='how several processes are started; only none works in this version',
-    )
+    add_model_flags(parser, 'model.test_cfg.logit_scale=50')
+    add_launcher_flags(parser)
     parser.add_argument('--tta', action='store_true', help='test-time augmentation; not in this version')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")
     return parser
 
 
@@ -152,9 +139,7 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
             wait_time=args.wait_time,
             out_dir=args.show_dir,
         )
-    hooks = config.get('custom_hooks') or []
-    if not any(isinstance(hook, Mapping) and hook.get('type') == 'VocabularyCheckHook' for hook in hooks):
-        config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]
+    add_vocabulary_check(config)
 
 
 def _make_drawable(config: Config, flag: str) -> None:

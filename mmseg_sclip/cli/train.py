@@ -10,9 +10,10 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..learning import check_trains, train_projection
-from .configuring import CfgOptions, apply_clip_flags, find_device, load_config
+from .configuring import apply_clip_flags, find_device, load_config
 from .data_checks import check_test_files
 from .errors import ArgumentParser, UsageError
+from .flags import add_launcher_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,23 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--data-root', metavar='DIR', help="folder of the dataset, in place of train_dataloader's data_root"
     )
-    parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
-    parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's clip.pretrained")
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as optim_wrapper.optimizer.lr=0.001; no spaces in values',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='how several processes are started; only none works in this version',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")
+    add_model_flags(parser, 'optim_wrapper.optimizer.lr=0.001')
+    add_launcher_flags(parser)
     return parser
 
 

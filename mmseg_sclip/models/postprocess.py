@@ -19,10 +19,14 @@ def class_scores(cosines: Tensor, logit_scale: float, sizes: Sequence[int]) -> T
     Returns:
         (C, H, W), probabilities in 0..1.
     """
-    probabilities = (cosines * logit_scale).softmax(dim=0)
-    if len(sizes) == len(probabilities):
-        return probabilities
-    return torch.stack([queries.amax(dim=0) for queries in probabilities.split(list(sizes))])
+    return best_of_class((cosines * logit_scale).softmax(dim=0), sizes)
+
+
+def best_of_class(scores: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The largest score of each class's queries: (Q, H, W) to (C, H, W); `sizes` as in `class_scores`."""
+    if len(sizes) == len(scores):
+        return scores
+    return torch.stack([queries.amax(dim=0) for queries in scores.split(list(sizes))])
 
 
 def suppress_small_classes(scores: Tensor, area_thd: float, background_index: int) -> Tensor:

@@ -52,6 +52,46 @@ def check_switch(where: str, got: Any) -> None:
         raise ValueError(f'{where} is {got!r}; it must be True or False.')
 
 
+def find_registered(where: str, name: str | type, base: type = object) -> Any:
+    """What is registered with MMSeg under `name`; a class is returned as it is.
+
+    Args:
+        where: The place in the config, as messages shall call it.
+        name: A type of a config.
+        base: Classes that do not derive from it are not proposed.
+
+    Raises:
+        ValueError: Nothing is; the message names the nearest known word.
+    """
+    found = MODELS.get(name) if isinstance(name, str) else name
+    if found is None:
+        known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
+        listed = '' if base is object else f' Known: {", ".join(sorted(known))}.'
+        raise ValueError(
+            f"{where} has the type '{name}', which is not registered.{nearest(name, known)}{listed} A class of your "
+            "own must be imported first: custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
+        )
+    return found
+
+
+def check_parameters(where: str, cls: Any, got: Iterable[str], hidden: Iterable[str] = ()) -> None:
+    """Refuse keys of a config that are no parameters of its class; `type` is left aside.
+
+    Args:
+        where: The place in the config, as the message shall call it.
+        cls: What will be called with the keys. One that takes any keyword is not checked.
+        got: The keys found there.
+        hidden: Parameters that do not come from the user.
+
+    Raises:
+        ValueError: A key is unknown; the message names the nearest known one.
+    """
+    parameters = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        allowed = [key for key in parameters if key not in tuple(hidden)]
+        check_keys(where, [key for key in got if key != 'type'], allowed)
+
+
 def build_strategy(where: str, config: Mapping, base: type, **extra: Any) -> Any:
     """Build a registered strategy (an attention, a decoder) after checking its name and its keys.
 
@@ -69,21 +109,8 @@ def build_strategy(where: str, config: Mapping, base: type, **extra: Any) -> Any
     if not isinstance(config, Mapping) or 'type' not in config:
         raise ValueError(f"{where} must be a dict with a 'type', such as dict(type='...'), but is {config!r}.")
     name = config['type']
-    cls = MODELS.get(name) if isinstance(name, str) else name
-    if cls is None:
-        known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
-        raise ValueError(
-            f"{where} has the type '{name}', which is not registered.{nearest(name, known)} "
-            f'Known: {", ".join(sorted(known))}. A class of your own must be imported first: '
-            "custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
-        )
+    cls = find_registered(where, name, base)
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise ValueError(f"{where} has the type '{name}', which is no {base.__name__}.")
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keys(
-            f'{where} ({name})',
-            [key for key in config if key != 'type'],
-            [key for key in parameters if key not in extra],
-        )
+    check_parameters(f'{where} ({name})', cls, config, hidden=extra)
     return MODELS.build({**config, **extra})

@@ -73,6 +73,24 @@ class VisionTower(nn.Module):
         """`block_number` of each."""
         return frozenset(self.block_number(number) for number in numbers)
 
+    def check_size(self, image: Tensor, name: str = 'An image') -> None:
+        """Refuse what holds no patch.
+
+        Args:
+            image: (..., H, W).
+            name: What the message calls it.
+
+        Raises:
+            ValueError: A side is smaller than a patch.
+        """
+        height, width = image.shape[-2:]
+        if height < self.patch_size[0] or width < self.patch_size[1]:
+            raise ValueError(
+                f'{name} reaches the network with {height} x {width} pixels (height x width), but it needs at least '
+                f'one patch of {self.patch_size[0]} x {self.patch_size[1]}. Take the image out, or give a larger scale '
+                'in the Resize step of the test pipeline.'
+            )
+
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches, class token and positions.
 
@@ -85,14 +103,9 @@ class VisionTower(nn.Module):
         Raises:
             ValueError: The image is smaller than one patch.
         """
+        self.check_size(images)
         visual, (height, width) = self.visual, self.patch_size
         grid = (images.shape[-2] // height, images.shape[-1] // width)
-        if 0 in grid:
-            raise ValueError(
-                f'An image of {images.shape[-2]} x {images.shape[-1]} pixels (height x width) reaches the network, '
-                f'which needs at least one patch of {height} x {width}. Give a larger image, or a larger scale '
-                'in the Resize step of the test pipeline.'
-            )
         # As a product of matrices, since convolutions on GPUs would silently round to TF32.
         x = images[..., : grid[0] * height, : grid[1] * width].to(visual.conv1.weight.dtype)
         x = x.unflatten(3, (grid[1], width)).unflatten(2, (grid[0], height))  # (B, 3, h, height, w, width)

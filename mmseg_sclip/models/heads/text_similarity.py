@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...utils.config_folder import running_config_folder
 from ..clip import ClipSource
 from ..decoders.base import Tokens
+from ..postprocess import best_of_class
 from ..text import Vocabulary, encode_phrases, load_templates, load_vocabulary
 from .class_names import dataset_meta
 
@@ -93,6 +94,8 @@ class TextSimilarityHead(BaseModule):
         self.background_index = background_index
         self.num_classes = vocabulary.num_classes
         self.out_channels = len(vocabulary.queries)
+        position = {phrase: index for index, phrase in enumerate(vocabulary.distinct)}
+        self._phrase_of_query = [position[phrase] for phrase in vocabulary.queries]
         self.text_bank = None
 
     def encode_vocabulary(self, device: torch.device) -> Tensor:
@@ -128,10 +131,9 @@ class TextSimilarityHead(BaseModule):
         with torch.autocast(features.device.type, enabled=False):
             bank = self.encode_vocabulary(features.device)
             cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
-        if len(self.vocabulary.distinct) == self.out_channels:
+        if cosines.shape[1] == self.out_channels:
             return cosines
-        position = {phrase: index for index, phrase in enumerate(self.vocabulary.distinct)}
-        return cosines[:, [position[phrase] for phrase in self.vocabulary.queries]]  # exact ties stay exact
+        return cosines[:, self._phrase_of_query]  # exact ties stay exact
 
     def predict(
         self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping], test_cfg: Mapping
@@ -172,7 +174,7 @@ class TextSimilarityHead(BaseModule):
         for scores, sample in zip(self(features), batch_data_samples, strict=True):
             truth = sample.gt_sem_seg.data.squeeze(0).long().to(scores.device)  # (H, W)
             log_query = (self.enlarge(scores[None], truth.shape)[0] * scale).log_softmax(dim=0)
-            log_class = torch.stack([part.amax(dim=0) for part in log_query.split(list(self.vocabulary.sizes))])
+            log_class = best_of_class(log_query, self.vocabulary.sizes)
             known = truth != 255
             # A crop without any known pixel counts nothing; the mean of none would be nan.
             total = F.nll_loss(log_class[None], truth[None], ignore_index=255, reduction='sum')

@@ -74,14 +74,14 @@ class SCLIPSegmentor(EncoderDecoder):
             if 'clip' in part:
                 raise ValueError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
         # Settings first: a typing error must not cost the loading of weights.
-        complete_test_cfg(test_cfg, decode_head.get('background_index'))
+        test_cfg = complete_test_cfg(test_cfg, decode_head.get('background_index'))
         source = ClipSource(clip)
         super().__init__(
             backbone={**backbone, 'clip': source},
             decode_head={**decode_head, 'clip': source},
             data_preprocessor=_build_preprocessor(data_preprocessor, source),
             train_cfg=train_cfg,
-            test_cfg=complete_test_cfg(test_cfg, decode_head.get('background_index')),
+            test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
         self._check_crop()
@@ -173,7 +173,8 @@ class SCLIPSegmentor(EncoderDecoder):
         if data_samples is None:
             data_samples = [SegDataSample(metainfo=dict(ori_shape=tuple(image.shape[-2:]))) for image in inputs]
         for image, sample in zip(inputs, data_samples, strict=True):
-            self._check_size(image, sample.metainfo)
+            # Deep in the network the name of the file is not known.
+            self.backbone.tower.check_size(image, sample.metainfo.get('img_path', 'An image'))
         for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
             restore = partial(
                 to_original,
@@ -191,16 +192,6 @@ class SCLIPSegmentor(EncoderDecoder):
                 scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
             self._label(scores, guide, sample)
         return list(data_samples)
-
-    def _check_size(self, image: Tensor, meta: Mapping) -> None:
-        """Name the file of an image that is smaller than a patch; deep in the network its name is not known."""
-        patch = self.backbone.tower.patch_size
-        if image.shape[-2] < patch[0] or image.shape[-1] < patch[1]:
-            raise ValueError(
-                f'{meta.get("img_path", "An image")} reaches the network with {image.shape[-2]} x {image.shape[-1]} '
-                f'pixels (height x width), but it needs at least one patch of {patch[0]} x {patch[1]}. Take the image '
-                'out, or give a larger scale in the Resize step of the test pipeline.'
-            )
 
     def _score_images(self, images: list[Tensor]) -> list[Tensor]:
         """(Q, H, W) cosines of each image at the network's input size, or (Q, h, w) patches in whole mode."""
