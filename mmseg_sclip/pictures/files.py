@@ -1,0 +1,69 @@
+"""Files that are there whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MOST_LABELS = 256  # of a PNG with a palette
+
+
+@contextmanager
+def write_atomically(path: Path | str) -> Iterator[Path]:
+    """Give a place to write to; what was written there appears under `path` when the block ends well.
+
+    An error or an interrupt inside leaves the file that was there before. The folder is made where it is missing.
+
+    Args:
+        path: Of the finished file. The place has the same suffix, by which writers choose the format.
+
+    Raises:
+        OSError: The folder cannot be written to; the message names the file.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise picture_error(path, error) from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def picture_error(path: Path, error: OSError) -> OSError:
+    """What to say where a file cannot be written."""
+    reason = error.strerror or str(error)
+    return OSError(f'Cannot write {path} ({reason}). Name a folder that can be written to, with enough space.')
+
+
+def save_label_map(path: Path | str, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> None:
+    """Write a PNG of mode P whose pixel values are the labels, and whose palette has their colours.
+
+    Args:
+        path: Ends with .png.
+        labels: (H, W), whole numbers in 0..255.
+        palette: RGB of every label; those without a colour are black.
+
+    Raises:
+        ValueError: A label does not fit into 8 bits.
+        OSError: The file cannot be written.
+    """
+    labels = np.asarray(labels)
+    if labels.size and not 0 <= labels.min() <= labels.max() < MOST_LABELS:
+        raise ValueError(
+            f'{path}: labels from {labels.min()} to {labels.max()} do not fit into a PNG with a palette, which has '
+            f'0 to {MOST_LABELS - 1}.'
+        )
+    image = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
+    colours = np.zeros((MOST_LABELS, 3), np.uint8)
+    colours[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+    image.putpalette(colours.tobytes())
+    with write_atomically(path) as unfinished:
+        image.save(unfinished)
