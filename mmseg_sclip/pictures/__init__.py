@@ -1,6 +1,6 @@
 """Drawing that all tools share: colours, overlays, legends, heat maps, and files that are never half written."""
 
-from .colours import BLACK, distinct_colours
+from .colours import BLACK, MOST_COLOURS, Colour, distinct_colours
 from .files import picture_error, save_label_map, write_atomically
 from .heat import heat_overlay, with_scale
 from .legend import Entry, Legend, legend, with_legend
@@ -9,6 +9,8 @@ from .text import draw_text, is_readable, text_size
 
 __all__ = [
     'BLACK',
+    'MOST_COLOURS',
+    'Colour',
     'Entry',
     'Legend',
     'blend',

@@ -8,7 +8,7 @@ import numpy as np
 Colour = tuple[int, int, int]
 
 BLACK: Colour = (0, 0, 0)
-MOST = 256  # a palette of a PNG has no more
+MOST_COLOURS = 256  # a palette of a PNG has no more
 _STEPS = 12  # levels of each channel among which colours are chosen
 _LEAST_CHROMA = 30  # greys look like the photograph below an overlay
 
@@ -25,8 +25,8 @@ def distinct_colours(count: int, background: bool = False) -> list[Colour]:
     Raises:
         ValueError: More are asked for than a palette holds.
     """
-    if not 0 <= count <= MOST:
-        raise ValueError(f'{count} colours were asked for; there are 0 to {MOST}, as in the palette of a PNG.')
+    if not 0 <= count <= MOST_COLOURS:
+        raise ValueError(f'{count} colours were asked for; there are 0 to {MOST_COLOURS}, as in the palette of a PNG.')
     chosen = list(_ordered()[: count - background if count else 0])
     return [BLACK, *chosen] if background and count else chosen
 
@@ -41,7 +41,7 @@ def _ordered() -> tuple[Colour, ...]:
     taken = _to_lab(np.array([[0, 0, 0], [255, 255, 255]]))
     distance = np.linalg.norm(lab[:, None] - taken, axis=-1).min(axis=1)  # (candidates,)
     chosen = []
-    for _ in range(MOST):
+    for _ in range(MOST_COLOURS):
         best = int(distance.argmax())
         chosen.append(tuple(int(value) for value in candidates[best]))
         distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=-1))

@@ -1,0 +1,88 @@
+"""What a user may name as pictures: files, folders, globs, arrays, and lists of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+Picture = str | np.ndarray | Image.Image
+_WILD = '*?['
+
+
+def list_pictures(given: Any) -> list[Picture]:
+    """All pictures that are meant, in order; those of folders and globs are sorted by name.
+
+    Args:
+        given: A path, a folder (its pictures, not those of folders inside), a glob (`**` for folders of any
+            depth), an array, a Pillow image, or a list of these.
+
+    Raises:
+        FileNotFoundError: A file is missing, or a folder or glob holds no picture.
+        TypeError: Something is none of these.
+        ValueError: Nothing is given.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return _expand(os.fspath(given))
+    if isinstance(given, (np.ndarray, Image.Image)):
+        return [given]
+    if isinstance(given, (list, tuple)):
+        if not given:
+            raise ValueError('The list of pictures is empty. Name a file, a folder or a glob.')
+        return [picture for item in given for picture in list_pictures(item)]
+    raise TypeError(
+        f'A picture is given as {type(given).__name__}; it must be a path, a folder, a glob, a NumPy array (H, W, 3), '
+        'a Pillow image, or a list of these.'
+    )
+
+
+def _expand(name: str) -> list[str]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _pictures_among(sorted(path.iterdir()), f'The folder {path.absolute()}')
+    if path.exists():
+        return [str(path)]
+    if any(character in name for character in _WILD):
+        found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        return _pictures_among(found, f'The glob {name}, tried in {Path.cwd()},')
+    raise FileNotFoundError(f'There is no picture {path.absolute()}. Correct the path.')
+
+
+def _pictures_among(paths: Sequence[Path], where: str) -> list[str]:
+    files = [path for path in paths if path.is_file() and not path.name.startswith('.')]
+    pictures = [str(path) for path in files if path.suffix.lower() in IMG_EXTENSIONS]
+    others = [path.name for path in files if path.suffix.lower() not in IMG_EXTENSIONS]
+    if not pictures:
+        raise FileNotFoundError(
+            f'{where} holds no picture{_among(others)}. Pictures end with {", ".join(IMG_EXTENSIONS)}; name others one '
+            'by one.'
+        )
+    if others:
+        print_log(f'{where} holds {len(pictures)} pictures{_among(others)}, which are left out.', logger='current')
+    return pictures
+
+
+def _among(others: Sequence[str]) -> str:
+    if not others:
+        return ''
+    files = 'file' if len(others) == 1 else 'files'
+    return f' and {len(others)} other {files} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})'
+
+
+def unique_stems(stems: Iterable[str]) -> Iterable[str]:
+    """Each name as it is, with `-2`, `-3`, ... where it was used before."""
+    used: set[str] = set()
+    for stem in stems:
+        name, number = stem, 1
+        while name in used:
+            number += 1
+            name = f'{stem}-{number}'
+        used.add(name)
+        yield name
