@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
 from PIL import Image
 
 from ..cli.configuring import find_device
@@ -247,10 +248,15 @@ class SCLIPInferencer(BaseInferencer):
         return Words(tuple(head.dataset_meta['classes']), head.vocabulary.classes, head.background_index)
 
     def _colours_of_model(self) -> list[tuple[int, int, int]]:
-        """Those of the dataset whose classes the config names."""
-        if not isinstance(self.cfg.model.decode_head.get('class_names'), str):
-            return colours_of(self.words)
-        return [tuple(int(value) for value in colour) for colour in self.model.dataset_meta['palette']]
+        """Those of the config's dataset, where it has these classes."""
+        if isinstance(self.cfg.model.decode_head.get('class_names'), str):
+            palette = self.model.dataset_meta['palette']
+        else:
+            dataset = self.cfg.test_dataloader.dataset.type
+            meta = getattr(DATASETS.get(dataset) if isinstance(dataset, str) else dataset, 'METAINFO', {})
+            same = tuple(meta.get('classes') or ()) == self.words.names
+            palette = same and meta.get('palette') or colours_of(self.words)
+        return [tuple(int(value) for value in colour) for colour in palette]
 
     def _load_weights_to_model(self, model: torch.nn.Module, checkpoint: Mapping | None, cfg: Config | None) -> None:
         """CLIP's weights are in the model when it is built; MMSeg's inferencer would name its classes Cityscapes'."""

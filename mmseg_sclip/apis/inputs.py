@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 Picture = str | np.ndarray | Image.Image
+SUFFIXES = (*IMG_EXTENSIONS, '.gif')
 _WILD = '*?['
 
 
@@ -45,9 +46,9 @@ def list_pictures(given: Any) -> list[Picture]:
 
 def _expand(name: str) -> list[str]:
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike pathlib's it accepts a name that is too long
         return _pictures_among(sorted(path.iterdir()), f'The folder {path.absolute()}')
-    if path.exists():
+    if os.path.exists(path):
         return [str(path)]
     if any(character in name for character in _WILD):
         found = sorted(map(Path, glob.glob(str(path), recursive=True)))
@@ -57,15 +58,15 @@ def _expand(name: str) -> list[str]:
 
 def _pictures_among(paths: Sequence[Path], where: str) -> list[str]:
     files = [path for path in paths if path.is_file() and not path.name.startswith('.')]
-    pictures = [str(path) for path in files if path.suffix.lower() in IMG_EXTENSIONS]
-    others = [path.name for path in files if path.suffix.lower() not in IMG_EXTENSIONS]
+    pictures = [str(path) for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path.name for path in files if path.suffix.lower() not in SUFFIXES]
     if not pictures:
         raise FileNotFoundError(
-            f'{where} holds no picture{_among(others)}. Pictures end with {", ".join(IMG_EXTENSIONS)}; name others one '
+            f'{where} holds no picture{_among(others)}. Pictures end with {", ".join(SUFFIXES)}; name others one '
             'by one.'
         )
     if others:
-        print_log(f'{where} holds {len(pictures)} pictures{_among(others)}, which are left out.', logger='current')
+        print_log(f'{where} holds {len(pictures)} pictures{_among(others)}, left out.', logger='current')
     return pictures
 
 

@@ -15,6 +15,7 @@ from .words import Words
 
 # Own pictures are like those of Pascal VOC; all numbers come from its configs.
 WITH_BACKGROUND, WITHOUT_BACKGROUND = 'sclip_voc21', 'sclip_voc20'
+_TEST_CFG = 'model.test_cfg.'
 _OF_BACKGROUND = ('logit_scale', 'prob_thd', 'area_thd')
 
 
@@ -59,8 +60,9 @@ def build_config(
         loaded.model.decode_head.update(
             vocabulary=list(words.phrases), class_names=list(words.names), background_index=words.background_index
         )
-        changes = _thresholds(test_cfg, words.background_index is not None)
-        test_cfg.update({key: value for key, value in changes.items() if f'model.test_cfg.{key}' not in options})
+        fixed = {key.removeprefix(_TEST_CFG) for key in options if key.startswith(_TEST_CFG)}
+        changes = _thresholds({**test_cfg, **dict.fromkeys(fixed)}, words.background_index is not None)
+        test_cfg.update({key: value for key, value in changes.items() if key not in fixed})
     return loaded
 
 

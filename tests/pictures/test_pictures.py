@@ -137,7 +137,7 @@ def test_the_picture_is_untouched_beside_its_legend(height, width):
     assert (beside == BLUE).all(axis=-1).sum() > 100 and not (beside == RED).all(axis=-1).any()
 
 
-def test_scripts_without_a_font(monkeypatch, capfd):
+def test_scripts_without_a_font(monkeypatch):
     """A box and the number, and no error; the number only where it is needed."""
     monkeypatch.setattr(text_module, '_system_fonts', lambda: ())
     text_module._font_of.cache_clear()

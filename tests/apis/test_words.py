@@ -1,0 +1,96 @@
+import pytest
+
+from mmseg_sclip.apis import read_words
+from mmseg_sclip.apis.words import colours_of
+
+# The 26 words, from the paper's code.
+SCLIP_BACKGROUND = [
+    # fmt: off
+    'sky',
+    'wall',
+    'tree',
+    'wood',
+    'grass',
+    'road',
+    'sea',
+    'river',
+    'mountain',
+    'sands',
+    'desk',
+    'bed',
+    'building',
+    'cloud',
+    'lamp',
+    'door',
+    'window',
+    'wardrobe',
+    'ceiling',
+    'shelf',
+    'curtain',
+    'stair',
+    'floor',
+    'hill',
+    'rail',
+    'fence',
+    # fmt: on
+]
+
+
+def test_synonyms_and_order():
+    words = read_words(['remote  control ', ['sofa', 'couch'], 'cat'], None)
+    assert words.names == ('remote control', 'sofa', 'cat')
+    assert words.phrases == (('remote control',), ('sofa', 'couch'), ('cat',))
+    assert words.background_index is None
+
+
+def test_automatic_background_leaves_out_what_is_named():
+    words = read_words(['cat'], 'auto')
+    assert words.names == ('background', 'cat') and words.background_index == 0
+    assert list(words.phrases[0]) == SCLIP_BACKGROUND and len(SCLIP_BACKGROUND) == 26
+    words = read_words(['Tree', ['couch', 'BED']], 'auto')
+    assert list(words.phrases[0]) == [word for word in SCLIP_BACKGROUND if word not in ('tree', 'bed')]
+
+
+def test_own_background():
+    assert read_words(['cat'], ['wall ', 'sky']).phrases == (('wall', 'sky'), ('cat',))
+
+
+def test_vocabularies(tmp_path):
+    path = tmp_path / 'words.txt'
+    path.write_text('# two\nсобака, пёс\n猫\n', encoding='utf-8')
+    for spec in (path, str(path)):
+        assert read_words(spec, None).phrases == (('собака', 'пёс'), ('猫',))
+    assert read_words('cityscapes', None).names[:2] == ('road', 'sidewalk')
+    assert len(read_words('voc20', 'auto').names) == 21
+
+
+def test_colours_of_classes():
+    plain, behind = read_words(['a', 'b'], None), read_words(['a', 'b'], 'auto')
+    assert colours_of(behind) == [(0, 0, 0), *colours_of(plain)]
+    many = colours_of(read_words([f'thing {i}' for i in range(700)], ['wall']))
+    assert len(many) == 701 and len(set(many)) == 256
+
+
+@pytest.mark.parametrize(
+    'classes, background, message',
+    [
+        ([], None, 'Name at least one'),
+        (None, None, 'Name at least one'),
+        (['cat', ''], None, 'Class 1'),
+        (['cat', []], None, 'Class 1'),
+        (['cat', 3], None, 'Class 1'),
+        (['cat', 'dog', 'Cat'], None, "'Cat' stands twice, in the classes 'cat' and 'Cat'"),
+        ([['cat', 'kitten'], ['dog', 'kitten']], None, "'kitten' stands twice"),
+        ([['cat', 'cat']], None, "in the class 'cat'"),
+        (['cat', 'wall'], ['wall'], "'wall' stands twice, in the classes 'background' and 'wall'"),
+        (['background'], 'auto', "called 'background'"),
+        (['cat'], 'sky', 'must be'),
+        (['cat'], [], 'must be'),
+        (['cat'], ['sky', ' '], 'must be'),
+        (['cat'], True, 'must be'),
+        (SCLIP_BACKGROUND, 'auto', 'no words left'),
+    ],
+)
+def test_wrong_words(classes, background, message):
+    with pytest.raises(ValueError, match=message):
+        read_words(classes, background)
