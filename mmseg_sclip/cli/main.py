@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    'segment': Command('segment', 'segment your own pictures into your own words'),
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),

@@ -1,0 +1,218 @@
+"""`tools/segment.py` and `mmseg-sclip segment`: own pictures, own words."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from ..apis import SCLIPInferencer, list_pictures
+from ..apis.inputs import SUFFIXES
+from ..demo.scenes import scene
+from ..pictures import picture_error, write_atomically
+from . import errors
+from .errors import ArgumentParser, UsageError
+from .flags import add_model_flags
+
+DEMO_CONFIG = 'sclip_demo'
+DEMO_SCENE = dict(purpose='evaluation', seed=0, index=28, size=256, max_regions=6)
+MOST_LISTED = 10  # classes in a line of the log
+TRY_DEMO = 'Or try this command with the tiny CLIP and the painted scene that ship with the package: --demo.'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The pictures, the words, and the flags that choose the model."""
+    parser = ArgumentParser(
+        prog='mmseg-sclip segment',
+        description='Segment your own pictures into classes that you name in words. For each picture STEM.* it writes '
+        'STEM.png (label map with a palette: the classes in the given order, after the background, 0, where there is '
+        'one) and STEM_overlay.png (the picture with the classes over it, and a legend); and one summary.json with '
+        'the size (width, height) of each picture and the coverage of each class in percent. Where two pictures '
+        'have one stem, a number is added. Photographs are turned upright by their EXIF tag.',
+        epilog='example: mmseg-sclip segment photo.jpg --classes cat "remote control" "sofa, couch"',
+    )
+    parser.add_argument('images', nargs='*', metavar='IMAGE', help='picture, folder of pictures, or glob; several')
+    words = parser.add_argument_group('the words, one of')
+    words.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='WORD',
+        help='the classes; synonyms stand in one word, separated by a comma and a space: "sofa, couch"',
+    )
+    words.add_argument(
+        '--classes-file', metavar='FILE', help='text file with one class a line, synonyms as above; or a shipped one'
+    )
+    words.add_argument(
+        '--config',
+        help='config file, or the name of a shipped config such as sclip_ade20k: its model, and its classes unless '
+        'words are given',
+    )
+    words.add_argument(
+        '--demo', action='store_true', help='try this command without weights: the tiny CLIP and a painted scene'
+    )
+    parser.add_argument(
+        '--background',
+        nargs='+',
+        metavar='WORD',
+        help="what is none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that the "
+        'classes name, none, or phrases (default: auto; none with --demo)',
+    )
+    parser.add_argument(
+        '--out-dir', default='segmented', metavar='DIR', help='folder of the results (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--heatmaps',
+        action='store_true',
+        help='also write STEM_heat_N.png for each phrase, in label order, those of the background too: its '
+        'probability (0 to 1) among all phrases. Takes twice the time',
+    )
+    parser.add_argument(
+        '--attention', metavar='NAME', help='attention of the last block, e.g. VanillaSelfAttention for plain CLIP'
+    )
+    parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10 (default: off)')
+    add_model_flags(parser, 'model.test_cfg.area_thd=None, which keeps small things')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Segment the pictures; see `--help`.
+
+    Raises:
+        UsageError: The flags do not fit each other or the machine.
+        ValueError: The words or the config are wrong, or a picture could not be segmented.
+        FileNotFoundError: A picture, the weights or the config are missing.
+        OSError: The folder cannot be written to.
+    """
+    args = build_parser().parse_intermixed_args(argv)
+    classes, background = _read_words(args)
+    pictures = list_pictures(args.images) if args.images else []
+    _make_folder(args.out_dir)
+    inferencer = _build(args, classes, background)
+    failed = _segment(inferencer, pictures or [_paint_demo(args.out_dir)], args)
+    if failed:
+        raise ValueError(
+            f'{len(failed)} of {_count(len(pictures))} could not be segmented: '
+            f'{" ".join(list(failed.values())[:3])}{" ..." if len(failed) > 3 else ""}'
+        )
+    return 0
+
+
+def _read_words(args: argparse.Namespace) -> tuple[list | str | None, list | str | None]:
+    """The classes, None for those of the config; and the background as `SCLIPInferencer` takes it."""
+    if args.classes and args.classes_file:
+        raise UsageError('--classes and --classes-file both name the classes. Give one of them.')
+    if args.demo and args.config:
+        raise UsageError('--demo has a config of its own. Leave --demo or --config out.')
+    for flag in ('classes', 'background'):
+        for word in getattr(args, flag) or ():
+            if word.lower().endswith(SUFFIXES) or (os.sep in word and os.path.isdir(word)):
+                raise UsageError(f'--{flag} was given {word}, which is a picture or a folder. Put pictures first.')
+    classes = [_synonyms(word) for word in args.classes] if args.classes else args.classes_file
+    if classes is None and not (args.config or args.demo):
+        raise UsageError(
+            'There are no classes. Name them with --classes cat "remote control", in a file with --classes-file, or '
+            'by a shipped config with --config sclip_ade20k; or try --demo.'
+        )
+    if not args.images and not args.demo:
+        raise UsageError('There is no picture. Name files, folders or globs; or try --demo.')
+    if classes is None:
+        if args.background:
+            raise UsageError('--background belongs to --classes or --classes-file; a config says itself what is what.')
+        return None, 'auto'
+    background = args.background or ['none' if args.demo else 'auto']
+    if len(background) == 1 and background[0].lower() in ('auto', 'none'):
+        return classes, None if background[0].lower() == 'none' else 'auto'
+    return classes, [phrase for word in background for phrase in _synonyms(word)]
+
+
+def _synonyms(word: str) -> list[str]:
+    phrases = [phrase.strip() for phrase in word.split(', ')]
+    if not all(phrases):
+        raise UsageError(f'{word!r} holds an empty phrase. Synonyms are separated by a comma and a space.')
+    if any(',' in phrase for phrase in phrases):
+        raise UsageError(f'{word!r} has a comma without a space behind it, which separates nothing. Write a space.')
+    return phrases
+
+
+def _paint_demo(folder: str) -> str:
+    path = Path(folder).expanduser() / 'painted_scene.jpg'
+    with write_atomically(path) as unfinished:
+        Image.fromarray(scene(**DEMO_SCENE).image).save(unfinished, quality=95)
+    return str(path)
+
+
+def _make_folder(name: str) -> None:
+    """Before weights are loaded."""
+    try:
+        Path(name).expanduser().mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f'--out-dir {name} must be a folder, but a file is in its place. Name another one.') from error
+    except OSError as error:
+        raise picture_error(Path(name), error) from error
+
+
+def _build(args: argparse.Namespace, classes: list | str | None, background: list | str | None) -> SCLIPInferencer:
+    try:
+        return SCLIPInferencer(
+            classes,
+            background,
+            model_name=args.model_name,
+            pretrained=args.pretrained,
+            attention=args.attention,
+            pamr=args.pamr,
+            device=args.device,
+            config=DEMO_CONFIG if args.demo else args.config,
+            cfg_options=args.cfg_options,
+        )
+    except FileNotFoundError as error:
+        if 'weights' not in str(error):
+            raise
+        raise FileNotFoundError(f'{error} {TRY_DEMO}') from error
+
+
+def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
+    """Segment all pictures, and return the reasons for those that could not be."""
+    failed: dict[str, str] = {}
+    done = 0
+    console = Console()
+    with Progress(console=console, transient=True, disable=len(pictures) == 1 or not console.is_terminal) as progress:
+        task = progress.add_task('Segmenting', total=len(pictures))
+
+        def show(line: str) -> None:
+            progress.advance(task)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        def fail(picture: str, error: Exception) -> None:
+            reason = errors.describe(error)
+            failed[picture] = reason if picture in reason else f'{picture}: {reason}'
+            show(f'FAILED: {failed[picture]}')
+
+        results = inferencer.stream(pictures, args.out_dir, heatmaps=args.heatmaps, on_error=fail)
+        try:
+            with closing(results):  # an interrupt must not leave the summary behind
+                for result in results:
+                    done += 1
+                    show(_line(result))
+        finally:
+            if done:
+                console.print(f'The results of {_count(done)} are in ', end='')
+                console.print(Path(args.out_dir).expanduser().resolve(), soft_wrap=True, highlight=False)
+    return failed
+
+
+def _line(result: Mapping) -> str:
+    """What a picture holds, the largest first."""
+    shares = sorted(zip(result['coverage'], result['names'], strict=True), key=lambda share: -share[0])
+    found = [f'{name} {share:.1f} %' for share, name in shares if share]
+    more = f', and {len(found) - MOST_LISTED} more' if len(found) > MOST_LISTED else ''
+    return f'{result["image"]}: {", ".join(found[:MOST_LISTED])}{more}'
+
+
+def _count(number: int) -> str:
+    return '1 picture' if number == 1 else f'{number} pictures'
