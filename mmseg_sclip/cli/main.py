@@ -26,6 +26,7 @@ COMMANDS = {
     'segment': Command('segment', 'segment your own pictures into your own words'),
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
+    'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
     'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),

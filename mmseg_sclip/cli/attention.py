@@ -1,0 +1,154 @@
+"""`tools/attention.py` and `mmseg-sclip attention`: what points of an image attend to."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.device import get_device
+from mmseg.apis import init_model
+from PIL import Image
+
+from ..apis.photographs import read_photograph
+from ..attention_maps import OWN, Point, attention_figure, attention_maps, bind_strategy, check_points, parse_attention
+from ..demo.scenes import scene
+from ..photos import pack_photograph
+from ..pictures import write_atomically
+from .configuring import apply_clip_flags, find_device, load_config
+from .errors import ArgumentParser, UsageError
+from .figure_flags import add_figure_flags, check_figure_flags, save_figure
+from .flags import add_model_flags
+
+_CONFIG, _DEMO_CONFIG = 'sclip_voc21', 'sclip_demo'
+_DEMO_SCENE, _DEMO_POINTS = 13, ['40,40', '96,80']
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Which image and points, and what is shown of the attention."""
+    parser = ArgumentParser(
+        prog='mmseg-sclip attention',
+        description='Draw what points of an image attend to: a row of pictures for each strategy, layer and head, a '
+        'column for each point.',
+        epilog='example: mmseg-sclip attention photo.jpg --points 120,80 300,200 --attention VanillaSelfAttention '
+        'CorrelativeSelfAttention "LocalSelfAttention(window=5)" --layers 12',
+    )
+    parser.add_argument('image', nargs='?', help='image file; photographs are turned upright by their EXIF tag')
+    parser.add_argument(
+        '--points',
+        nargs='+',
+        metavar='X,Y',
+        help='pixels of the upright image, from 0,0 at its upper left corner; x goes right, y goes down',
+    )
+    parser.add_argument(
+        '--attention',
+        nargs='+',
+        default=['VanillaSelfAttention', OWN],
+        metavar='NAME',
+        help="registered attentions, with parameters as in 'LocalSelfAttention(window=5)' or \"dict(type='...')\"; the "
+        f"word {OWN} is the config's own (default: VanillaSelfAttention, which is CLIP's, and {OWN})",
+    )
+    parser.add_argument(
+        '--layers',
+        nargs='+',
+        type=int,
+        default=[-1],
+        metavar='N',
+        help='blocks, counted from 1, or negative from the end (default: -1, the last)',
+    )
+    parser.add_argument('--heads', default='mean', help='mean, all (a row for each) or a number from 1 (default: mean)')
+    parser.add_argument(
+        '--config',
+        help=f'config file or name: its CLIP, its resizing and its windows are used (default: {_CONFIG})',
+    )
+    parser.add_argument('--checkpoint', help="what the config's own attention has learned, where it learns")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument('--whole', dest='mode', action='store_const', const='whole', help='the whole image at once')
+    mode.add_argument(
+        '--window',
+        dest='mode',
+        action='store_const',
+        const='slide',
+        help='the window of the evaluation whose centre is nearest to the point (default: as the config evaluates)',
+    )
+    parser.add_argument(
+        '--demo',
+        action='store_true',
+        help='try this command without weights: the tiny CLIP, and without an image a painted scene',
+    )
+    add_figure_flags(parser, 'work_dirs/attention')
+    add_model_flags(parser, 'model.test_cfg.crop_size=448')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the figure; see `--help`.
+
+    Raises:
+        UsageError: The flags do not fit each other or the machine.
+        ValueError: A point, layer, head or strategy does not exist, or the config is wrong.
+        FileNotFoundError: The image, the weights or the config are missing.
+    """
+    args = build_parser().parse_intermixed_args(argv)
+    points, heads = _check(args)
+    config = load_config(args.config or (_DEMO_CONFIG if args.demo else _CONFIG), args.cfg_options)
+    apply_clip_flags(config, args.model_name, args.pretrained)
+    path = Path(args.image) if args.image else _paint(args.out_dir)
+    pixels = read_photograph(path)
+    check_points(points, pixels.shape[:2])
+    for text in args.attention:
+        if text != OWN:
+            parse_attention(text)  # before weights are loaded
+    device = find_device(args.device) or get_device()
+    try:
+        model = init_model(copy.deepcopy(config), args.checkpoint or config.get('load_from'), device=str(device))
+    except FileNotFoundError as error:  # without weights
+        raise FileNotFoundError(f'{error} To try this command without weights, add --demo.') from error
+    strategies = [bind_strategy(model, text, config.model) for text in args.attention]
+    packed = pack_photograph(config.test_dataloader.dataset.pipeline, pixels, path)
+    image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
+    maps = attention_maps(model, image, points, strategies, args.layers, heads, args.mode, pixels.shape[:2])
+    title = f'{path.name}, {config.model.clip.model_name}.'
+    save_figure(attention_figure(pixels, maps, title, args.max_side), args, f'{path.stem}_attention')
+    return 0
+
+
+def _check(args: argparse.Namespace) -> tuple[list[Point], str | int]:
+    """The points and the heads, after looking at what can be known before anything is loaded."""
+    if args.image is None and not args.demo:
+        raise UsageError('Name an image file, or try the command with --demo, which needs neither image nor weights.')
+    if args.demo and args.config:
+        raise UsageError(f'--demo is --config {_DEMO_CONFIG}. Give one of them.')
+    if args.points is None and (args.image or not args.demo):
+        raise UsageError('Say which points: --points X,Y [X,Y ...], in pixels of the image.')
+    if args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'There is no checkpoint {args.checkpoint}. SCLIP needs none: leave it out.')
+    heads = args.heads
+    if heads not in ('mean', 'all'):
+        try:
+            heads = int(heads)
+        except ValueError:
+            raise UsageError(f'--heads is {heads!r}; it is mean, all or a number from 1.') from None
+    check_figure_flags(args)
+    return [_parse_point(text) for text in args.points or _DEMO_POINTS], heads
+
+
+def _parse_point(text: str) -> Point:
+    parts = text.split(',')
+    try:
+        x, y = map(int, parts)
+    except ValueError:
+        raise UsageError(
+            f'--points: {text!r} is no point. A point is X,Y without a space, two whole numbers, such as 120,80.'
+        ) from None
+    return x, y
+
+
+def _paint(folder: Path) -> Path:
+    """A scene of the demo's evaluation set, as a file that the user can look at."""
+    path = folder / f'scene_{_DEMO_SCENE}.png'
+    with write_atomically(path) as unfinished:
+        Image.fromarray(scene('evaluation', 0, _DEMO_SCENE, 128, 5).image).save(unfinished)
+    print(f'The painted scene is {path.resolve()}')
+    return path
