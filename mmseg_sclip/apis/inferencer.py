@@ -58,6 +58,7 @@ class SCLIPInferencer(BaseInferencer):
     Raises:
         ValueError: The words or the settings are wrong; the message says how.
         FileNotFoundError: Weights, the config or the vocabulary are missing.
+        UsageError: This machine has no such device.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class SCLIPInferencer(BaseInferencer):
         self.colours = self._colours_of_model() if words is None else colours_of(words)
         if words is None:  # for calls with classes
             self._background = None if self.words.background_index is None else AUTO
-        self._in_model = self.words
+        self._in_model: Words | None = self.words
         self._encode()
 
     def __call__(
@@ -220,11 +221,11 @@ class SCLIPInferencer(BaseInferencer):
             coverage=(100 * pixels / labels.size).tolist(),
         )
         if return_scores:
-            result['scores'] = sample.seg_logits.data.cpu().numpy()
+            result['scores'] = sample.seg_logits.data.float().cpu().numpy()
         if not heatmaps:
             return result, None
         with each_phrase_a_class(self.model), keeping_scores(self.model, True):
-            return result, self.forward(data)[0].seg_logits.data.cpu().numpy()
+            return result, self.forward(data)[0].seg_logits.data.float().cpu().numpy()
 
     def _read(self, picture: Picture, channel_order: str | None) -> np.ndarray:
         if isinstance(picture, str):
@@ -235,9 +236,10 @@ class SCLIPInferencer(BaseInferencer):
 
     def _set_words(self, words: Words) -> None:
         if words != self._in_model:
-            self._in_model = words
+            self._in_model = None  # until all is well
             self.model.set_vocabulary(list(words.phrases), list(words.names), words.background_index)
             self._encode()
+            self._in_model = words
 
     def _encode(self) -> None:
         """Now, since a phrase that is too long is no fault of the first picture."""

@@ -13,6 +13,8 @@ from mmengine.logging import print_log
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ..pictures import is_own_png
+
 Picture = str | np.ndarray | Image.Image
 SUFFIXES = (*IMG_EXTENSIONS, '.gif')
 _WILD = '*?['
@@ -23,7 +25,7 @@ def list_pictures(given: Any) -> list[Picture]:
 
     Args:
         given: A path, a folder (its pictures, not those of folders inside), a glob (`**` for folders of any
-            depth), an array, a Pillow image, or a list of these.
+            depth), an array, a Pillow image, or a list of these. Results that lie in a folder are left out.
 
     Raises:
         FileNotFoundError: A file is missing, or a folder or glob holds no picture.
@@ -58,8 +60,9 @@ def _expand(name: str) -> list[str]:
 
 def _pictures_among(paths: Sequence[Path], where: str) -> list[str]:
     files = [path for path in paths if path.is_file() and not path.name.startswith('.')]
-    pictures = [str(path) for path in files if path.suffix.lower() in SUFFIXES]
-    others = [path.name for path in files if path.suffix.lower() not in SUFFIXES]
+    pictures = [str(path) for path in files if path.suffix.lower() in SUFFIXES and not is_own_png(path)]
+    taken = set(pictures)
+    others = [path.name for path in files if str(path) not in taken]
     if not pictures:
         raise FileNotFoundError(
             f'{where} holds no picture{_among(others)}. Pictures end with {", ".join(SUFFIXES)}; name others one '

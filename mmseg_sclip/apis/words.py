@@ -45,7 +45,10 @@ def read_words(classes: Classes, background: Background) -> Words:
         FileNotFoundError: There is no such vocabulary.
     """
     if isinstance(classes, (str, Path)):
-        classes = load_vocabulary(classes).classes
+        try:
+            classes = load_vocabulary(classes).classes
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{error} A single class is given as a list: {[str(classes)]}.') from error
     elif not isinstance(classes, Sequence) or not classes:
         raise ValueError(
             f"The classes are {classes!r}. Name at least one: ['cat', ['sofa', 'couch'], 'remote control'], where "

@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..pictures import blend, heat_overlay, picture_error, save_label_map, with_legend, with_scale, write_atomically
+from ..pictures import (
+    blend,
+    heat_overlay,
+    is_own_png,
+    picture_error,
+    save_label_map,
+    save_png,
+    with_legend,
+    with_scale,
+    write_atomically,
+)
 
 SUMMARY = 'summary.json'
 _OVERHEAD = 20  # the summary is written again when this many times the time that it takes has passed
@@ -19,8 +29,8 @@ _OVERHEAD = 20  # the summary is written again when this many times the time tha
 class ResultWriter:
     """Writes the results of one run into a folder, and `summary.json` with what is there so far.
 
-    Files that the run reads are never written over: where one of them, or a file of the same run, has the name
-    already, a number is added to the stem.
+    Nothing of the user's is written over: where a file of the same run, one that the run reads, or one that did not
+    come from an earlier run has the name already, a number is added to the stem.
 
     Args:
         folder: Is made where it is missing.
@@ -30,7 +40,7 @@ class ResultWriter:
         entries: One for each finished picture, as `summary.json` lists them.
 
     Raises:
-        OSError: The folder cannot be written to.
+        OSError: The folder cannot be written to, or holds a `summary.json` of another program.
     """
 
     def __init__(self, folder: str | Path, inputs: Iterable[Any] = ()) -> None:
@@ -39,6 +49,7 @@ class ResultWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise picture_error(self.folder, error) from error
+        self._check_summary()
         self.entries: list[dict] = []
         here = self.folder.resolve()
         paths = [Path(name).resolve() for name in inputs if isinstance(name, (str, Path))]
@@ -62,10 +73,12 @@ class ResultWriter:
         names, colours, classes = result['names'], result['colours'], result['labels']
         save_label_map(self.folder / labels, classes, colours)
         present = np.unique(classes).tolist()
-        self._save(overlay, with_legend(blend(image, classes, colours, ignore=None), names, colours, present))
+        save_png(
+            self.folder / overlay, with_legend(blend(image, classes, colours, ignore=None), names, colours, present)
+        )
         files = dict(labels=labels, overlay=overlay)
         for name, phrase, values in zip(heats, phrases, () if heat is None else heat, strict=True):
-            self._save(name, with_scale(heat_overlay(image, values, 0, 1), phrase, 0, 1, 'probability'))
+            save_png(self.folder / name, with_scale(heat_overlay(image, values, 0, 1), phrase, 0, 1, 'probability'))
         if phrases:
             files['heatmaps'] = dict(zip(phrases, heats, strict=True))
         self.entries.append(_summarise(result, files))
@@ -82,17 +95,32 @@ class ResultWriter:
             unfinished.write_text(json.dumps(self.entries, indent=2, ensure_ascii=False), encoding='utf-8')
         self._due = time.monotonic() + _OVERHEAD * (time.monotonic() - began)
 
-    def _save(self, name: str, picture) -> None:
-        with write_atomically(self.folder / name) as unfinished:
-            picture.save(unfinished)
-
     def _free_stem(self, wanted: str, phrases: int) -> str:
         stem, number = wanted, 1
-        while self._used.intersection(name.casefold() for name in _names(stem, phrases)):
+        while not all(map(self._is_free, _names(stem, phrases))):
             number += 1
             stem = f'{wanted}-{number}'
         self._used.update(name.casefold() for name in _names(stem, phrases))
         return stem
+
+    def _is_free(self, name: str) -> bool:
+        path = self.folder / name
+        return name.casefold() not in self._used and (is_own_png(path) or not path.exists())
+
+    def _check_summary(self) -> None:
+        """Refuse to write over a file that another program wrote."""
+        path = self.folder / SUMMARY
+        if not path.exists():
+            return
+        try:
+            ours = all({'image', 'classes'} <= set(entry) for entry in json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise FileExistsError(
+                f'{path} is there already, and is no summary of segmented pictures. Move it away, or name another '
+                'folder.'
+            )
 
 
 def _names(stem: str, phrases: int) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 MOST_LABELS = 256  # of a PNG with a palette
+_MADE_BY = 'Software', 'mmseg_sclip'
 
 
 @contextmanager
@@ -65,5 +67,26 @@ def save_label_map(path: Path | str, labels: np.ndarray, palette: Sequence[Seque
     colours = np.zeros((MOST_LABELS, 3), np.uint8)
     colours[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
     image.putpalette(colours.tobytes())
+    save_png(path, image)
+
+
+def save_png(path: Path | str, image: Image.Image) -> None:
+    """Write a PNG that says by which program it was made.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    info = PngInfo()
+    info.add_text(*_MADE_BY)
     with write_atomically(path) as unfinished:
-        image.save(unfinished)
+        image.save(unfinished, format='PNG', pnginfo=info)
+
+
+def is_own_png(path: Path | str) -> bool:
+    """Whether a file was written by `save_png`, so that it may be written again and is no photograph."""
+    key, value = _MADE_BY
+    try:
+        with Image.open(path) as image:
+            return image.format == 'PNG' and image.info.get(key) == value
+    except Exception:  # Pillow raises many kinds on what is no picture
+        return False

@@ -309,6 +309,26 @@ def test_stems_that_repeat_and_inputs_that_stay(demo, painted, tmp_path):
         np.testing.assert_array_equal(labels, result['labels'])
 
 
+def test_nothing_of_the_user_is_written_over(demo, painted, tmp_path):
+    picture = Image.fromarray(painted.image[:64, :64])
+    picture.save(tmp_path / 'a.jpg')
+    picture.save(tmp_path / 'a.png')
+    (tmp_path / 'a-2_overlay.png').write_text('mine')
+    before = (tmp_path / 'a.png').read_bytes()
+    for _ in range(2):  # but what the first run wrote, the second may
+        assert demo(tmp_path / 'a.jpg', out_dir=tmp_path)['files']['labels'] == 'a-3.png'
+    assert (tmp_path / 'a.png').read_bytes() == before and (tmp_path / 'a-2_overlay.png').read_text() == 'mine'
+    (tmp_path / 'a-2_overlay.png').unlink()
+    results = demo(tmp_path.as_posix() + '/a*', out_dir=tmp_path / 'out')
+    assert len(results) == 2  # no label map and no overlay is taken for a picture
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'summary.json').write_text('{"mine": 1}')
+    with pytest.raises(FileExistsError, match='no summary of segmented pictures'):
+        demo(tmp_path / 'a.jpg', out_dir=other)
+    assert [path.name for path in other.iterdir()] == ['summary.json']
+
+
 @pytest.fixture
 def folder(painted, tmp_path):
     """Three pictures, the second of them damaged."""
@@ -396,6 +416,14 @@ def test_wrong_arguments(arguments, message, mini_clip):
     clip = {} if 'config' in arguments else mini_clip
     with pytest.raises(ValueError, match=message):
         SCLIPInferencer(**arguments, **clip, device='cpu')
+
+
+def test_wrong_words_in_a_call_spoil_no_later_one(demo, painted):
+    before = demo(painted.image, channel_order='rgb')
+    for wrong in (['lava', 'x ' * 100], ['lava', 'Lava']):
+        with pytest.raises(ValueError, match='longer than|twice'):
+            demo(painted.image, channel_order='rgb', classes=wrong)
+        np.testing.assert_array_equal(demo(painted.image, channel_order='rgb')['labels'], before['labels'])
 
 
 def test_wrong_calls(demo, painted, tmp_path):

@@ -94,3 +94,8 @@ def test_colours_of_classes():
 def test_wrong_words(classes, background, message):
     with pytest.raises(ValueError, match=message):
         read_words(classes, background)
+
+
+def test_a_word_is_no_list():
+    with pytest.raises(FileNotFoundError, match=r"given as a list: \['cat'\]"):
+        read_words('cat', None)
