@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,3 @@ def _among(others: Sequence[str]) -> str:
         return ''
     files = 'file' if len(others) == 1 else 'files'
     return f' and {len(others)} other {files} ({", ".join(others[:3])}{", ..." if len(others) > 3 else ""})'
-
-
-def unique_stems(stems: Iterable[str]) -> Iterable[str]:
-    """Each name as it is, with `-2`, `-3`, ... where it was used before."""
-    used: set[str] = set()
-    for stem in stems:
-        name, number = stem, 1
-        while name in used:
-            number += 1
-            name = f'{stem}-{number}'
-        used.add(name)
-        yield name
