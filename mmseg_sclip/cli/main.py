@@ -27,6 +27,7 @@ COMMANDS = {
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
     'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
+    'compare': Command('compare', 'draw what several configs make of the same images, side by side'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
     'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),

@@ -1,0 +1,204 @@
+"""`tools/compare.py` and `mmseg-sclip compare`: what several configs make of the same images, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ..comparison import (
+    CRITERIA,
+    Compared,
+    Failures,
+    Method,
+    OneModel,
+    Subject,
+    all_subjects,
+    check_comparable,
+    compare,
+    compare_figure,
+    find_subjects,
+    rank,
+    score,
+    short_names,
+)
+from .configuring import apply_clip_flags, find_device, load_config
+from .errors import ArgumentParser, UsageError, describe
+from .figure_flags import add_figure_flags, check_figure_flags, save_figure
+from .flags import add_model_flags
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Which configs, which images, and what the figure shows."""
+    parser = ArgumentParser(
+        prog='mmseg-sclip compare',
+        description='Draw images, the predictions of several configs and the ground truth in one figure, and print '
+        'the mIoU of each image. Everything runs as in the evaluation; one model is in memory at a time.',
+    )
+    parser.add_argument(
+        'configs', nargs='+', metavar='CONFIG', help='config files or names of shipped configs, all of one dataset'
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        '--images',
+        nargs='+',
+        metavar='IMAGE',
+        help='image files, or images of the dataset by their stem or path; files from elsewhere have no ground truth, '
+        'and are shown upright',
+    )
+    which.add_argument('--worst', type=int, metavar='N', help='the N images of the dataset with the lowest mIoU')
+    which.add_argument('--best', type=int, metavar='N', help='the N images of the dataset with the highest mIoU')
+    parser.add_argument(
+        '--by',
+        choices=tuple(CRITERIA),
+        default='first',
+        help='with --worst and --best: the mIoU of the first config (default), of the last, or what the last gains '
+        'over the first',
+    )
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        metavar='N',
+        help='with --worst and --best: look only at the first N images of the dataset',
+    )
+    parser.add_argument(
+        '--gt',
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help='show the ground truth (default: where there is one); --gt refuses images that have none',
+    )
+    parser.add_argument(
+        '--error-map', action='store_true', help='below each prediction, where it is right, wrong or not counted'
+    )
+    parser.add_argument(
+        '--opacity', type=float, default=1.0, help='of the colours over the image, 0 to 1 (default: 1, colours only)'
+    )
+    parser.add_argument(
+        '--rows', type=int, default=6, metavar='N', help='images in one figure; more make more figures (default: 6)'
+    )
+    parser.add_argument(
+        '--data-root', metavar='DIR', help="folder of the dataset, in place of the configs' data_root (as in test)"
+    )
+    add_figure_flags(parser, 'work_dirs/compare')
+    add_model_flags(parser, 'model.test_cfg.window_batch=32')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the figures; see `--help`.
+
+    Returns:
+        1 where an image could not be used; the others are drawn.
+
+    Raises:
+        UsageError: The flags do not fit each other or the machine.
+        ValueError: A config is wrong, or the configs cannot be compared.
+        FileNotFoundError: Data, weights or a config are missing.
+    """
+    args = build_parser().parse_intermixed_args(argv)
+    _check(args)
+    methods = _methods(args)
+    models, failures = OneModel(find_device(args.device)), {}
+    subjects = find_subjects(args.images, methods[0]) if args.images else _ranked(args, methods, models, failures)
+    _refuse_without_truth(args, [subject.path for subject in subjects if subject.index is None], len(subjects))
+    compared = compare(subjects, methods, models, failures)
+    if compared:
+        _print_scores(compared, methods)
+        _draw(args, compared, methods)
+    for subject, error in failures.items():
+        print(f'{subject.path} was left out: {describe(error)}', file=sys.stderr)
+    if failures:
+        raise ValueError(
+            f'{len(failures)} image{"s were" if len(failures) > 1 else " was"} left out; the reasons stand above.'
+            f'{"" if compared else " No figure was drawn."}'
+        )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for flag in ('worst', 'best', 'max_images', 'rows'):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise UsageError(f'--{flag.replace("_", "-")} is {value}; it must be at least 1.')
+    if not 0 <= args.opacity <= 1:
+        raise UsageError(f'--opacity is {args.opacity}; it must be a number from 0 to 1.')
+    if args.images and (args.max_images or args.by != 'first'):
+        raise UsageError('--by and --max-images belong to --worst and --best. Leave them out with --images.')
+    if args.by == 'gain' and len(args.configs) < 2:
+        raise UsageError('--by gain compares the last config with the first, and there is one only. Give two or more.')
+    check_figure_flags(args)
+
+
+def _methods(args: argparse.Namespace) -> list[Method]:
+    methods = []
+    for name, given in zip(short_names(args.configs), args.configs, strict=True):
+        config = load_config(given, args.cfg_options)
+        apply_clip_flags(config, args.model_name, args.pretrained)
+        if args.data_root:
+            config.test_dataloader.dataset.data_root = args.data_root
+        methods.append(Method(name, config))
+    check_comparable(methods)
+    return methods
+
+
+def _ranked(args: argparse.Namespace, methods: Sequence[Method], models: OneModel, failures: Failures) -> list[Subject]:
+    """The images that --worst or --best asks for."""
+    subjects = all_subjects(methods[0])[: args.max_images]
+    deciding = [methods[index] for index in CRITERIA[args.by].methods]
+    scores = score(subjects, deciding, models, failures)
+    without = sum(subject not in scores and subject not in failures for subject in subjects)
+    if without:
+        print(f'{without} of {len(subjects)} images have no ground truth and are not ranked.')
+    chosen = rank(scores, args.by, args.worst is not None, args.worst or args.best)
+    if not chosen and not failures:
+        raise ValueError(
+            f'None of the {len(subjects)} images of {type(methods[0].dataset).__name__} has an mIoU: they have no '
+            'ground truth, or it is ignored everywhere.'
+        )
+    return chosen
+
+
+def _print_scores(compared: Sequence[Compared], methods: Sequence[Method]) -> None:
+    table = Table('image', *(method.name for method in methods), title='mIoU of each image', title_justify='left')
+    for image in compared:
+        scores = image.scores(methods[0]) or [float('nan')] * len(methods)
+        table.add_row(image.subject.name, *('-' if math.isnan(value) else f'{value:.2f}' for value in scores))
+    Console(file=sys.stdout, highlight=False, width=1000).print(table)  # a table is as wide as its words
+
+
+def _draw(args: argparse.Namespace, compared: Sequence[Compared], methods: Sequence[Method]) -> None:
+    """Write one figure, or several of `--rows` images."""
+    without = [image.subject.path for image in compared if image.truth is None]
+    _refuse_without_truth(args, without, len(compared))
+    pages = [compared[start : start + args.rows] for start in range(0, len(compared), args.rows)]
+    for number, page in enumerate(pages, 1):
+        sheet = compare_figure(
+            page,
+            methods,
+            truth=len(without) < len(compared) if args.gt is None else args.gt,
+            errors=args.error_map,
+            opacity=args.opacity,
+            max_side=args.max_side,
+            title=_title(args, methods),
+        )
+        save_figure(sheet, args, 'comparison' if len(pages) == 1 else f'comparison_{number}')
+
+
+def _refuse_without_truth(args: argparse.Namespace, without: Sequence[str], count: int) -> None:
+    """Flags that ask for ground truth, and images that have none."""
+    if args.gt and without:
+        raise UsageError(f'--gt: {without[0]} has no ground truth. Leave --gt out, or the image.')
+    if args.error_map and without and len(without) == count:
+        raise UsageError('--error-map: none of the images has ground truth. Leave it out.')
+
+
+def _title(args: argparse.Namespace, methods: Sequence[Method]) -> str:
+    if args.images:
+        return ''
+    first, last = methods[0].name, methods[-1].name
+    number = dict(first=f'mIoU of {first}', last=f'mIoU of {last}', gain=f'mIoU of {last} minus mIoU of {first}')
+    return f'{"Lowest" if args.worst else "Highest"} {number[args.by]}, image by image'

@@ -1,0 +1,145 @@
+"""The images of a comparison: of the dataset, by name or path, or any other files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+
+from ..apis.photographs import read_photograph
+from ..cli.data_checks import name_files_in_errors
+from ..photos import pack_photograph, pack_without_truth, read_evaluated
+from ..utils.checks import nearest
+from .methods import Method
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image.
+
+    Attributes:
+        path: Of its file.
+        index: In the dataset; None for a file of the user's own, which has no ground truth and is shown upright.
+    """
+
+    path: str
+    index: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The stem of the file."""
+        return Path(self.path).stem
+
+    def pack(self, method: Method) -> dict:
+        """The image behind the method's test pipeline, with the ground truth where there is one.
+
+        Raises:
+            OSError: A file is damaged.
+            ValueError: The pipeline cannot process it.
+        """
+        steps = method.config.test_dataloader.dataset.pipeline
+        if self.index is None:
+            return pack_photograph(steps, read_photograph(self.path), self.path)
+        dataset = listed(method)
+        info = dataset.get_data_info(self.index)
+        truth = info.get('seg_map_path')
+        if truth is None or not fileio.exists(truth, backend_args=_backend(dataset)):
+            return pack_without_truth(steps, info)
+        return dataset.pipeline(info)
+
+    def pixels(self, method: Method) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of the file, turned as for the prediction."""
+        if self.index is None:
+            return read_photograph(self.path)
+        return read_evaluated(self.path, _backend(listed(method)))
+
+
+def listed(method: Method) -> BaseDataset:
+    """The method's dataset with its files listed.
+
+    Raises:
+        FileNotFoundError: It is not where the config says.
+    """
+    dataset = method.dataset
+    if not dataset._fully_initialized:
+        dataset.full_init()
+        name_files_in_errors(dataset)
+    return dataset
+
+
+def _backend(dataset: BaseDataset) -> dict | None:
+    return getattr(dataset, 'backend_args', None)
+
+
+def all_subjects(method: Method) -> list[Subject]:
+    """Every image of the dataset, in its order."""
+    dataset = listed(method)
+    return [Subject(dataset.get_data_info(i)['img_path'], i) for i in range(len(dataset))]
+
+
+def find_subjects(names: Sequence[str], method: Method) -> list[Subject]:
+    """Images by what people write.
+
+    Args:
+        names: A path of a file, or for an image of the dataset its stem, its file name or the end of its path. A
+            path of a file in the dataset's folder is an image of the dataset.
+        method: Any of the methods; its dataset is only looked at where a name can be meant to be of it.
+
+    Raises:
+        FileNotFoundError: A name is no file, and no image of the dataset.
+        ValueError: A name fits several images, or is a folder.
+    """
+    found = [_find(name, method) for name in names]
+    for subject in found:
+        if found.count(subject) > 1:
+            raise ValueError(f'The image {subject.path} is given twice. Name each image once.')
+    return found
+
+
+def _find(name: str, method: Method) -> Subject:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder. Name image files, or --worst N for images of the dataset.')
+    if path.is_file():
+        return _find_file(path, method)
+    try:
+        subjects = all_subjects(method)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'There is no file {name}, and the dataset that it could be in cannot be read: {error}'
+        ) from error
+    parts = Path(name).parts
+    fitting = [
+        subject
+        for subject in subjects
+        if Path(subject.path).parts[-len(parts) :] == parts
+        or Path(subject.path).with_suffix('').parts[-len(parts) :] == parts
+    ]
+    if not fitting:
+        raise FileNotFoundError(
+            f'{name} is no file, and no image of the {len(subjects)} of {type(method.dataset).__name__}.'
+            f'{nearest(Path(name).stem, [subject.name for subject in subjects])}'
+        )
+    if len(fitting) > 1:
+        raise ValueError(
+            f'{name} fits {len(fitting)} images of the dataset, such as {fitting[0].path} and {fitting[1].path}. Give '
+            'more of the path.'
+        )
+    return fitting[0]
+
+
+def _find_file(path: Path, method: Method) -> Subject:
+    """An image of the dataset where the file is one, else a file of the user's own."""
+    try:
+        folder = method.dataset.data_prefix.get('img_path')
+        if folder and '://' not in folder and path.resolve().is_relative_to(Path(folder).resolve()):
+            for subject in all_subjects(method):
+                if Path(subject.path).resolve() == path.resolve():
+                    return subject
+    except FileNotFoundError:  # there is no dataset, or images without the rest of it
+        pass
+    return Subject(str(path))
