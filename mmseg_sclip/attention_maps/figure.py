@@ -31,7 +31,7 @@ def mark(picture: np.ndarray, point: Point) -> np.ndarray:
         picture: (H, W, 3), uint8, RGB.
         point: (x, y).
     """
-    radius = max(2, round(max(picture.shape[:2]) / 100))
+    radius = max(2, round(min(picture.shape[:2]) / 80))
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     x, y = point

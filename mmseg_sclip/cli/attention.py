@@ -108,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     strategies = [bind_strategy(model, text, config.model) for text in args.attention]
     packed = pack_photograph(config.test_dataloader.dataset.pipeline, pixels, path)
     image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
+    model.backbone.tower.check_size(image, str(path))
     maps = attention_maps(model, image, points, strategies, args.layers, heads, args.mode, pixels.shape[:2])
     title = f'{path.name}, {config.model.clip.model_name}.'
     save_figure(attention_figure(pixels, maps, title, args.max_side), args, f'{path.stem}_attention')

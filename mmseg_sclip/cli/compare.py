@@ -163,6 +163,8 @@ def _ranked(args: argparse.Namespace, methods: Sequence[Method], models: OneMode
 
 
 def _print_scores(compared: Sequence[Compared], methods: Sequence[Method]) -> None:
+    if all(image.truth is None for image in compared):
+        return
     table = Table('image', *(method.name for method in methods), title='mIoU of each image', title_justify='left')
     for image in compared:
         scores = image.scores(methods[0]) or [float('nan')] * len(methods)

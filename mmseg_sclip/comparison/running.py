@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,7 +71,6 @@ def predictions(
             _check_labels(truth, method)
         except (OSError, ValueError) as error:
             failures[subject] = error
-            print(f'Left out: {subject.path}', file=sys.stderr)
             continue
         yield subject, Prediction(sample.pred_sem_seg.data[0].cpu().numpy(), truth)
 

@@ -77,8 +77,7 @@ class AttentionVisualizationHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Build the strategies, and find a name for each picture."""
-        # Not at the top: these packages read images with parts of this one.
-        from ..apis.inputs import unique_stems
+        # Not at the top: that package reads images with parts of this one.
         from ..attention_maps import bind_strategy, check_heads, check_layers
 
         model = _model(runner)
@@ -87,7 +86,7 @@ class AttentionVisualizationHook(Hook):
         check_heads(self.heads, model.backbone.tower.heads)
         dataset = runner.test_dataloader.dataset
         paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
-        self._names = dict(zip(paths, unique_stems(Path(path).stem for path in paths), strict=True))
+        self._names = _names(paths)
         self._folder = Path(self.out_dir or Path(runner.log_dir) / 'attention')
         self.written = self._seen = 0
 
@@ -129,6 +128,21 @@ class AttentionVisualizationHook(Hook):
         title = f'{Path(sample.img_path).name}, {runner.cfg.model.clip.model_name}.'
         attention_figure(pixels, maps, title, self.max_side).save(self._folder / f'{name}_attention.png')
         self.written += 1
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """The stem of each file, with a number where another folder had it before."""
+    names: dict[str, str] = {}
+    used = set()
+    for path in paths:
+        stem = name = Path(path).stem
+        number = 1
+        while name in used:
+            number += 1
+            name = f'{stem}-{number}'
+        used.add(name)
+        names[path] = name
+    return names
 
 
 def _check_point(point: Sequence[float]) -> tuple[float, float]:

@@ -11,7 +11,8 @@ import numpy as np
 from ..pictures import legend, text_size
 from .sheet import Placed, Sheet, Text
 
-_SMALLEST_PANEL = 224  # pixels; smaller pictures are enlarged by a whole number
+_SMALLEST_PANEL = 224  # pixels of the longest side; smaller pictures are enlarged by a whole number
+_NARROWEST = 8  # a column is at least this many times the font's size wide
 _FONTS = (14, 40)  # smallest and largest, in pixels
 _LINES_OF_A_PANEL = 24
 _MOST_PIXELS = 400_000_000  # of a sheet: 1.2 GB while it is drawn
@@ -54,12 +55,11 @@ def lay_out(
         ValueError: The sheet would be too large.
     """
     panels = [panel for row in rows for panel in row if panel is not None]
-    sides = [min(panel.picture.shape[:2]) for panel in panels]
-    factor = max(1, -(-_SMALLEST_PANEL // max(sides)))
+    factor = max(1, -(-_SMALLEST_PANEL // max(max(panel.picture.shape[:2]) for panel in panels)))
     font = min(max(factor * max(len(panel.picture) for panel in panels) // _LINES_OF_A_PANEL, _FONTS[0]), _FONTS[1])
     line, gap = text_size('', font)[1], font
     widths = [
-        factor * max((row[i].picture.shape[1] for row in rows if row[i] is not None), default=_SMALLEST_PANEL)
+        max([_NARROWEST * font, *(factor * row[i].picture.shape[1] for row in rows if row[i] is not None)])
         for i in range(len(columns))
     ]
     broken = [

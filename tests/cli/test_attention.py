@@ -240,6 +240,17 @@ def test_wrong_hooks_stop_before_the_first_image(test_with_hook, hook, message):
     assert 'Iter(test)' not in out
 
 
+def test_pictures_of_one_name_do_not_overwrite_each_other():
+    from mmseg_sclip.engine.attention_hook import _names
+
+    assert _names(['a/x.jpg', 'b/x.jpg', 'c/x-2.png', 'y.jpg']) == {
+        'a/x.jpg': 'x',
+        'b/x.jpg': 'x-2',
+        'c/x-2.png': 'x-2-2',
+        'y.jpg': 'y',
+    }
+
+
 def test_the_hook_refuses_padded_images():
     hook = AttentionVisualizationHook([(0.5, 0.5)])
     from mmseg.structures import SegDataSample

@@ -66,8 +66,20 @@ def test_nothing_overlaps(rng):
 def test_small_pictures_are_enlarged_by_a_whole_number(rng):
     small = noise(rng, 100, 120)
     sheet = lay_out([[Panel(small)]], [''], [''])
-    assert sheet.factor == 3
-    assert np.array_equal(sheet.at(0, 0).picture, np.kron(small, np.ones((3, 3, 1), np.uint8)))
+    assert sheet.factor == 2
+    assert np.array_equal(sheet.at(0, 0).picture, np.kron(small, np.ones((2, 2, 1), np.uint8)))
+
+
+def test_narrow_pictures_leave_room_for_words(rng):
+    sheet = lay_out([[Panel(noise(rng, 300, 20), 'max 0.25')] * 2], [''], ['point 1,2', 'point 3,4'])
+    assert sheet.factor == 1
+    assert {'max 0.25', 'point 1,2', 'point 3,4'} <= set(texts(sheet))
+
+
+def test_a_column_may_be_empty(rng):
+    sheet = lay_out([[None, Panel(noise(rng, 230, 230))]], [''], ['nothing here', 'picture'])
+    place = {text.text: text.x for text in sheet.texts}
+    assert place['nothing here'] < place['picture'] == sheet.at(0, 1).x
 
 
 def test_captions_stand_below_their_pictures(rng):
