@@ -22,7 +22,7 @@ from .figure_flags import add_figure_flags, check_figure_flags, save_figure
 from .flags import add_model_flags
 
 _CONFIG, _DEMO_CONFIG = 'sclip_voc21', 'sclip_demo'
-_DEMO_SCENE, _DEMO_POINTS = 13, ['40,40', '96,80']
+_DEMO_SCENE, _DEMO_POINTS = 13, ['50,25', '110,60', '90,105']
 
 
 def build_parser() -> argparse.ArgumentParser:

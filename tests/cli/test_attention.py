@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from PIL import Image
 
 from mmseg_sclip.cli import main
 from mmseg_sclip.engine import AttentionVisualizationHook
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def forget_runs():
@@ -79,6 +83,18 @@ def test_the_demo(run, tmp_path, sheets):
     scene = np.asarray(Image.open(written[0]))
     shown = sheet.at(0, 0).picture[:: sheet.factor, :: sheet.factor]
     assert (shown == scene).all(-1).mean() > 0.2  # its window, but for the mark
+
+
+def test_the_figure_of_the_readme(run, tmp_path):
+    path = ROOT / 'docs' / 'images' / 'attention_demo.png'
+    if not path.is_file():
+        pytest.skip('the documentation is not here')
+    assert run('attention', '--demo', '--whole', '--out-dir', 'out')[0] == 0
+    ours = np.asarray(Image.open(tmp_path / 'out' / 'scene_13_attention.png')).astype(int)
+    shown = np.asarray(Image.open(path).convert('RGB')).astype(int)
+    assert ours.shape == shown.shape
+    assert np.abs(ours - shown).mean() < 1  # other machines round differently
+    assert path.stat().st_size < 200_000
 
 
 def test_every_wish(run, photo, sheets, tmp_path):
