@@ -16,6 +16,7 @@ from .maps import AttentionMaps
 from .view import Point, View
 
 WHITE = (255, 255, 255)
+MARK = (255, 0, 255)  # a colour that the heat map does not have
 OPACITY = 0.6  # of the colours over the image
 _DIM = 0.65  # share of white outside the window
 SCALING = (
@@ -25,19 +26,19 @@ SCALING = (
 
 
 def mark(picture: np.ndarray, point: Point) -> np.ndarray:
-    """A picture with a white disc in a black ring, centred on a pixel.
+    """A picture with a magenta disc in a white and a black ring, centred on a pixel.
 
     Args:
         picture: (H, W, 3), uint8, RGB.
         point: (x, y).
     """
     radius = max(2, round(min(picture.shape[:2]) / 80))
+    ring = max(1, radius // 3)
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     x, y = point
-    outer = radius + max(1, radius // 2)
-    draw.ellipse((x - outer, y - outer, x + outer, y + outer), fill=BLACK)
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=WHITE)
+    for reach, colour in ((radius + 2 * ring, BLACK), (radius + ring, WHITE), (radius, MARK)):
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour)
     return np.asarray(image)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmseg_sclip.attention_maps import AttentionMaps, AttentionRow, View, attention_figure
-from mmseg_sclip.attention_maps.figure import OPACITY, describe_views, mark
+from mmseg_sclip.attention_maps.figure import MARK, OPACITY, describe_views, mark
 
 SIZE, POINTS = (240, 320), [(40, 30), (300, 200)]
 WINDOWS = [(0, 120, 0, 120), (0, 120, 40, 160)]
@@ -41,9 +41,10 @@ def test_places_and_colours(pixels, windows):
         for column, (x, y) in enumerate(POINTS):
             picture = sheet.at(row, column).picture
             assert picture.shape == (*SIZE, 3)
-            assert (picture[y - 1 : y + 2, x - 1 : x + 2] == 255).all()  # the disc is centred on the point
-            ring = [picture[y, x + 4], picture[y, x - 4], picture[y + 4, x], picture[y - 4, x]]
-            assert (np.array(ring) == 0).all()
+            assert (picture[y - 1 : y + 2, x - 1 : x + 2] == MARK).all()  # the disc is centred on the point
+            for reach, value in ((4, 255), (5, 0)):
+                ring = [picture[y, x + reach], picture[y, x - reach], picture[y + reach, x], picture[y - reach, x]]
+                assert (np.array(ring) == value).all()
     for row in (1, 2):
         for column, window in enumerate(windows):
             picture = sheet.at(row, column).picture
@@ -102,7 +103,7 @@ def test_max_side(pixels):
 @pytest.mark.parametrize('point', [(0, 0), (319, 239)])
 def test_marks_in_corners(pixels, point):
     marked = mark(pixels, point)
-    assert (marked[point[1], point[0]] == 255).all()
+    assert (marked[point[1], point[0]] == MARK).all()
     assert (marked != pixels).any(-1).sum() < 60
 
 

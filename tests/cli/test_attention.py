@@ -13,9 +13,9 @@ from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
+from mmseg_sclip.attention_maps.figure import MARK
 from mmseg_sclip.cli import main
 from mmseg_sclip.engine import AttentionVisualizationHook
-
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +93,7 @@ def test_the_figure_of_the_readme(run, tmp_path):
     ours = np.asarray(Image.open(tmp_path / 'out' / 'scene_13_attention.png')).astype(int)
     shown = np.asarray(Image.open(path).convert('RGB')).astype(int)
     assert ours.shape == shown.shape
-    assert np.abs(ours - shown).mean() < 1  # other machines round differently
+    assert np.abs(ours - shown).mean() < 4  # it is stored in 256 colours, and other machines round differently
     assert path.stat().st_size < 200_000
 
 
@@ -134,7 +134,7 @@ def test_points_are_pixels_of_the_upright_photograph(run, photo, sheets, orienta
     (turned, sheet), (plain, expected) = sheets
     assert torch.equal(turned.rows[0].weights[0], plain.rows[0].weights[0])
     assert np.array_equal(sheet.at(1, 0).picture, expected.at(1, 0).picture)
-    assert (sheet.at(1, 0).picture[20 * sheet.factor, 110 * sheet.factor] == 255).all()
+    assert (sheet.at(1, 0).picture[20 * sheet.factor, 110 * sheet.factor] == MARK).all()
 
 
 def test_the_config_resizes_as_in_the_evaluation(run, photo, sheets, mini_json, mini_weights, tmp_path):
