@@ -91,12 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figures; see `--help`.
 
-    Returns:
-        1 where an image could not be used; the others are drawn.
-
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ValueError: A config is wrong, or the configs cannot be compared.
+        ValueError: A config is wrong, or the configs cannot be compared; or an image could not be used, after the
+            others were drawn.
         FileNotFoundError: Data, weights or a config are missing.
     """
     args = build_parser().parse_intermixed_args(argv)
