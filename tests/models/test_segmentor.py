@@ -164,9 +164,9 @@ def test_set_vocabulary_changes_classes_and_reads_no_image_weights(mini_clip, mo
     assert model.decode_head.vocabulary.num_classes == 2
 
 
-def test_text_tower_is_dropped_unless_kept(mini_clip):
+def test_text_tower_is_dropped_unless_kept(mini_clip, tmp_path):
     for keep in (False, True):
-        model = build(dict(mini_clip, keep_text=keep))
+        model = build(dict(mini_clip, keep_text=keep, cache_dir=str(tmp_path / str(keep))))
         with torch.no_grad():
             model.predict([torch.randn(3, 64, 64)])
         assert bool(model.decode_head._text_tower) is keep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from ...utils.config_folder import running_config_folder
 from ..clip import ClipSource
 from ..decoders.base import Tokens
 from ..postprocess import best_of_class
-from ..text import Vocabulary, encode_phrases, load_templates, load_vocabulary
+from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary
 from .class_names import dataset_meta
 
 
@@ -24,8 +25,9 @@ from .class_names import dataset_meta
 class TextSimilarityHead(BaseModule):
     """Scores of every phrase at every patch: the cosine between its features and the phrase's vector.
 
-    The bank is encoded at first use, on the device of the head, each distinct phrase once; then the
-    text tower is dropped unless `clip.keep_text`. It runs in float32 whatever the tower's precision.
+    The bank is made at first use: read from the disk cache, and what is not there is encoded on the device of
+    the head, each distinct phrase once; then the text tower is dropped unless `clip.keep_text`. Scores are
+    float32 whatever the tower's precision.
 
     Args:
         vocabulary: See `load_vocabulary`.
@@ -106,14 +108,25 @@ class TextSimilarityHead(BaseModule):
         return self.text_bank.to(device, torch.float32)
 
     def _encode(self, device: torch.device) -> Tensor:
-        tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
-        bank = encode_phrases(
-            tower.to(device), self.source.tokenizer(), self.vocabulary.distinct, self.templates, tower.context_length
-        )
-        if self.source.config.keep_text:
-            self._text_tower.append(tower)
+        """The bank, from the cache where it is in it; a text tower gets memory only for phrases that are not."""
+        phrases, identity = self.vocabulary.distinct, self.source.text_identity()
+        encode = partial(self._encode_phrases, device)
+        if identity is None:
+            bank = encode(phrases)
+        else:
+            cache = TextBankCache(self.source.text_cache(), dict(clip=identity, templates=self.templates))
+            bank = cache.complete(phrases, encode)
+        if not self.source.config.keep_text:
+            self._text_tower.clear()
         self.source.release()
-        return bank
+        return bank.to(device)
+
+    def _encode_phrases(self, device: torch.device, phrases: Sequence[str]) -> Tensor:
+        """(P, D), by the text tower, which is built where it is not there yet."""
+        if not self._text_tower:
+            self._text_tower.append(self.source.text_tower().to(device))
+        tower = self._text_tower[0].to(device)
+        return encode_phrases(tower, self.source.tokenizer(), phrases, self.templates, tower.context_length)
 
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
         """Cosines with every phrase.
