@@ -98,6 +98,7 @@ class TextSimilarityHead(BaseModule):
         self.out_channels = len(vocabulary.queries)
         position = {phrase: index for index, phrase in enumerate(vocabulary.distinct)}
         self._phrase_of_query = [position[phrase] for phrase in vocabulary.queries]
+        self._query_of_phrase = [self._phrase_of_query.index(index) for index in range(len(position))]
         self.text_bank = None
 
     def encode_vocabulary(self, device: torch.device) -> Tensor:
@@ -144,9 +145,15 @@ class TextSimilarityHead(BaseModule):
         with torch.autocast(features.device.type, enabled=False):
             bank = self.encode_vocabulary(features.device)
             cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
-        if cosines.shape[1] == self.out_channels:
-            return cosines
-        return cosines[:, self._phrase_of_query]  # exact ties stay exact
+        return self.repeated(cosines)
+
+    def distinct(self, scores: Tensor) -> Tensor:
+        """Scores of each distinct phrase once: (B, Q, ...) to (B, distinct phrases, ...)."""
+        return scores if scores.shape[1] == len(self._query_of_phrase) else scores[:, self._query_of_phrase]
+
+    def repeated(self, scores: Tensor) -> Tensor:
+        """The way back from `distinct`; equal phrases have the same numbers again, to the last bit."""
+        return scores if scores.shape[1] == self.out_channels else scores[:, self._phrase_of_query]
 
     def predict(
         self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping], test_cfg: Mapping
