@@ -26,6 +26,7 @@ COMMANDS = {
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
+    'benchmark': Command('benchmark', 'time configs against a plain implementation, side by side'),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
     'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),
     'doctor': Command('doctor', 'show versions, and what to run where they do not fit', needs_package=False),

@@ -178,13 +178,17 @@ class ClipSource:
                     logger='current',
                     level=30,
                 )
-                random = self._layout('image', 'cpu').state_dict()
-                self._state = fit_weights('random', random, random, self.architecture.name)
+                self._state = self.random_weights()
             else:
                 weights = read_weights(path)
                 self._check_activation(weights.from_openai)
                 self._state = fit_weights(path, weights.state_dict, model.state_dict(), self.architecture.name)
         return self._state
+
+    def random_weights(self) -> dict[str, Tensor]:
+        """A state dict under the model's names, as open_clip initialises it."""
+        state = self._layout('image', 'cpu').state_dict()
+        return fit_weights('random', state, state, self.architecture.name)
 
     def _check_activation(self, from_openai: bool | None) -> None:
         """OpenAI's weights need QuickGELU; for other files say which activation is in use."""
