@@ -1,4 +1,4 @@
-"""The untouched blocks of open_clip, run without copies."""
+"""The blocks of open_clip, run without copies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ _QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 x)
 
 
 def run_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """The same as `block(x)` to rounding, from the block's own modules; `x` (B, N, width) is not changed.
+    """The same as `block(x)` to rounding, from the block's own weights; `x` (B, N, width) is not changed.
 
-    `nn.MultiheadAttention` copies q, k and v, and QuickGELU makes two more tensors of the largest size;
-    views and work in place save that. With gradients, or where someone listens with hooks, open_clip's own way
-    is taken.
+    `nn.MultiheadAttention` copies q, k and v, and QuickGELU makes three tensors of the largest size; views and
+    work in place save that. With gradients, or where someone listens with hooks, open_clip's own way is taken.
     """
-    if torch.is_grad_enabled() or any(m._forward_hooks or m._forward_pre_hooks for m in block.modules()):
+    if _is_observed(block):
         return block(x)
-    x = x + block.ls_1(_attention(block.attn, block.ln_1(x)))
-    hidden = _activate(block.mlp.gelu, block.mlp.c_fc(block.ln_2(x)))  # (B, N, 4 width)
-    return x.add_(block.ls_2(block.mlp.c_proj(hidden)))
+    x = block.ls_1(_attention(block.attn, block.ln_1(x))).add_(x)
+    return x.add_(feed_forward(block, x))
+
+
+def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The block's second part (B, N, width), without the residual."""
+    mlp, x = block.mlp, block.ln_2(x)
+    if not isinstance(mlp.gelu, QuickGELU) or _is_observed(block):
+        return block.ls_2(mlp(x))
+    # silu(1.702 x) / 1.702, with both factors inside the products.
+    hidden = _linear(mlp.c_fc, x.flatten(0, 1), _QUICK, _QUICK)  # (B * N, 4 width)
+    return block.ls_2(_linear(mlp.c_proj, F.silu(hidden, inplace=True), 1, 1 / _QUICK).view_as(x))
+
+
+def _is_observed(block: nn.Module) -> bool:
+    return torch.is_grad_enabled() or any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
 
 
 def _attention(attn: nn.MultiheadAttention, x: Tensor) -> Tensor:
@@ -30,7 +42,5 @@ def _attention(attn: nn.MultiheadAttention, x: Tensor) -> Tensor:
     return attn.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-def _activate(activation: nn.Module, hidden: Tensor) -> Tensor:
-    if isinstance(activation, QuickGELU):
-        return F.silu(hidden.mul_(_QUICK), inplace=True).div_(_QUICK)
-    return activation(hidden)
+def _linear(layer: nn.Linear, x: Tensor, beta: float, alpha: float) -> Tensor:
+    return torch.addmm(layer.bias, x, layer.weight.t(), beta=beta, alpha=alpha)
