@@ -64,7 +64,14 @@ def test_batched_windows_equal_mmsegs_sequential_loop(mini_clip, images, window_
             torch.testing.assert_close(ours.whole(), theirs, atol=1e-5, rtol=0)
 
 
-THRESHOLDS = [dict(), dict(prob_thd=0.3), dict(area_thd=0.3), dict(prob_thd=0.3, area_thd=0.3), dict(logit_scale=4000)]
+THRESHOLDS = [
+    dict(),
+    dict(prob_thd=0.3),
+    dict(area_thd=0.3),
+    dict(prob_thd=0.3, area_thd=0.3),
+    dict(logit_scale=4000),
+    dict(logit_scale=4000, area_thd=0.4),
+]
 
 
 def same_but_for_ties(ours, model, image, shape):
@@ -77,7 +84,7 @@ def same_but_for_ties(ours, model, image, shape):
     clear = best[0] - best[1] >= 1e-6
     if model.test_cfg.prob_thd:
         clear &= (best[0] - model.test_cfg.prob_thd).abs() >= 1e-6
-    assert clear.float().mean() > 0.99
+    assert clear.float().mean() > 0.9 and (ours == expected).float().mean() > 0.9995
     return torch.equal(ours[clear], expected[clear])
 
 

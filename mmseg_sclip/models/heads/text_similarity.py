@@ -145,15 +145,18 @@ class TextSimilarityHead(BaseModule):
         with torch.autocast(features.device.type, enabled=False):
             bank = self.encode_vocabulary(features.device)
             cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
-        return self.repeated(cosines)
+        if self.phrase_of_query is None:
+            return cosines
+        return cosines[:, self._phrase_of_query]  # equal phrases have equal numbers, to the last bit
+
+    @property
+    def phrase_of_query(self) -> Tensor | None:
+        """(Q,): which distinct phrase each query is; None where no phrase stands for two classes."""
+        return None if len(self._query_of_phrase) == self.out_channels else torch.tensor(self._phrase_of_query)
 
     def distinct(self, scores: Tensor) -> Tensor:
         """Scores of each distinct phrase once: (B, Q, ...) to (B, distinct phrases, ...)."""
-        return scores if scores.shape[1] == len(self._query_of_phrase) else scores[:, self._query_of_phrase]
-
-    def repeated(self, scores: Tensor) -> Tensor:
-        """The way back from `distinct`; equal phrases have the same numbers again, to the last bit."""
-        return scores if scores.shape[1] == self.out_channels else scores[:, self._phrase_of_query]
+        return scores if self.phrase_of_query is None else scores[:, self._query_of_phrase]
 
     def predict(
         self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping], test_cfg: Mapping

@@ -111,27 +111,63 @@ def _enlarge(columns: Tensor, size: int) -> Tensor:
 class PixelScores:
     """The scores of an image at every pixel, made band by band.
 
-    Args:
-        scores: (window rows * patch rows, K, window columns * patch columns), see `score_windows`.
-        rows: What happens to its first axis.
-        columns: What happens to its last axis.
+    Each distinct phrase is computed once; a phrase that stands for several classes has the same numbers in all of
+    them, to the last bit, so that ties stay ties.
 
-    Attributes:
-        shape: (K, H, W) of the whole map.
+    Args:
+        scores: (window rows * patch rows, phrases, window columns * patch columns), see `score_windows`.
+        rows: What happens to its first axis: a matrix of `axis_matrix`.
+        columns: What happens to its last axis, likewise.
+        queries: (Q,), the phrase of each query; None for every phrase once.
     """
 
-    def __init__(self, scores: Tensor, rows: Axis, columns: Axis) -> None:
+    def __init__(self, scores: Tensor, rows: Tensor, columns: Tensor, queries: Tensor | None = None) -> None:
         self.scores = scores.float().contiguous()
-        self.rows = axis_matrix(rows).to(scores.device)
-        self.columns = axis_matrix(columns).to(scores.device)
-        self.shape = torch.Size((scores.shape[1], rows.original, columns.original))
+        self.rows = rows.to(scores.device)
+        self.columns = columns.to(scores.device)
+        self.queries = None if queries is None else queries.to(scores.device)
+        self.device = scores.device
+        count = scores.shape[1] if queries is None else len(queries)
+        self.shape = torch.Size((count, len(rows), len(columns)))
 
     def band(self, first: int, last: int) -> Tensor:
-        """(rows, K, W) of the pixels' rows from `first` to before `last`."""
-        patches, queries, columns = self.scores.shape
-        rows = self.rows[first:last] @ self.scores.view(patches, queries * columns)
-        return (rows.view(-1, columns) @ self.columns.T).view(-1, queries, len(self.columns))
+        """(rows, Q, W) of the pixels' rows from `first` to before `last`; a new tensor at each call."""
+        patches, phrases, columns = self.scores.shape
+        rows = self.rows[first:last] @ self.scores.view(patches, phrases * columns)
+        found = (rows.view(-1, columns) @ self.columns.T).view(-1, phrases, len(self.columns))
+        return found if self.queries is None else found[:, self.queries]
+
+    def only(self, kept: Tensor) -> PixelScores:
+        """The same with some of the queries, by their indices."""
+        wanted = kept if self.queries is None else self.queries[kept]
+        phrases, queries = wanted.unique(return_inverse=True)
+        scores = self.scores[:, phrases]
+        return PixelScores(scores, self.rows, self.columns, None if len(phrases) == len(queries) else queries)
 
     def whole(self) -> Tensor:
-        """(K, H, W)."""
-        return self.band(0, self.shape[1]).transpose(0, 1).contiguous()
+        """(phrases, H, W): the whole map of each distinct phrase."""
+        plain = PixelScores(self.scores, self.rows, self.columns)
+        return plain.band(0, self.shape[1]).transpose(0, 1).contiguous()
+
+
+class MapScores:
+    """The same from a whole map, for refinements that need one.
+
+    Args:
+        scores: (phrases, H, W).
+        queries: As in `PixelScores`.
+    """
+
+    def __init__(self, scores: Tensor, queries: Tensor | None = None) -> None:
+        self.scores = scores
+        self.queries = torch.arange(len(scores), device=scores.device) if queries is None else queries
+        self.device = scores.device
+        self.shape = torch.Size((len(self.queries), *scores.shape[1:]))
+
+    def band(self, first: int, last: int) -> Tensor:
+        """As `PixelScores.band`."""
+        return self.scores[:, first:last].transpose(0, 1)[:, self.queries]
+
+    def only(self, kept: Tensor) -> MapScores:
+        """As `PixelScores.only`."""
+        return MapScores(self.scores, self.queries[kept])

@@ -23,7 +23,7 @@ from ..postprocess import predict_labels, suppress_small_classes
 from .checkpoints import check_checkpoint, forget_frozen_keys
 from .labelling import class_scores_in_bands, label_in_bands
 from .original import to_original
-from .resampling import PixelScores, image_axes
+from .resampling import MapScores, PixelScores, axis_matrix, image_axes
 from .settings import complete_test_cfg, is_on
 from .windows import WindowGrid, score_windows
 
@@ -180,7 +180,7 @@ class SCLIPSegmentor(EncoderDecoder):
         for image, sample, scores in zip(
             inputs, data_samples, self._score_images(list(inputs), data_samples), strict=True
         ):
-            with torch.autocast(scores.scores.device.type, enabled=False):
+            with torch.autocast(scores.device.type, enabled=False):
                 self._label(scores, image, sample)
         return list(data_samples)
 
@@ -200,23 +200,24 @@ class SCLIPSegmentor(EncoderDecoder):
         for scores, grid, size, sample in zip(each, grids, sizes, samples, strict=True):
             patches = (scores.shape[0] // len(grid.rows), scores.shape[2] // len(grid.columns))
             axes = image_axes((grid.rows, grid.columns), patches, size, sample.metainfo, self.test_cfg)
-            found.append(PixelScores(scores, *axes))
+            found.append(PixelScores(scores, *map(axis_matrix, axes), self.decode_head.phrase_of_query))
         return found
 
     def _label(self, pixels: PixelScores, image: Tensor, sample: SegDataSample) -> None:
         """Post-process the cosines of an image (3, H, W), normalised, into the sample."""
-        settings, head = self.test_cfg, self.decode_head
-        shape = (head.out_channels, *pixels.shape[1:])
-        device, background = pixels.scores.device, head.background_index
-        band = lambda first, last: head.repeated(pixels.band(first, last))  # noqa: E731
-        guide = None
+        settings, sizes, background = (
+            self.test_cfg,
+            self.decode_head.vocabulary.sizes,
+            self.decode_head.background_index,
+        )
+        cosines = pixels
         if is_on(settings.pamr) or is_on(settings.crf):
             guide = self._guide(image, sample.metainfo)
         if is_on(settings.pamr):
             refined = pamr(guide, pixels.whole(), settings.pamr.steps, settings.pamr.dilations)
-            band = lambda first, last: head.repeated(refined[:, first:last].transpose(0, 1))  # noqa: E731
+            cosines = MapScores(refined, pixels.queries)
         if settings.keep_scores or is_on(settings.crf):
-            scores = class_scores_in_bands(band, shape, device, head.vocabulary.sizes, settings.logit_scale)
+            scores = class_scores_in_bands(cosines, sizes, settings.logit_scale)
             if is_on(settings.crf):
                 rgb = guide * self.data_preprocessor.std + self.data_preprocessor.mean
                 scores = dense_crf(rgb, scores, settings.crf)
@@ -227,14 +228,7 @@ class SCLIPSegmentor(EncoderDecoder):
                 sample.seg_logits = PixelData(data=scores)
         else:
             labels = label_in_bands(
-                band,
-                shape,
-                device,
-                head.vocabulary.sizes,
-                settings.logit_scale,
-                settings.prob_thd,
-                settings.area_thd,
-                background,
+                cosines, sizes, settings.logit_scale, settings.prob_thd, settings.area_thd, background
             )
         sample.pred_sem_seg = PixelData(data=labels[None])
 
