@@ -15,7 +15,7 @@ from .models.attention import Feedback
 from .models.clip import ClipSource, VisionTower
 from .models.decoders import Decoder
 from .models.segmentors.settings import complete_test_cfg
-from .models.segmentors.windows import window_grid
+from .models.segmentors.windows import WindowGrid
 from .models.text import load_vocabulary
 from .utils.checks import build_strategy
 
@@ -67,7 +67,7 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     size = network_input(config, shape)
     windows = [(0, size[0], 0, size[1])]
     if test_cfg.mode == 'slide':
-        windows = window_grid(*size, test_cfg.crop_size, test_cfg.stride)
+        windows = WindowGrid.cut(*size, test_cfg.crop_size, test_cfg.stride).windows
     top, bottom, left, right = windows[0]  # all are of one size
     window = (bottom - top, right - left)
 

@@ -40,6 +40,14 @@ def cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    """A cache that no other test has filled."""
+    folder = tmp_path / 'fresh_cache'
+    monkeypatch.setenv('MMSEG_SCLIP_CACHE', str(folder))
+    return folder
+
+
 @pytest.fixture(scope='session')
 def recipe():
     """The module that makes weights and images from numbers."""

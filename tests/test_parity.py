@@ -10,6 +10,8 @@ import torch
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmseg_sclip.benchmark import plain
+
 GOLDENS = np.load(Path(__file__).parent / 'data' / 'sclip_seed0.npz')
 BACKGROUND = [
     ['sky', 'wall', 'tree', 'wood', 'grass', 'road'],
@@ -103,6 +105,19 @@ def test_label_maps_and_scores_of_two_sizes_in_one_batch(mini_clip, recipe, devi
         assert (labels[0] == GOLDENS[f'{case}/{height}x{width}/pred']).mean() >= 0.9999
         scores = result.seg_logits.data[:, 7::16, 7::16].cpu().numpy()
         np.testing.assert_allclose(scores, GOLDENS[f'{case}/{height}x{width}/prob'], atol=1e-3)
+
+
+@pytest.mark.parametrize('case', [case for case in CASES if 'pamr' not in case])
+def test_label_maps_of_the_benchmarks_plain_way(mini_clip, recipe, case):
+    vocabulary, short_side, test_cfg = CASES[case]
+    model = segmentor(mini_clip, vocabulary, **test_cfg)
+    for height, width in SIZES:
+        image = recipe.image(height, height, width)
+        image = mmcv.imrescale(image, (2048, short_side)) if short_side else mmcv.imresize(image, (224, 224))
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+        (pixels,) = model.data_preprocessor(dict(inputs=[pixels]))['inputs']
+        labels = plain.predict(model, pixels, (height, width)).numpy()
+        assert (labels == GOLDENS[f'{case}/{height}x{width}/pred']).mean() >= 0.9999
 
 
 FAMILY = np.load(Path(__file__).parent / 'data' / 'family_seed0.npz')

@@ -29,6 +29,7 @@ COMMANDS = {
     'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
     'compare': Command('compare', 'draw what several configs make of the same images, side by side'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
+    'benchmark': Command('benchmark', 'time configs against a plain implementation, side by side'),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
     'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),
     'doctor': Command('doctor', 'show versions, and what to run where they do not fit', needs_package=False),

@@ -41,10 +41,17 @@ def suppress_small_classes(scores: Tensor, area_thd: float, background_index: in
         background_index: The class that is no foreground.
     """
     counts = scores.argmax(dim=0).flatten().bincount(minlength=len(scores))  # (C,), int64
+    keep = large_classes(counts, area_thd, background_index)
+    return scores * keep.to(scores.dtype)[:, None, None]
+
+
+def large_classes(counts: Tensor, area_thd: float, background_index: int) -> Tensor:
+    """Which classes stay: (C,) of bool, from their numbers of pixels (C,), int64; see `suppress_small_classes`."""
+    counts = counts.clone()
     counts[background_index] = 0
     keep = counts > area_thd * counts.sum().double()
     keep[background_index] = True
-    return scores * keep.to(scores.dtype)[:, None, None]
+    return keep
 
 
 def predict_labels(scores: Tensor, prob_thd: float | None, background_index: int | None) -> Tensor:

@@ -145,7 +145,7 @@ def test_the_demo_says_nothing_about_random_weights(logged):
         (dict(model_name='local-dir:/x', pretrained='openai'), 'pretrained must be None'),
         (dict(model_name='ViT-B-16', pretrained='openai'), "model_name='ViT-B-16-quickgelu'"),
         (dict(model_name='ViT-B-32-quickgelu', pretrained='laion2b_s34b_b79k'), 'openai'),
-        (dict(model_name='ViT-B-16', precision='fp16'), "'fp32' only"),
+        (dict(model_name='ViT-B-16', precision='bfloat16'), "Did you mean 'bf16'"),
         (dict(model_name='ViT-B-16', activation='relu'), "'gelu', 'quick_gelu'"),
         (dict(model_name='ViT-B-16', norm_eps=0), 'norm_eps'),
         (dict(model_name='ViT-B-16', activation=dict(vision='gelu')), "Unknown key 'vision'"),

@@ -5,7 +5,9 @@ import torch
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmseg_sclip.models.segmentors.windows import slide, window_grid
+from mmseg_sclip.benchmark import plain
+from mmseg_sclip.models.segmentors import labelling
+from mmseg_sclip.models.segmentors.windows import WindowGrid
 
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
 
@@ -44,27 +46,84 @@ def images():
     ],
 )
 def test_window_grid_by_hand(height, width, expected):
-    assert window_grid(height, width, (224, 224), (112, 112)) == expected
+    assert WindowGrid.cut(height, width, (224, 224), (112, 112)).windows == expected
 
 
 def test_number_of_windows_of_the_benchmarks():
-    counts = [len(window_grid(*size, (224, 224), (112, 112))) for size in ((336, 448), (448, 597), (560, 1120))]
-    assert counts == [6, 15, 36]
-
-
-def test_slide_averages_what_overlaps():
-    image = torch.arange(12.0).view(1, 1, 12).expand(3, 4, 12)
-    (total,) = slide([image], (4, 8), (4, 4), 1, lambda crops: crops.mean((1, 2, 3), keepdim=True).expand(-1, 1, 4, 8))
-    assert total[0, 0].tolist() == [3.5] * 4 + [5.5] * 4 + [7.5] * 4
+    sizes = ((336, 448), (448, 597), (560, 1120))
+    assert [len(WindowGrid.cut(*size, (224, 224), (112, 112)).windows) for size in sizes] == [6, 15, 36]
 
 
 @pytest.mark.parametrize('window_batch', [1, 3, 64])
 def test_batched_windows_equal_mmsegs_sequential_loop(mini_clip, images, window_batch):
     model = build(mini_clip, window_batch=window_batch)
+    samples = [sample(image.shape[1:]) for image in images]
     with torch.no_grad():
-        for image, ours in zip(images, model._score_images(images), strict=True):
+        for image, ours in zip(images, model._score_images(images, samples), strict=True):
             theirs = model.slide_inference(image[None], [dict(ori_shape=image.shape[1:])])[0]
-            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+            torch.testing.assert_close(ours.whole(), theirs, atol=1e-5, rtol=0)
+
+
+THRESHOLDS = [
+    dict(),
+    dict(prob_thd=0.3),
+    dict(area_thd=0.3),
+    dict(prob_thd=0.3, area_thd=0.3),
+    dict(logit_scale=4000),
+    dict(logit_scale=4000, area_thd=0.4),
+]
+
+
+def same_but_for_ties(ours, model, image, shape):
+    """Labels equal the plain way's wherever its two best class scores differ by 1e-6 or more."""
+    expected = plain.predict(model, image, shape)
+    head = model.decode_head
+    scores = plain.score_image(model, image, shape)
+    scores = plain.class_probabilities(scores, head.vocabulary.sizes, model.test_cfg, head.background_index)
+    best = scores.topk(2, dim=0).values
+    clear = best[0] - best[1] >= 1e-6
+    if model.test_cfg.prob_thd:
+        clear &= (best[0] - model.test_cfg.prob_thd).abs() >= 1e-6
+    assert clear.float().mean() > 0.9 and (ours == expected).float().mean() > 0.9995
+    return torch.equal(ours[clear], expected[clear])
+
+
+@pytest.mark.parametrize('thresholds', THRESHOLDS, ids=str)
+@pytest.mark.parametrize('mode', ['slide', 'whole', 'input'])
+def test_labels_in_bands_equal_the_plain_way_on_odd_sizes(mini_clip, images, mode, thresholds, monkeypatch):
+    whole = dict(mode='whole', whole_resize='input' if mode == 'input' else 'direct')
+    model = build(mini_clip, **thresholds, **({} if mode == 'slide' else whole))
+    shapes = [(301, 99), (64, 64), (33, 217)]
+    monkeypatch.setattr(labelling, '_BAND_CPU', 5000)  # several bands, the last one shorter
+    found = set()
+    with torch.no_grad():
+        for image, shape in zip(images, shapes, strict=True):
+            (result,) = model.predict([image], [sample(shape)])
+            assert same_but_for_ties(result.pred_sem_seg.data[0], model, image, shape)
+            found |= set(result.pred_sem_seg.data.unique().tolist())
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize('thresholds', THRESHOLDS, ids=str)
+def test_kept_scores_change_no_label(mini_clip, images, thresholds):
+    shapes = [(301, 99), (64, 64), (33, 217)]
+    with torch.no_grad():
+        for image, shape in zip(images, shapes, strict=True):
+            results = [
+                build(mini_clip, keep_scores=keep, **thresholds).predict([image], [sample(shape)])
+                for keep in (False, True)
+            ]
+            assert torch.equal(results[0][0].pred_sem_seg.data, results[1][0].pred_sem_seg.data)
+
+
+def test_a_phrase_of_two_classes_ties_for_the_first(mini_clip, images):
+    model = build(mini_clip, dict(vocabulary=[['tree', 'bed'], 'bed', 'dog'], background_index=None))
+    with torch.no_grad():
+        for image in images:
+            (result,) = model.predict([image], [sample((301, 217))])
+            labels = result.pred_sem_seg.data
+            assert not (labels == 1).any()
+            assert (labels[0] == plain.predict(model, image, (301, 217))).float().mean() > 0.9999
 
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])
@@ -164,9 +223,9 @@ def test_set_vocabulary_changes_classes_and_reads_no_image_weights(mini_clip, mo
     assert model.decode_head.vocabulary.num_classes == 2
 
 
-def test_text_tower_is_dropped_unless_kept(mini_clip):
+def test_text_tower_is_dropped_unless_kept(mini_clip, tmp_path):
     for keep in (False, True):
-        model = build(dict(mini_clip, keep_text=keep))
+        model = build(dict(mini_clip, keep_text=keep, cache_dir=str(tmp_path / str(keep))))
         with torch.no_grad():
             model.predict([torch.randn(3, 64, 64)])
         assert bool(model.decode_head._text_tower) is keep

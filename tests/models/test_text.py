@@ -138,7 +138,7 @@ def test_the_head_stays_in_float32_under_autocast(mini_clip):
         assert torch.equal(model(features), expected)
 
 
-def test_each_distinct_phrase_is_encoded_once_and_ties_stay_exact(mini_clip, monkeypatch):
+def test_each_distinct_phrase_is_encoded_once_and_ties_stay_exact(mini_clip, monkeypatch, fresh_cache):
     import mmseg_sclip.models.heads.text_similarity as module
 
     encoded = []

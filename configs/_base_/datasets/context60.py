@@ -21,5 +21,5 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')

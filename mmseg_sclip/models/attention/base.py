@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Attention(nn.Module):
         """(N, N), added to every term as the last thing before the softmax; None for no prior."""
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The attention map (B, heads or 1, N, N): the sum of the terms' softmaxes.
+        """The attention map (B, heads or 1, N, N): the sum of the terms' softmaxes, at least in float32.
 
         Rows need not sum to 1: two terms give rows that sum to 2.
 
@@ -106,7 +107,7 @@ class Attention(nn.Module):
         for logits in self._checked(self.terms(b), b):
             logits = logits if mix is None else mix(logits)
             logits = logits if prior is None else logits + prior
-            probabilities = logits.softmax(dim=-1)
+            probabilities = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
             total = probabilities if total is None else total + probabilities
         return total
 
@@ -133,4 +134,4 @@ class Attention(nn.Module):
 
     def attend(self, b: BlockInput) -> Tensor:
         """The attended values (B, heads, N, head_dim)."""
-        return self.weights(b) @ b.v
+        return self.weights(b).to(b.v.dtype) @ b.v

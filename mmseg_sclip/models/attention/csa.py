@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...utils.checks import check_choice
 from .base import Attention, BlockInput
@@ -67,7 +69,19 @@ class CorrelativeSelfAttention(Attention):
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The sum or the mean of the terms' softmaxes, times the gain."""
-        total = super().weights(b, mix)
+        return self._reduce(super().weights(b, mix))
+
+    def attend(self, b: BlockInput) -> Tensor:
+        """The same as `weights(b) @ b.v`, fused, where a subclass changes nothing of it and no gradient is wanted."""
+        cls, own = type(self), CorrelativeSelfAttention
+        if (cls.terms, cls.prior, cls.weights) != (own.terms, own.prior, own.weights) or torch.is_grad_enabled():
+            return super().attend(b)
+        scale = b.scale if self.tau is None else 1 / self.tau
+        streams = [stream for projection in self.projections for stream in projection(b)]
+        parts = [F.scaled_dot_product_attention(p, p, b.v, scale=scale) for p in streams]
+        return self._reduce(sum(parts[1:], parts[0]))
+
+    def _reduce(self, total: Tensor) -> Tensor:
         if self.reduction == 'mean':
             total = total / sum(p.streams for p in self.projections)
         return total if self.gain == 1 else total * self.gain

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -22,7 +24,8 @@ class CLIPVisionTransformer(BaseModule):
 
     Called on (B, 3, H, W) it returns a tuple with one map (B, D, h, w) in the joint space of image and
     text, projected but not normalised, with h and w the sides divided by the patch size, floored. Its
-    weights are frozen.
+    weights are frozen. Autocast, such as of MMEngine's `TestLoop(fp16=True)`, acts on float32 weights; with
+    `clip.precision` 'fp16' or 'bf16' it is switched off, since weights and products have that type already.
 
     Args:
         clip: See `ClipConfig`; inside an `SCLIPSegmentor` the segmentor gives it.
@@ -48,7 +51,9 @@ class CLIPVisionTransformer(BaseModule):
         check_switch('backbone.out_cls', out_cls)
         check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
-        self.tower = VisionTower(ClipSource.of(clip, 'CLIPVisionTransformer').image_tower(), positions)
+        source = ClipSource.of(clip, 'CLIPVisionTransformer')
+        self.tower = VisionTower(source.image_tower(), positions)
+        self.precision = source.config.precision
         self.decoder.bind(self.tower)
         self.out_cls = out_cls
 
@@ -59,11 +64,17 @@ class CLIPVisionTransformer(BaseModule):
 
     def record(self, images: Tensor) -> Memory:
         """Run the untouched blocks over (B, 3, H, W) and keep the outputs that the decoder needs."""
-        return self.tower.record(images, self.decoder.needs)
+        with self._autocast(images.device):
+            return self.tower.record(images, self.decoder.needs)
 
     def decode(self, memory: Memory, feedback: Feedback | None = None) -> Tokens:
         """One pass of the decoder over a record."""
-        return self.decoder(self.tower, memory, memory.grid, feedback)
+        with self._autocast(next(iter(memory.values())).device):
+            return self.decoder(self.tower, memory, memory.grid, feedback)
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager:
+        """The caller's autocast for float32 weights; none for weights that have a lower precision already."""
+        return nullcontext() if self.precision == 'fp32' else torch.autocast(device.type, enabled=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor] | tuple[tuple[Tensor, Tensor]]:
         """Dense features of (B, 3, H, W), normalised images in RGB.

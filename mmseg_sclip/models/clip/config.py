@@ -6,8 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+import torch
+
 from ...utils.checks import check_choice, check_keys, check_switch
 
+PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 SCHEMAS = ('builtin:', 'local-dir:', 'hf-hub:')
 TOWERS = ('image', 'text')
 
@@ -21,12 +24,15 @@ class ClipConfig:
             'hf-hub:ORG/REPO', or 'builtin:demo' for the tiny CLIP that ships with the package.
         pretrained: A tag of open_clip, a weights file, or None. The schemas bring their own weights,
             so it must be None with them; without a schema None means random weights.
-        precision: 'fp32'.
+        precision: Of both towers' weights and products: 'fp32', 'fp16' or 'bf16'. LayerNorms, softmaxes, the
+            products with the text and all behind them stay in float32. A number in a table is one of 'fp32'
+            unless it says otherwise.
         keep_text: Keep the text tower in memory after the vocabulary is encoded.
         activation: 'gelu' or 'quick_gelu' to override the architecture's on purpose, in both towers, or in one
             of them with dict(image=...) or dict(text=...).
         norm_eps: The epsilon of every LayerNorm, to override the architecture's on purpose; likewise.
-        cache_dir: Where weights are looked for and downloaded to; None for the libraries' own caches.
+        cache_dir: Where weights are looked for and downloaded to, and encoded phrases are kept; None for the
+            libraries' own caches and mmseg_sclip's.
     """
 
     model_name: str
@@ -63,8 +69,7 @@ class ClipConfig:
             eps = parsed.override('norm_eps', tower)
             if eps is not None and not eps > 0:
                 raise ValueError(f'model.clip.norm_eps is {eps!r}; it must be a positive number or None.')
-        if parsed.precision != 'fp32':
-            raise ValueError(f"model.clip.precision is {parsed.precision!r}, but this version runs in 'fp32' only.")
+        check_choice('model.clip.precision', parsed.precision, PRECISIONS)
         if parsed.pretrained is not None and parsed.model_name.startswith(SCHEMAS):
             raise ValueError(
                 f"model.clip.model_name is '{parsed.model_name}', which brings its own weights, so "

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 from mmengine.logging import print_log
+from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import LayerScale, VisionTransformer
 from torch import Tensor, nn
 
+from ...paths import cache_root
 from .architecture import Architecture, find_architecture
-from .config import TOWERS, ClipConfig
+from .config import PRECISIONS, TOWERS, ClipConfig
+from .identity import text_identity
 from .support import activation_message
 from .weights import fit_weights, read_weights
 
@@ -66,7 +70,7 @@ class ClipSource:
         return tuple(round(255 * value, 3) for value in self.architecture.std)
 
     def image_tower(self) -> VisionTransformer:
-        """The image tower with its weights, frozen, in float32.
+        """The image tower with its weights, frozen, in `clip.precision`.
 
         Raises:
             ValueError: It is no Vision Transformer with a class token.
@@ -104,6 +108,15 @@ class ClipSource:
         model.visual = nn.Identity()
         model.logit_scale, model.logit_bias = None, None
         return self._fill(model, {key: value for key, value in state.items() if not key.startswith('visual.')})
+
+    def text_cache(self) -> Path:
+        """The folder of encoded phrases."""
+        root = self.config.cache_dir
+        return (cache_root() if root is None else Path(root).expanduser()) / 'text_banks'
+
+    def text_identity(self) -> dict[str, Any] | None:
+        """What encoded phrases depend on, without the templates; None for random weights."""
+        return text_identity(self.config, self.architecture, self.text_cache() / 'file_hashes.json')
 
     def tokenizer(self) -> Callable:
         """The tokenizer of the architecture, with its context length."""
@@ -144,7 +157,10 @@ class ClipSource:
             config[part] = {**config[part], 'norm_kwargs': {**(config[part].get('norm_kwargs') or {}), 'eps': eps}}
         with torch.device(device):
             try:
-                return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+                # With the lower precisions open_clip builds LayerNorms that compute in float32.
+                return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(
+                    **config, cast_dtype=PRECISIONS[self.config.precision]
+                )
             except TypeError as error:  # a key that open_clip does not know
                 raise ValueError(
                     f'{self.architecture.name} is no model description that open_clip {open_clip.__version__} can '
@@ -162,13 +178,17 @@ class ClipSource:
                     logger='current',
                     level=30,
                 )
-                random = self._layout('image', 'cpu').state_dict()
-                self._state = fit_weights('random', random, random, self.architecture.name)
+                self._state = self.random_weights()
             else:
                 weights = read_weights(path)
                 self._check_activation(weights.from_openai)
                 self._state = fit_weights(path, weights.state_dict, model.state_dict(), self.architecture.name)
         return self._state
+
+    def random_weights(self) -> dict[str, Tensor]:
+        """A state dict under the model's names, as open_clip initialises it."""
+        state = self._layout('image', 'cpu').state_dict()
+        return fit_weights('random', state, state, self.architecture.name)
 
     def _check_activation(self, from_openai: bool | None) -> None:
         """OpenAI's weights need QuickGELU; for other files say which activation is in use."""
@@ -190,8 +210,7 @@ class ClipSource:
                 if value is not None:
                     print_log(f'clip.{key}: the {tower} tower runs with {value} on purpose.', logger='current')
 
-    @staticmethod
-    def _fill(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    def _fill(self, module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         """Give memory to a module laid out on the meta device, and prove that none is left without."""
         module.load_state_dict({key: value.float().clone() for key, value in state.items()}, strict=True, assign=True)
         for owner in module.modules():
@@ -206,4 +225,15 @@ class ClipSource:
         ]
         if empty:
             raise RuntimeError(f'These parts of CLIP were left without memory: {", ".join(empty)}. This is a bug.')
+        self._lower(module)
         return module.eval().requires_grad_(False)
+
+    def _lower(self, module: nn.Module) -> None:
+        """Bring weights to `clip.precision`, once; LayerNorms, embeddings and Hugging Face's text towers stay."""
+        dtype = PRECISIONS[self.config.precision]
+        if dtype == torch.float32 or isinstance(getattr(module, 'text', None), HFTextEncoder):
+            return
+        open_clip.convert_weights_to_lp(module, dtype)
+        for part in module.modules():
+            if isinstance(part, LayerScale):  # in float32 it would bring the stream back to that
+                part.gamma.data = part.gamma.data.to(dtype)

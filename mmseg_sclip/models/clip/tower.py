@@ -9,6 +9,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from ..attention.base import BlockInput, Feedback
+from .blocks import run_block
 from .positions import POSITION_RULES
 
 
@@ -125,7 +126,7 @@ class VisionTower(nn.Module):
         x, grid = self.embed(images)
         memory = Memory(grid)
         for number in range(max(needs) + 1):
-            x = x if number == 0 else self.block(number)(x)
+            x = x if number == 0 else run_block(self.block(number), x)
             if number in needs:
                 memory[number] = x
         return memory

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...utils.checks import build_strategy, check_switch
 from ..attention.base import Attention, Feedback
+from ..clip.blocks import feed_forward
 from .base import Decoder, Tokens
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LastBlock(Decoder):
         if self.residual:
             x = x + memory[tower.depth - 1]
         if self.ffn:
-            x = x + block.ls_2(block.mlp(block.ln_2(x)))
+            x = x + feed_forward(block, x)
         tokens = tower.project(x)
         keys = _merge(block, b.k)[:, tower.prefix :] if self.keys else None
         return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid, keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from ...utils.config_folder import running_config_folder
 from ..clip import ClipSource
 from ..decoders.base import Tokens
 from ..postprocess import best_of_class
-from ..text import Vocabulary, encode_phrases, load_templates, load_vocabulary
+from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary
 from .class_names import dataset_meta
 
 
@@ -24,8 +25,9 @@ from .class_names import dataset_meta
 class TextSimilarityHead(BaseModule):
     """Scores of every phrase at every patch: the cosine between its features and the phrase's vector.
 
-    The bank is encoded at first use, on the device of the head, each distinct phrase once; then the
-    text tower is dropped unless `clip.keep_text`. It runs in float32 whatever the tower's precision.
+    The bank is made at first use: read from the disk cache, and what is not there is encoded on the device of
+    the head, each distinct phrase once; then the text tower is dropped unless `clip.keep_text`. Scores are
+    float32 whatever the tower's precision.
 
     Args:
         vocabulary: See `load_vocabulary`.
@@ -96,6 +98,7 @@ class TextSimilarityHead(BaseModule):
         self.out_channels = len(vocabulary.queries)
         position = {phrase: index for index, phrase in enumerate(vocabulary.distinct)}
         self._phrase_of_query = [position[phrase] for phrase in vocabulary.queries]
+        self._query_of_phrase = [self._phrase_of_query.index(index) for index in range(len(position))]
         self.text_bank = None
 
     def encode_vocabulary(self, device: torch.device) -> Tensor:
@@ -106,14 +109,25 @@ class TextSimilarityHead(BaseModule):
         return self.text_bank.to(device, torch.float32)
 
     def _encode(self, device: torch.device) -> Tensor:
-        tower = self._text_tower.pop() if self._text_tower else self.source.text_tower()
-        bank = encode_phrases(
-            tower.to(device), self.source.tokenizer(), self.vocabulary.distinct, self.templates, tower.context_length
-        )
-        if self.source.config.keep_text:
-            self._text_tower.append(tower)
+        """The bank, from the cache where it is in it; a text tower gets memory only for phrases that are not."""
+        phrases, identity = self.vocabulary.distinct, self.source.text_identity()
+        encode = partial(self._encode_phrases, device)
+        if identity is None:
+            bank = encode(phrases)
+        else:
+            cache = TextBankCache(self.source.text_cache(), dict(clip=identity, templates=self.templates))
+            bank = cache.complete(phrases, encode)
+        if not self.source.config.keep_text:
+            self._text_tower.clear()
         self.source.release()
-        return bank
+        return bank.to(device)
+
+    def _encode_phrases(self, device: torch.device, phrases: Sequence[str]) -> Tensor:
+        """(P, D), by the text tower, which is built where it is not there yet."""
+        if not self._text_tower:
+            self._text_tower.append(self.source.text_tower().to(device))
+        tower = self._text_tower[0].to(device)
+        return encode_phrases(tower, self.source.tokenizer(), phrases, self.templates, tower.context_length)
 
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
         """Cosines with every phrase.
@@ -131,9 +145,18 @@ class TextSimilarityHead(BaseModule):
         with torch.autocast(features.device.type, enabled=False):
             bank = self.encode_vocabulary(features.device)
             cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
-        if cosines.shape[1] == self.out_channels:
+        if self.phrase_of_query is None:
             return cosines
-        return cosines[:, self._phrase_of_query]  # exact ties stay exact
+        return cosines[:, self._phrase_of_query]  # equal phrases have equal numbers, to the last bit
+
+    @property
+    def phrase_of_query(self) -> Tensor | None:
+        """(Q,): which distinct phrase each query is; None where no phrase stands for two classes."""
+        return None if len(self._query_of_phrase) == self.out_channels else torch.tensor(self._phrase_of_query)
+
+    def distinct(self, scores: Tensor) -> Tensor:
+        """Scores of each distinct phrase once: (B, Q, ...) to (B, distinct phrases, ...)."""
+        return scores if self.phrase_of_query is None else scores[:, self._query_of_phrase]
 
     def predict(
         self, features: Tokens | tuple[Tensor] | Tensor, batch_img_metas: Sequence[Mapping], test_cfg: Mapping

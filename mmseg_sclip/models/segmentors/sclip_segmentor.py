@@ -19,11 +19,13 @@ from ..data_preprocessor import CLIPDataPreProcessor
 from ..decoders.base import Tokens
 from ..dense_crf import dense_crf
 from ..pamr import pamr
-from ..postprocess import class_scores, predict_labels, suppress_small_classes
+from ..postprocess import predict_labels, suppress_small_classes
 from .checkpoints import check_checkpoint, forget_frozen_keys
+from .labelling import class_scores_in_bands, label_in_bands
 from .original import to_original
+from .resampling import MapScores, PixelScores, axis_matrix, image_axes
 from .settings import complete_test_cfg, is_on
-from .windows import slide
+from .windows import WindowGrid, score_windows
 
 Images = Tensor | Sequence[Tensor]
 
@@ -175,50 +177,72 @@ class SCLIPSegmentor(EncoderDecoder):
         for image, sample in zip(inputs, data_samples, strict=True):
             # Deep in the network the name of the file is not known.
             self.backbone.tower.check_size(image, sample.metainfo.get('img_path', 'An image'))
-        for image, sample, scores in zip(inputs, data_samples, self._score_images(list(inputs)), strict=True):
-            restore = partial(
-                to_original,
-                input_size=image.shape[-2:],
-                meta=sample.metainfo,
-                test_cfg=self.test_cfg,
-                enlarge=self.decode_head.enlarge,
-            )
-            scores = restore(scores)
-            guide = None
-            if is_on(self.test_cfg.pamr) or is_on(self.test_cfg.crf):
-                # Channel by channel, since torch picks its kernel for three channels by the number of threads.
-                guide = torch.cat([restore(channel[None]) for channel in image])
-            if is_on(self.test_cfg.pamr):
-                scores = pamr(guide, scores, self.test_cfg.pamr.steps, self.test_cfg.pamr.dilations)
-            self._label(scores, guide, sample)
+        for image, sample, scores in zip(
+            inputs, data_samples, self._score_images(list(inputs), data_samples), strict=True
+        ):
+            with torch.autocast(scores.device.type, enabled=False):
+                self._label(scores, image, sample)
         return list(data_samples)
 
-    def _score_images(self, images: list[Tensor]) -> list[Tensor]:
-        """(Q, H, W) cosines of each image at the network's input size, or (Q, h, w) patches in whole mode."""
-        if self.test_cfg.mode == 'whole':
-            return [self.decode_head(self.encode(image[None]))[0] for image in images]
-        return slide(
+    def _score_images(self, images: list[Tensor], samples: Sequence[SegDataSample]) -> list[PixelScores]:
+        """Cosines of each image with each distinct phrase, ready to be read at any row of pixels."""
+        whole = self.test_cfg.mode == 'whole'
+        crop, stride = self.test_cfg.crop_size, self.test_cfg.stride
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        grids = [WindowGrid.cut(*size, *((size, size) if whole else (crop, stride))) for size in sizes]
+        each = score_windows(
             images,
-            self.test_cfg.crop_size,
-            self.test_cfg.stride,
+            grids,
             self.test_cfg.window_batch,
-            lambda crops: self.decode_head.enlarge(self.decode_head(self.encode(crops)), crops.shape[-2:]),
+            lambda crops: self.decode_head.distinct(self.decode_head(self.encode(crops))),
         )
+        found = []
+        for scores, grid, size, sample in zip(each, grids, sizes, samples, strict=True):
+            patches = (scores.shape[0] // len(grid.rows), scores.shape[2] // len(grid.columns))
+            axes = image_axes((grid.rows, grid.columns), patches, size, sample.metainfo, self.test_cfg)
+            found.append(PixelScores(scores, *map(axis_matrix, axes), self.decode_head.phrase_of_query))
+        return found
 
-    def _label(self, cosines: Tensor, guide: Tensor | None, sample: SegDataSample) -> None:
-        """Post-process (Q, H, W) into the sample; `guide` is the normalised image (3, H, W)."""
-        background = self.decode_head.background_index
-        with torch.autocast(cosines.device.type, enabled=False):
-            scores = class_scores(cosines, self.test_cfg.logit_scale, self.decode_head.vocabulary.sizes)
-            if is_on(self.test_cfg.crf):
+    def _label(self, pixels: PixelScores, image: Tensor, sample: SegDataSample) -> None:
+        """Post-process the cosines of an image (3, H, W), normalised, into the sample."""
+        settings, sizes, background = (
+            self.test_cfg,
+            self.decode_head.vocabulary.sizes,
+            self.decode_head.background_index,
+        )
+        cosines = pixels
+        if is_on(settings.pamr) or is_on(settings.crf):
+            guide = self._guide(image, sample.metainfo)
+        if is_on(settings.pamr):
+            refined = pamr(guide, pixels.whole(), settings.pamr.steps, settings.pamr.dilations)
+            cosines = MapScores(refined, pixels.queries)
+        if settings.keep_scores or is_on(settings.crf):
+            scores = class_scores_in_bands(cosines, sizes, settings.logit_scale)
+            if is_on(settings.crf):
                 rgb = guide * self.data_preprocessor.std + self.data_preprocessor.mean
-                scores = dense_crf(rgb, scores, self.test_cfg.crf)
-            if self.test_cfg.area_thd is not None:
-                scores = suppress_small_classes(scores, self.test_cfg.area_thd, background)
-            labels = predict_labels(scores, self.test_cfg.prob_thd, background)
+                scores = dense_crf(rgb, scores, settings.crf)
+            if settings.area_thd is not None:
+                scores = suppress_small_classes(scores, settings.area_thd, background)
+            labels = predict_labels(scores, settings.prob_thd, background)
+            if settings.keep_scores:
+                sample.seg_logits = PixelData(data=scores)
+        else:
+            labels = label_in_bands(
+                cosines, sizes, settings.logit_scale, settings.prob_thd, settings.area_thd, background
+            )
         sample.pred_sem_seg = PixelData(data=labels[None])
-        if self.test_cfg.keep_scores:
-            sample.seg_logits = PixelData(data=scores)
+
+    def _guide(self, image: Tensor, meta: Mapping) -> Tensor:
+        """The normalised image (3, H, W) at original size, for refinements."""
+        restore = partial(
+            to_original,
+            input_size=image.shape[-2:],
+            meta=meta,
+            test_cfg=self.test_cfg,
+            enlarge=self.decode_head.enlarge,
+        )
+        # Channel by channel, since torch picks its kernel for three channels by the number of threads.
+        return torch.cat([restore(channel[None]) for channel in image])
 
 
 def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:

@@ -1,63 +1,81 @@
 """Sliding windows over several images, many windows in one forward."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from torch import Tensor, stack
+import torch
+from torch import Tensor
 
+Span = tuple[int, int]
 Window = tuple[int, int, int, int]
 
 
-def window_grid(height: int, width: int, crop_size: Sequence[int], stride: Sequence[int]) -> list[Window]:
-    """Windows (top, bottom, left, right) in pixels, row by row, as MMSeg cuts them.
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows of an image: every span of rows with every span of columns.
 
-    The last window of a row or column is moved back into the image; an image smaller than the crop
-    is one window of its own size.
+    Attributes:
+        rows: (top, bottom) in pixels, from top to bottom.
+        columns: (left, right) in pixels, from left to right.
     """
 
-    def spans(side: int, crop: int, step: int) -> list[tuple[int, int]]:
-        starts = [min(i * step, max(side - crop, 0)) for i in range((max(side - crop, 0) + step - 1) // step + 1)]
-        return [(start, min(start + crop, side)) for start in starts]
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
 
-    return [
-        (top, bottom, left, right)
-        for top, bottom in spans(height, crop_size[0], stride[0])
-        for left, right in spans(width, crop_size[1], stride[1])
-    ]
+    @classmethod
+    def cut(cls, height: int, width: int, crop_size: Sequence[int], stride: Sequence[int]) -> WindowGrid:
+        """Windows as MMSeg cuts them.
+
+        The last window of a row or column is moved back into the image; an image smaller than the crop
+        is one window of its own size.
+        """
+
+        def spans(side: int, crop: int, step: int) -> tuple[Span, ...]:
+            beyond = max(side - crop, 0)
+            starts = [min(i * step, beyond) for i in range((beyond + step - 1) // step + 1)]
+            return tuple((start, min(start + crop, side)) for start in starts)
+
+        return cls(spans(height, crop_size[0], stride[0]), spans(width, crop_size[1], stride[1]))
+
+    @property
+    def windows(self) -> list[Window]:
+        """(top, bottom, left, right) of each, row by row."""
+        return [(*row, *column) for row in self.rows for column in self.columns]
 
 
-def slide(
-    images: Sequence[Tensor],
-    crop_size: Sequence[int],
-    stride: Sequence[int],
-    window_batch: int,
-    score: Callable[[Tensor], Tensor],
+def score_windows(
+    images: Sequence[Tensor], grids: Sequence[WindowGrid], window_batch: int, score: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Average the scores of overlapping windows.
+    """Score the windows of several images, `window_batch` in one forward.
 
     Args:
         images: (3, H, W) each, of any sizes; nothing is padded.
-        crop_size: (height, width) in pixels.
-        stride: (vertical, horizontal) in pixels.
+        grids: The windows of each image.
         window_batch: Windows in one forward, over all images; windows of different sizes are not mixed.
-        score: From crops (B, 3, h, w) to scores (B, Q, h, w).
+        score: From crops (B, 3, h, w) to patch scores (B, K, rows, columns).
 
     Returns:
-        (Q, H, W) for each image.
+        For each image its windows' scores side by side, (window rows x patch rows, K, window columns x patch
+        columns): rows first, so that a row of pixels needs one product of matrices.
     """
-    by_size: dict[tuple[int, int], list[tuple[int, Window]]] = {}
-    counts = [image.new_zeros(image.shape[-2:]) for image in images]
-    for index, image in enumerate(images):
-        for window in window_grid(*image.shape[-2:], crop_size, stride):
+    by_size: dict[tuple[int, int], list[tuple[int, int, Window]]] = {}
+    for index, grid in enumerate(grids):
+        for place, window in enumerate(grid.windows):
             top, bottom, left, right = window
-            counts[index][top:bottom, left:right] += 1
-            by_size.setdefault((bottom - top, right - left), []).append((index, window))
-    totals: list[Tensor | None] = [None] * len(images)
+            by_size.setdefault((bottom - top, right - left), []).append((index, place, window))
+    scores: list[list[Tensor | None]] = [[None] * len(grid.windows) for grid in grids]
     for windows in by_size.values():
         for first in range(0, len(windows), window_batch):
             batch = windows[first : first + window_batch]
-            crops = stack([images[index][:, top:bottom, left:right] for index, (top, bottom, left, right) in batch])
-            for (index, (top, bottom, left, right)), scores in zip(batch, score(crops), strict=True):
-                if totals[index] is None:
-                    totals[index] = scores.new_zeros(len(scores), *images[index].shape[-2:])
-                totals[index][:, top:bottom, left:right] += scores
-    return [total.div_(count) for total, count in zip(totals, counts, strict=True)]
+            crops = [images[index][:, top:bottom, left:right] for index, _, (top, bottom, left, right) in batch]
+            for (index, place, _), one in zip(batch, score(torch.stack(crops)), strict=True):
+                scores[index][place] = one
+    return [_side_by_side(torch.stack(each), grid) for each, grid in zip(scores, grids, strict=True)]
+
+
+def _side_by_side(scores: Tensor, grid: WindowGrid) -> Tensor:
+    """(windows, K, rows, columns) to (window rows * rows, K, window columns * columns)."""
+    scores = scores.unflatten(0, (len(grid.rows), len(grid.columns)))
+    return scores.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)

@@ -1,11 +1,13 @@
 """The text side: vocabularies, prompt templates and the text bank."""
 
+from .bank_cache import TextBankCache
 from .templates import SHIPPED_TEMPLATES, load_templates
 from .text_bank import encode_phrases
 from .vocabulary import Vocabulary, find_vocabulary, load_vocabulary, shipped_vocabularies
 
 __all__ = [
     'SHIPPED_TEMPLATES',
+    'TextBankCache',
     'Vocabulary',
     'encode_phrases',
     'find_vocabulary',

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .prompt_encoding import encode_prompts
 
 
 @torch.no_grad()
@@ -29,17 +30,14 @@ def encode_phrases(
     Raises:
         ValueError: A prompt is longer than the context.
     """
-    device = next(tower.parameters()).device
-    tokens = [
-        tokenize(tokenizer, [template.replace('{}', phrase) for template in templates], context_length, phrase)
-        for phrase in phrases
-    ]
-    bank = []
-    for prompts in track(tokens, description=f'Encoding {len(phrases)} phrases', transient=True):
-        with torch.autocast(device.type, enabled=False):
-            features = F.normalize(tower.encode_text(prompts.to(device)).float(), dim=-1)  # (templates, D)
-        bank.append(F.normalize(features.mean(dim=0), dim=-1))
-    return torch.stack(bank)
+    tokens = torch.cat(
+        [
+            tokenize(tokenizer, [template.replace('{}', phrase) for template in templates], context_length, phrase)
+            for phrase in phrases
+        ]
+    )
+    vectors = F.normalize(encode_prompts(tower, tokens, f'Encoding {len(phrases)} phrases'), dim=-1)
+    return F.normalize(vectors.unflatten(0, (len(phrases), -1)).mean(dim=1), dim=-1)  # (P, templates, D) to (P, D)
 
 
 def tokenize(tokenizer: Callable, prompts: Sequence[str], context_length: int, phrase: str) -> Tensor:

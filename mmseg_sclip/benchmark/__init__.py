@@ -1,0 +1,1 @@
+"""Speed and memory against a plain implementation, in one run."""
