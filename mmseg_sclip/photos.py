@@ -6,26 +6,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmcv.transforms import LoadAnnotations
-from mmengine import fileio
 from mmengine.dataset import Compose
 from mmseg.registry import TRANSFORMS
 
 from .apis.settings import steps_behind_loading
-
-
-def read_evaluated(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """An image of a dataset as the evaluation reads it, not turned by EXIF: (H, W, 3), uint8, RGB.
-
-    Args:
-        path: Of its file.
-        backend_args: Of MMEngine's file client.
-    """
-    # MMCV ignores channel_order='rgb' beside this flag.
-    image = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args), flag='color_ignore_orientation')
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def pack_photograph(steps: Sequence[Mapping], rgb: np.ndarray, path: str | Path) -> dict:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.segmentors.windows import Window, window_grid
+from ..models.segmentors.windows import Window, WindowGrid
 
 Point = tuple[int, int]
 
@@ -119,5 +119,5 @@ def nearest_view(whole: View, point: Point, crop_size: Sequence[int], stride: Se
         top, bottom, left, right = window
         return ((top + bottom) / 2 - y) ** 2 + ((left + right) / 2 - x) ** 2
 
-    window = min(window_grid(*whole.network, crop_size, stride), key=distance)
+    window = min(WindowGrid.cut(*whole.network, crop_size, stride).windows, key=distance)
     return View(whole.image, whole.network, window, whole.patch)

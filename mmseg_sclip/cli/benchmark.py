@@ -18,7 +18,7 @@ from ..benchmark.inputs import dataset_items, file_items, find_images, usual_siz
 from ..benchmark.report import NOTE, print_report
 from ..benchmark.run import Setting, measure
 from ..models.clip.config import PRECISIONS
-from ..utils.cache_files import write_atomically
+from ..utils.atomic_files import write_atomically
 from .configuring import apply_clip_flags, find_device, load_config
 from .errors import ArgumentParser, UsageError
 from .flags import add_model_flags
@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             results += found
             print_report(found, console)
             if args.json not in (None, '-'):  # after each config, so that an interruption loses one
-                text = json.dumps(results, indent=2)
-                write_atomically(Path(args.json).absolute(), lambda draft, text=text: draft.write_text(f'{text}\n'))
+                with write_atomically(Path(args.json).absolute()) as unfinished:
+                    unfinished.write_text(json.dumps(results, indent=2) + '\n')
     console.print(NOTE)
     if args.json == '-':
         print(json.dumps(results, indent=2))

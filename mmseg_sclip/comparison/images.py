@@ -12,8 +12,9 @@ from mmengine.dataset import BaseDataset
 
 from ..apis.photographs import read_photograph
 from ..cli.data_checks import name_files_in_errors
-from ..photos import pack_photograph, pack_without_truth, read_evaluated
+from ..photos import pack_photograph, pack_without_truth
 from ..utils.checks import nearest
+from ..utils.reading import read_evaluated
 from .methods import Method
 
 

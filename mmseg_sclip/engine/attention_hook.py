@@ -111,7 +111,7 @@ class AttentionVisualizationHook(Hook):
 
     def _draw(self, runner: Runner, image: Tensor, sample: SegDataSample) -> None:
         from ..attention_maps import attention_figure, attention_maps
-        from ..photos import read_evaluated
+        from ..utils.reading import read_evaluated
 
         if tuple(image.shape[-2:]) != tuple(sample.img_shape[:2]) or sample.get('flip'):
             raise ValueError(

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import mmcv
-from mmengine import fileio
 from mmengine.runner import Runner
 from mmseg.engine import SegVisualizationHook
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
+
+from ..utils.reading import read_evaluated
 
 
 @HOOKS.register_module()
@@ -53,8 +53,7 @@ class PredictionVisualizationHook(SegVisualizationHook):
         if not self.draw or mode == 'train' or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for output in outputs:
-            content = fileio.get(output.img_path, backend_args=self.backend_args)
-            image = mmcv.imfrombytes(content, flag='color_ignore_orientation', channel_order='rgb')
+            image = read_evaluated(output.img_path, self.backend_args)
             name = self._name(output.img_path)
             file = None if self.out_dir is None else Path(self.out_dir) / f'{name}.png'
             if file is not None:

@@ -1,7 +1,5 @@
 """Files that are there whole or not at all."""
 
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,33 +8,21 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..utils import atomic_files
+
 MOST_LABELS = 256  # of a PNG with a palette
 _MADE_BY = 'Software', 'mmseg_sclip'
 
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
-    """Give a place to write to; what was written there appears under `path` when the block ends well.
-
-    An error or an interrupt inside leaves the file that was there before. The folder is made where it is missing.
-
-    Args:
-        path: Of the finished file. The place has the same suffix, by which writers choose the format.
-
-    Raises:
-        OSError: The folder cannot be written to; the message names the file.
-    """
+    """As `utils.atomic_files.write_atomically`, with an error that names the file and says what to do."""
     path = Path(path)
-    unfinished = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        os.replace(unfinished, path)
+        with atomic_files.write_atomically(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise picture_error(path, error) from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
 
 
 def picture_error(path: Path, error: OSError) -> OSError:

@@ -1,35 +1,17 @@
-"""Files that several processes read and write at once, and that are never half written."""
+"""Files that several processes read and write at once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file of another name in the same folder, then move it to `path`.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.part', dir=path.parent)
-    os.close(descriptor)
-    draft = Path(name)
-    try:
-        write(draft)
-        draft.chmod(0o666 & ~_umask())  # mkstemp makes it private
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+from .atomic_files import write_atomically
 
 
 @contextmanager
@@ -77,7 +59,8 @@ def file_hash(path: Path, memory: Path) -> str:
         with locked(memory):
             hashes = {key: value for key, value in _read_hashes(memory).items() if Path(key).exists()}
             text = json.dumps({**hashes, str(path): entry}, indent=1)
-            write_atomically(memory, lambda draft: draft.write_text(text, encoding='utf-8'))
+            with write_atomically(memory) as unfinished:
+                unfinished.write_text(text, encoding='utf-8')
     except OSError:
         pass  # the hash is right all the same
     return entry[-1]
@@ -89,9 +72,3 @@ def _read_hashes(memory: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

@@ -181,7 +181,7 @@ def test_photographs_are_upright(demo, painted, tmp_path):
     np.testing.assert_array_equal(result['labels'], wanted['labels'])
 
 
-def test_words_change_from_call_to_call(mini_clip, photo, tmp_path):
+def test_words_change_from_call_to_call(mini_clip, photo, tmp_path, fresh_cache):
     """Also when the weights are gone: the text tower is kept."""
     weights = tmp_path / 'mini.pt'
     shutil.copy(mini_clip['pretrained'], weights)

@@ -229,8 +229,8 @@ def test_a_picture_for_every_image_in_its_stored_orientation(picture, tmp_path):
         hook._after_iter(SimpleNamespace(iter=0), i, {}, [sample], 'test')
     written = sorted((tmp_path / 'out').iterdir())
     assert [path.name for path in written] == ['0.png', '1.png', '2.png'] and hook.written == 3
-    drawn = mmcv.imread(written[0], channel_order='rgb').astype(float)
-    stored = mmcv.imread(paths[0], flag='color_ignore_orientation', channel_order='rgb').astype(float)
+    drawn = np.asarray(Image.open(written[0]).convert('RGB')).astype(float)
+    stored = np.asarray(Image.open(paths[0])).astype(float)  # Pillow gives RGB, and does not turn
     assert drawn.shape == (40, 60, 3)
     # Corners, away from the names: half picture, half colour of the label.
     for corner, colour in (((38, 1), (255, 0, 0)), ((38, 58), (0, 0, 255))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class ClipSource:
         root = self.config.cache_dir
         return (cache_root() if root is None else Path(root).expanduser()) / 'text_banks'
 
+    @cached_property
     def text_identity(self) -> dict[str, Any] | None:
         """What encoded phrases depend on, without the templates; None for random weights."""
         return text_identity(self.config, self.architecture, self.text_cache() / 'file_hashes.json')

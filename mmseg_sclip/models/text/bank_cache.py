@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...utils.cache_files import locked, write_atomically
+from ...utils.atomic_files import write_atomically
+from ...utils.cache_files import locked
 
 _PORTION = 200  # phrases that are encoded before they are written: what an interruption can cost
 
@@ -98,7 +98,8 @@ class TextBankCache:
     def _write(self, bank: Mapping[str, Tensor]) -> None:
         vectors = torch.stack(list(bank.values()))
         notes = dict(key=self.key, phrases=json.dumps(list(bank), ensure_ascii=False), sha256=_digest(vectors))
-        write_atomically(self.path, partial(save_file, dict(bank=vectors), metadata=notes))
+        with write_atomically(self.path) as unfinished:
+            save_file(dict(bank=vectors), unfinished, metadata=notes)
 
 
 def _digest(vectors: Tensor) -> str:
