@@ -12,8 +12,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models import SCLIPSegmentor
+from ..models import SCLIPSegmentor, TextSimilarityHead
 from ..models.clip.tower import Memory
+from ..models.segmentors.settings import is_on
+
+
+def check(model: SCLIPSegmentor, config: Mapping) -> None:
+    """Refuse what is not written out here, since the comparison would be with another method.
+
+    Raises:
+        ValueError: With the setting.
+    """
+    settings, head = model.test_cfg, model.decode_head
+    flips = [step['type'] for step in config['test_dataloader']['dataset']['pipeline'] if 'Flip' in str(step['type'])]
+    for found, what in (
+        (is_on(settings.pamr), 'test_cfg.pamr. Set model.test_cfg.pamr.steps=0'),
+        (is_on(settings.crf), 'test_cfg.crf. Set model.test_cfg.crf.steps=0'),
+        (model.backbone.passes > 1, 'decoders of several passes'),
+        (not isinstance(head, TextSimilarityHead), f'the head {type(head).__name__}'),
+        (getattr(head, 'pd_thresh', None) is not None, 'decode_head.pd_thresh. Set it to None'),
+        (getattr(head, 'ks_thresh', None) is not None, 'decode_head.ks_thresh. Set it to None'),
+        (flips, f'the step {flips and flips[0]} of the test pipeline'),
+    ):
+        if found:
+            raise ValueError(f'The benchmark compares with a plain implementation, which does not have {what}.')
 
 
 @torch.no_grad()
@@ -34,8 +56,10 @@ def patch_scores(model: SCLIPSegmentor, crop: Tensor) -> Tensor:
     memory = Memory(grid)
     for number in range(max(decoder.needs) + 1):
         x = x if number == 0 else tower.block(number)(x)
-        memory[number] = x
-    features = decoder(tower, memory, grid).patches[0].float()  # (n, D)
+        if number in decoder.needs:
+            memory[number] = x
+    with torch.enable_grad():  # no fused shortcuts: attention maps, open_clip's own feed-forward part
+        features = decoder(tower, memory, grid).patches[0].detach().float()  # (n, D)
     features = features / features.norm(dim=-1, keepdim=True)
     scores = features @ model.decode_head.encode_vocabulary(crop.device).T  # (n, distinct phrases)
     scores = scores[:, [model.decode_head.vocabulary.distinct.index(q) for q in model.decode_head.vocabulary.queries]]

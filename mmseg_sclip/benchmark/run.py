@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from ..models.clip.config import PRECISIONS
 from . import plain
 from .inputs import Item, build_model
 from .measure import Stages, peak_gflops, peak_mib, seconds
-from .start import Start, measure_start
+from .start import Start, empty_text_cache, measure_start
 
 WAYS = ('plain', 'ours')
 
@@ -79,17 +78,24 @@ class Setting:
 
 
 def measure(setting: Setting) -> list[dict[str, Any]]:
-    """Time the plain way once and ours in each precision, alternating; one result a precision."""
+    """Time the plain way once and ours in each precision, alternating; one result a precision.
+
+    Raises:
+        ValueError: The config asks for what the plain way does not do.
+    """
     config, device = setting.config, setting.device
-    setting.report('start-up')
-    start = {name: measure_start(config, name, device) for name in setting.precisions}
-    slow = measure_start(config, None, device)
-    with TemporaryDirectory() as folder:
-        config.model.clip.cache_dir = folder
+    setting.report('weights')
+    with empty_text_cache():
         models = {name: build_model(config, name, device) for name in dict.fromkeys(('fp32', *setting.precisions))}
+        plain.check(models['fp32'], config)
         for model in models.values():
             model.decode_head.encode_vocabulary(device)
-    config.model.clip.cache_dir = None
+    setting.report('start-up, plain')  # first, so that it pays what every first call pays
+    slow = measure_start(config, None, device)
+    start = {}
+    for name in setting.precisions:
+        setting.report(f'start-up, {name}')
+        start[name] = measure_start(config, name, device)
     runs = {'plain': lambda item: run_plain(models['fp32'], item)}
     for name in setting.precisions:
         runs[name] = lambda item, model=models[name]: run_ours(model, item)

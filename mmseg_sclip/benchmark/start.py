@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -28,6 +31,18 @@ class Start:
     warm: float | None = None
 
 
+@contextmanager
+def empty_text_cache() -> Iterator[None]:
+    """Keep encoded phrases in a folder of their own meanwhile; weights stay where they are."""
+    usual = ClipSource.text_cache
+    with TemporaryDirectory() as folder:
+        ClipSource.text_cache = lambda self: Path(folder)
+        try:
+            yield
+        finally:
+            ClipSource.text_cache = usual
+
+
 def measure_start(config: Config, precision: str | None, device: torch.device) -> Start:
     """Time the way from the config to the text bank; the image tower, the same for both ways, is not in it.
 
@@ -39,10 +54,10 @@ def measure_start(config: Config, precision: str | None, device: torch.device) -
     if precision is None:
         return Start(_plain_start(config, device))
     head = copy.deepcopy(config.model.decode_head)
-    with TemporaryDirectory() as folder:
+    with empty_text_cache():
 
         def ready() -> None:
-            head.clip = dict(config.model.clip, precision=precision, cache_dir=folder)
+            head.clip = dict(config.model.clip, precision=precision)
             MODELS.build(head).encode_vocabulary(device)
 
         cold = seconds(ready, device)[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
         '--size',
         metavar='HxW',
         type=_size,
-        help='resize the images to this height and width in pixels (default: as they are; patterns get the usual '
-        'size of the dataset)',
+        help='resize the images to this height and width in pixels, which leaves ground truth out (default: as they '
+        'are; patterns get the usual size of the dataset)',
     )
     parser.add_argument(
         '--precision', nargs='+', choices=tuple(PRECISIONS), default=['fp32'], help='of ours (default: fp32)'
@@ -66,9 +68,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         FileNotFoundError: A config, weights or images are missing.
     """
     args = build_parser().parse_intermixed_args(argv)
-    console = Console(stderr=args.json == '-', highlight=False, soft_wrap=not sys.stdout.isatty())
-    if args.json not in (None, '-') and Path(args.json).is_dir():
-        raise UsageError(f'--json {args.json} is a folder. Name a file.')
+    if args.random_weights and args.pretrained:
+        raise UsageError('--random-weights and --pretrained exclude each other. Leave one out.')
+    if args.json == '-':
+        with redirect_stdout(sys.stderr):  # tables and log lines are no JSON
+            results = _run(args)
+        print(json.dumps(results, indent=2))
+        return 0
+    if args.json:
+        _check_file(Path(args.json).absolute())
+    _run(args)
+    return 0
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a place that cannot be written, before minutes of work find out."""
+    if path.is_dir():
+        raise UsageError(f'--json {path} is a folder. Name a file.')
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f'--json {path} cannot be written, because of {folder}. Name another file.')
+
+
+def _run(args: argparse.Namespace) -> list[dict]:
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     init_default_scope('mmseg')
     device = find_device(args.device) or torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     configs = [load_config(name, args.cfg_options) for name in args.configs]
@@ -79,10 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             apply_clip_flags(config, args.model_name, args.pretrained)
             if args.random_weights:
                 config.model.clip = write_random_weights(config.model.clip, Path(folder))
-            items = [] if sources or args.size else dataset_items(config, args.max_images)
+            own = [] if sources else dataset_items(config, args.max_images)
+            items = own if not args.size else []
             if not items:
-                size = args.size or (None if sources else usual_size(config))
-                items = file_items(config, sources, size, args.max_images, Path(folder))
+                files = sources or [Path(item.name) for item in own]
+                size = args.size or (None if files else usual_size(config))
+                items = file_items(config, files, size, args.max_images, Path(folder))
             with console.status('') as status:
                 name = Path(config.filename).stem
                 report = lambda line, name=name, status=status: status.update(f'{name}: {line}')  # noqa: E731
@@ -93,11 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 with write_atomically(Path(args.json).absolute()) as unfinished:
                     unfinished.write_text(json.dumps(results, indent=2) + '\n')
     console.print(NOTE)
-    if args.json == '-':
-        print(json.dumps(results, indent=2))
-    elif args.json:
+    if args.json not in (None, '-'):
         console.print(f'The figures are in {Path(args.json).resolve()}')
-    return 0
+    return results
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class Method:
                 f'{len(self.classes)}. Name the vocabulary that belongs to the dataset.'
             )
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-        found = [e['ignore_index'] for e in evaluators if e.get('type') == 'IoUMetric' and 'ignore_index' in e]
+        found = [e['ignore_index'] for e in evaluators if 'IoUMetric' in str(e.get('type')) and 'ignore_index' in e]
         self.ignore_index = found[0] if found else 255  # IoUMetric's default
 
     @cached_property

@@ -31,7 +31,7 @@ class ExactIoUMetric(IoUMetric):
     def _check(self, sample: dict) -> None:
         number = len(self.dataset_meta['classes'])
         truth = sample['gt_sem_seg']['data']
-        strange = truth[(truth >= number) & (truth != self.ignore_index)]
+        strange = truth[((truth >= number) | (truth < 0)) & (truth != self.ignore_index)]
         if len(strange):
             self._reported = True
             ids = ', '.join(map(str, strange.unique().tolist()[:5]))
@@ -57,9 +57,15 @@ class ExactIoUMetric(IoUMetric):
         """
         # Two more rows for the truth (no class, ignored), one more column for the prediction (no class).
         ignored, side = num_classes + 1, num_classes + 1
-        rows = label.long().clamp(max=num_classes).masked_fill_(label == ignore_index, ignored)
-        pairs = (rows * side + pred_label.long().clamp(max=num_classes)).flatten()
+        rows = _or_none(label, num_classes).masked_fill_(label == ignore_index, ignored)
+        pairs = (rows * side + _or_none(pred_label, num_classes)).flatten()
         counts = pairs.bincount(minlength=(num_classes + 2) * side).view(-1, side).cpu()[:ignored]
         intersect = counts.diagonal()[:num_classes].clone()
         predicted, truth = counts.sum(dim=0)[:num_classes], counts.sum(dim=1)[:num_classes]
         return intersect, predicted + truth - intersect, predicted, truth
+
+
+def _or_none(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels as int64, `num_classes` for those that are no class."""
+    labels = labels.long()
+    return labels.masked_fill((labels < 0) | (labels >= num_classes), num_classes)

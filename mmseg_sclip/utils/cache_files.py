@@ -43,10 +43,14 @@ def file_hash(path: Path, memory: Path) -> str:
         path: The file.
         memory: A JSON file with the hashes known so far; damaged, it is made anew, and where it cannot be
             written nothing is remembered.
+
+    Raises:
+        FileNotFoundError: There is no such file.
     """
     path = path.resolve()
-    stat = path.stat()
-    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    stamp = file_stamp(path)
+    if stamp is None:
+        raise FileNotFoundError(f'There is no file {path}.')
     known = _read_hashes(memory).get(str(path))
     if isinstance(known, list) and known[:-1] == stamp and isinstance(known[-1], str):
         return known[-1]
@@ -64,6 +68,15 @@ def file_hash(path: Path, memory: Path) -> str:
     except OSError:
         pass  # the hash is right all the same
     return entry[-1]
+
+
+def file_stamp(path: Path) -> list[int] | None:
+    """Size and times of a file, which change when it does; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _read_hashes(memory: Path) -> dict:

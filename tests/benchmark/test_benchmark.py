@@ -18,6 +18,7 @@ from mmseg_sclip.benchmark.run import Timing, miou
 from mmseg_sclip.cli.benchmark import main
 from mmseg_sclip.cli.configuring import load_config
 from mmseg_sclip.cli.main import main as run_command
+from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.postprocess import class_scores, suppress_small_classes
 
 CPU = torch.device('cpu')
@@ -87,12 +88,40 @@ def test_photographs_random_weights_and_another_size(figures, photographs, mini_
         (['--precision', 'fp8'], 'fp8'),
         (['--random-weights'], 'builtin:demo brings its weights'),
         (['--json', '.'], 'is a folder'),
+        (['--json', f'{__file__}/figures.json'], 'cannot be written'),
+        (['--random-weights', '--pretrained', 'x'], 'exclude each other'),
+        (['--cfg-options', 'model.test_cfg.pamr.steps=2'], 'does not have test_cfg.pamr'),
     ],
     ids=str,
 )
 def test_wrong_arguments(argv, words, capsys):
     assert run_command(['benchmark', 'sclip_demo', *argv]) == 1
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_json_on_the_standard_output_is_nothing_else(capsys, mini_json):
+    argv = [
+        '--model-name',
+        str(mini_json),
+        '--random-weights',
+        '--size',
+        '60x90',
+        '--max-images',
+        '1',
+        '--repeats',
+        '1',
+    ]
+    assert main(['sclip_voc20', *argv, '--json', '-', '--cfg-options', 'model.decode_head.templates=simple']) == 0
+    captured = capsys.readouterr()
+    assert [run['config'] for run in json.loads(captured.out)] == ['sclip_voc20']
+    assert 'windows/s' in captured.err
+
+
+def test_the_text_cache_is_moved_and_weights_are_not(mini_clip, tmp_path):
+    source = ClipSource(dict(mini_clip, cache_dir=str(tmp_path)))
+    with start.empty_text_cache():
+        assert source.text_cache() != tmp_path / 'text_banks' and source.config.cache_dir == str(tmp_path)
+    assert source.text_cache() == tmp_path / 'text_banks'
 
 
 def test_a_folder_without_images_and_a_damaged_one(tmp_path):

@@ -60,3 +60,8 @@ def test_labels_that_are_no_class_are_reported_once(monkeypatch):
     assert len(said) == 1
     assert 'images/strange.jpg has the label 3, 7' in said[0] and '2 classes (0 to 1)' in said[0]
     assert len(found.results) == 3
+
+
+def test_negative_labels_are_no_class():
+    found = ExactIoUMetric.intersect_and_union(torch.tensor([-1, 0, 1]), torch.tensor([1, -1, 1]), 2, 255)
+    assert [count.tolist() for count in found] == [[0, 1], [1, 2], [1, 1], [0, 2]]

@@ -203,3 +203,61 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     memory.write_text('{"damaged')
     assert file_hash(file, memory) == hashlib.sha256(b'abd').hexdigest()
     assert str(file) in json.loads(memory.read_text())
+
+
+def test_vectors_of_a_kept_tower_are_not_stored_for_weights_edited_since(mini_json, mini_state, tmp_path):
+    path = tmp_path / 'weights.pt'
+    clip = dict(model_name=str(mini_json), pretrained=str(path), cache_dir=str(tmp_path / 'cache'), keep_text=True)
+    features = torch.randn(1, 64, 3, 3)
+    torch.save(mini_state, path)
+    kept = head(clip)
+    kept(features)
+    torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, path)
+    kept.set_vocabulary(['owl', 'emu'])
+    before = kept(features)
+    fresh = head(clip)
+    fresh.set_vocabulary(['owl', 'emu'])
+    assert not torch.allclose(fresh(features), before, atol=1e-4)
+    path.unlink()  # the tower is in memory
+    kept.set_vocabulary(['newt'])
+    kept(features)
+
+
+def test_a_full_disk_is_reported_and_costs_nothing(tmp_path, monkeypatch, said):
+    from safetensors import SafetensorError
+
+    def full(*args, **kwargs):
+        raise SafetensorError('No space left on device')
+
+    monkeypatch.setattr('mmseg_sclip.models.text.bank_cache.save_file', full)
+    encode = Encoder()
+    cache = TextBankCache(tmp_path, dict(weights='a'))
+    assert torch.equal(cache.complete(['cat'], encode), vector('cat')[None])
+    assert encode.asked == [['cat']] and len(said) == 1 and 'No space left' in said[0]
+
+
+def test_an_error_of_the_encoder_is_no_error_of_the_cache(tmp_path, said):
+    asked = []
+
+    def broken(phrases):
+        asked.append(phrases)
+        raise OSError('no tokenizer')
+
+    with pytest.raises(OSError, match='no tokenizer'):
+        TextBankCache(tmp_path, dict(weights='a')).complete(['cat'], broken)
+    assert len(asked) == 1 and not said
+
+
+def test_an_edited_tokenizer_is_another_key(mini_json, mini_weights, tmp_path):
+    from mmseg_sclip.models.clip.architecture import find_architecture
+    from mmseg_sclip.models.clip.config import ClipConfig
+    from mmseg_sclip.models.clip.identity import text_identity
+
+    config = ClipConfig.parse(dict(model_name=str(mini_json), pretrained=str(mini_weights)))
+    found = find_architecture(config)
+    found.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
+    (tmp_path / 'tokenizer.json').write_text('a')
+    before = text_identity(config, found, tmp_path / 'hashes.json')
+    assert before == text_identity(config, found, tmp_path / 'hashes.json')
+    (tmp_path / 'tokenizer.json').write_text('b')
+    assert before != text_identity(config, found, tmp_path / 'hashes.json')

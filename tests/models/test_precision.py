@@ -1,5 +1,7 @@
 """fp16 and bf16, autocast, and the blocks that are run without copies."""
 
+import json
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -8,6 +10,7 @@ from open_clip.transformer import LayerNormFp32
 
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.blocks import run_block
+from mmseg_sclip.models.text.prompt_encoding import encode_prompts
 
 TYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -122,3 +125,57 @@ def test_autocast_acts_on_float32_weights_only(mini_clip):
         cast = [model._forward(image) for model in (exact, lower)]
     assert not torch.equal(cast[0], plain[0]) and (cast[0] - plain[0]).abs().max() < 0.05
     assert torch.equal(cast[1], plain[1])
+
+
+@pytest.mark.parametrize('precision', TYPES)
+@pytest.mark.parametrize(
+    'text', [dict(proj_bias=True, pool_type='eos', eos_id=49407), dict(embed_cls=True), dict(scale_heads=True)], ids=str
+)
+@torch.no_grad()
+def test_odd_text_towers_in_lower_precision(text, precision, tmp_path):
+    from open_clip import CustomTextCLIP, SimpleTokenizer
+
+    vision = dict(image_size=32, layers=1, width=64, head_width=32, patch_size=16, ls_init_value=0.1)
+    words = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=2, **text)
+    torch.manual_seed(0)
+    model = CustomTextCLIP(64, vision, words).eval()
+    torch.save(model.state_dict(), tmp_path / 'weights.pt')
+    content = dict(embed_dim=64, vision_cfg=vision, text_cfg=words, custom_text=True)
+    (tmp_path / 'odd.json').write_text(json.dumps(content))
+    clip = dict(model_name=str(tmp_path / 'odd.json'), pretrained=str(tmp_path / 'weights.pt'), precision=precision)
+    tower = ClipSource(clip).text_tower()
+    tokens = SimpleTokenizer()(['a photo of a cat.', 'a dog'])
+    found = encode_prompts(tower, tokens)
+    assert torch.cosine_similarity(found, model.encode_text(tokens)).min() > 0.99
+
+
+@torch.no_grad()
+def test_changed_blocks_are_run_as_they_are(mini_clip):
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    model = build(mini_clip, 'fp32')
+    block, x = model.backbone.tower.block(1), torch.randn(1, 17, 128)
+    before = run_block(block, x)
+    own = Doubled(128, 512)
+    own.load_state_dict(block.mlp.c_fc.state_dict())
+    block.mlp.c_fc = own
+    torch.testing.assert_close(run_block(block, x), block(x))
+    assert (run_block(block, x) - before).abs().max() > 0.01
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    try:
+        run_block(model.backbone.tower.block(2), x)
+    finally:
+        handle.remove()
+    assert 'MultiheadAttention' in seen
+
+
+def test_gradients_after_a_prediction_in_inference_mode(mini_clip):
+    model = build(mini_clip, 'fp32', type='CorrelativeSelfAttention', projections=['learned'])
+    image = torch.randn(3, 64, 96)
+    with torch.inference_mode():
+        expected = model.predict([image])[0].pred_sem_seg.data.clone()
+    assert torch.equal(model.predict([image])[0].pred_sem_seg.data, expected)

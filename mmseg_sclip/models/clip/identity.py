@@ -10,7 +10,7 @@ from .architecture import Architecture
 from .config import ClipConfig
 
 _VERSION = 1  # to be raised when the vectors of the same weights change beyond rounding
-# A folder's own tokenizer; what a name stands for does not change.
+# Of a tokenizer in a folder; what a name of a hub stands for does not change.
 _TOKENIZER_FILES = ('*token*', 'vocab*', 'merges*', '*.model')
 
 
@@ -28,14 +28,17 @@ def text_identity(config: ClipConfig, architecture: Architecture, memory: Path) 
     if architecture.weights is None:
         return None
     model = architecture.model
-    folder = Path(config.model_name.removeprefix('local-dir:')).expanduser()
-    own = config.model_name.startswith('local-dir:')
-    files = sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}) if own else []
+    folders = [model['text_cfg'].get('hf_tokenizer_name')]
+    if config.model_name.startswith('local-dir:'):
+        folders.append(Path(config.model_name.removeprefix('local-dir:')).expanduser())
+    files = sorted(
+        {path for folder in folders if folder for pattern in _TOKENIZER_FILES for path in Path(folder).glob(pattern)}
+    )
     return dict(
         version=_VERSION,
         weights=file_hash(architecture.weights, memory),
         tower={key: model.get(key) for key in ('embed_dim', 'text_cfg', 'quick_gelu', 'custom_text')},
         overrides={key: config.override(key, 'text') for key in ('activation', 'norm_eps')},
         precision=config.precision,
-        tokenizer={path.name: file_hash(path, memory) for path in files if path.is_file()},
+        tokenizer={str(path): file_hash(path, memory) for path in files if path.is_file()},
     )

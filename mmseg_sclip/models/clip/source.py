@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import torch
 from mmengine.logging import print_log
 from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
-from open_clip.transformer import LayerScale, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ...paths import cache_root
+from ...utils.cache_files import file_stamp
 from .architecture import Architecture, find_architecture
 from .config import PRECISIONS, TOWERS, ClipConfig
 from .identity import text_identity
@@ -41,6 +41,8 @@ class ClipSource:
         self.config = ClipConfig.parse(clip)
         self.architecture: Architecture = find_architecture(self.config)
         self._state: dict[str, Tensor] | None = None
+        self._stamp: list[int] | None = None  # of the weights file when it was first read
+        self._identity: dict[str, Any] | None = None
         self._log_overrides()
 
     @classmethod
@@ -115,10 +117,22 @@ class ClipSource:
         root = self.config.cache_dir
         return (cache_root() if root is None else Path(root).expanduser()) / 'text_banks'
 
-    @cached_property
     def text_identity(self) -> dict[str, Any] | None:
-        """What encoded phrases depend on, without the templates; None for random weights."""
-        return text_identity(self.config, self.architecture, self.text_cache() / 'file_hashes.json')
+        """What encoded phrases depend on, without the templates.
+
+        None where they cannot be kept: random weights, and a file that has changed since it was read.
+        """
+        path = self.architecture.weights
+        now = None if path is None else file_stamp(path)
+        if now is None:
+            return None
+        if self._stamp is None:
+            self._stamp = now
+        if now != self._stamp:
+            return None
+        if self._identity is None:
+            self._identity = text_identity(self.config, self.architecture, self.text_cache() / 'file_hashes.json')
+        return self._identity
 
     def tokenizer(self) -> Callable:
         """The tokenizer of the architecture, with its context length."""
@@ -182,6 +196,7 @@ class ClipSource:
                 )
                 self._state = self.random_weights()
             else:
+                self._stamp = self._stamp or file_stamp(path)
                 weights = read_weights(path)
                 self._check_activation(weights.from_openai)
                 self._state = fit_weights(path, weights.state_dict, model.state_dict(), self.architecture.name)
@@ -235,7 +250,9 @@ class ClipSource:
         dtype = PRECISIONS[self.config.precision]
         if dtype == torch.float32 or isinstance(getattr(module, 'text', None), HFTextEncoder):
             return
-        open_clip.convert_weights_to_lp(module, dtype)
         for part in module.modules():
-            if isinstance(part, LayerScale):  # in float32 it would bring the stream back to that
-                part.gamma.data = part.gamma.data.to(dtype)
+            if isinstance(part, (nn.LayerNorm, nn.Embedding)):
+                continue
+            for name, parameter in part.named_parameters(recurse=False):
+                if name not in ('positional_embedding', 'class_embedding'):  # fitted in float32, then cast
+                    parameter.data = parameter.data.to(dtype)

@@ -110,7 +110,7 @@ class TextSimilarityHead(BaseModule):
 
     def _encode(self, device: torch.device) -> Tensor:
         """The bank, from the cache where it is in it; a text tower gets memory only for phrases that are not."""
-        phrases, identity = self.vocabulary.distinct, self.source.text_identity
+        phrases, identity = self.vocabulary.distinct, self.source.text_identity()
         encode = partial(self._encode_phrases, device)
         if identity is None:
             bank = encode(phrases)

@@ -85,12 +85,14 @@ def image_axes(
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept may be needed with gradients later
+@torch.no_grad()
 def axis_matrix(axis: Axis) -> Tensor:
     """(pixels of the result, windows * patches): the weight of each patch in each pixel, float32."""
     if axis.spans is None:
-        matrix = _enlarge(torch.eye(axis.patches), axis.original).double()
-        return (matrix.flip(0) if axis.flipped else matrix).float()
+        matrix = _enlarge(torch.eye(axis.patches), axis.original)
+        return matrix.flip(0) if axis.flipped else matrix
     matrix = torch.zeros(axis.side, len(axis.spans), axis.patches, dtype=torch.float64)
     counts = torch.zeros(axis.side, 1, 1, dtype=torch.float64)
     for window, (start, stop) in enumerate(axis.spans):
@@ -100,7 +102,7 @@ def axis_matrix(axis: Axis) -> Tensor:
     matrix = matrix[axis.padding[0] : axis.side - axis.padding[1]]
     if axis.flipped:
         matrix = matrix.flip(0)
-    return (_enlarge(torch.eye(len(matrix)), axis.original).double() @ matrix).float()
+    return _enlarge(matrix.float(), axis.original)
 
 
 def _enlarge(columns: Tensor, size: int) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class TextBankCache:
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
-        self.key = json.dumps(key, sort_keys=True, ensure_ascii=False)
+        self.key = json.dumps(key, sort_keys=True)
         self.path = folder / f'{hashlib.sha256(self.key.encode()).hexdigest()[:20]}.safetensors'
 
     def complete(self, phrases: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
@@ -44,35 +45,31 @@ class TextBankCache:
             encode: From phrases to (P, D); called with those that are not in the cache.
         """
         bank = self._read()
-        if any(phrase not in bank for phrase in phrases):
+        if all(phrase in bank for phrase in phrases):
+            return torch.stack([bank[phrase] for phrase in phrases])
+        with ExitStack() as stack:
             try:
-                with locked(self.path):
-                    bank = self._read(report=True)  # again, since another process may have been here
-                    self._extend(bank, phrases, encode)
+                stack.enter_context(locked(self.path))
+                bank, keep = self._read(report=True), True  # again, since another process may have been here
             except OSError as error:
-                print_log(
-                    f'The text bank cannot be kept in {self.path.parent} ({error}), so it is encoded at every start. '
-                    'Set clip.cache_dir or MMSEG_SCLIP_CACHE to a folder that can be written.',
-                    logger='current',
-                    level=30,
-                )
-                self._extend(bank, phrases, encode, keep=False)
+                keep = self._give_up(error)
+            missing = [phrase for phrase in phrases if phrase not in bank]
+            for first in range(0, len(missing), _PORTION):
+                portion = missing[first : first + _PORTION]
+                bank.update(zip(portion, encode(portion).float().cpu(), strict=True))
+                if keep:
+                    keep = self._write(bank)
         return torch.stack([bank[phrase] for phrase in phrases])
 
-    def _extend(
-        self,
-        bank: dict[str, Tensor],
-        phrases: Sequence[str],
-        encode: Callable[[list[str]], Tensor],
-        keep: bool = True,
-    ) -> None:
-        """Encode what `bank` lacks, portion by portion."""
-        missing = [phrase for phrase in phrases if phrase not in bank]
-        for first in range(0, len(missing), _PORTION):
-            portion = missing[first : first + _PORTION]
-            bank.update(zip(portion, encode(portion).float().cpu(), strict=True))
-            if keep:
-                self._write(bank)
+    def _give_up(self, error: Exception) -> bool:
+        """Say that nothing is kept; always False."""
+        print_log(
+            f'The text bank cannot be kept in {self.path.parent} ({error}), so it is encoded at every start. '
+            'Set clip.cache_dir or MMSEG_SCLIP_CACHE to a folder that can be written.',
+            logger='current',
+            level=30,
+        )
+        return False
 
     def _read(self, report: bool = False) -> dict[str, Tensor]:
         """The vector of each phrase; nothing where the file is missing or cannot be trusted."""
@@ -95,11 +92,16 @@ class TextBankCache:
                 )
             return {}
 
-    def _write(self, bank: Mapping[str, Tensor]) -> None:
+    def _write(self, bank: Mapping[str, Tensor]) -> bool:
+        """Replace the file; False where that fails."""
         vectors = torch.stack(list(bank.values()))
-        notes = dict(key=self.key, phrases=json.dumps(list(bank), ensure_ascii=False), sha256=_digest(vectors))
-        with write_atomically(self.path) as unfinished:
-            save_file(dict(bank=vectors), unfinished, metadata=notes)
+        notes = dict(key=self.key, phrases=json.dumps(list(bank)), sha256=_digest(vectors))
+        try:
+            with write_atomically(self.path) as unfinished:
+                save_file(dict(bank=vectors), unfinished, metadata=notes)
+        except (OSError, SafetensorError) as error:  # a full disk is of the second kind
+            return self._give_up(error)
+        return True
 
 
 def _digest(vectors: Tensor) -> str:
