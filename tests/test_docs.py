@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import re
 import shlex
 import sys
@@ -338,3 +339,50 @@ def test_the_decoder_example_stops_early(examples, mini_clip):
 @pytest.mark.parametrize('name', ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md'])
 def test_no_placeholder_is_left(name):
     assert '@@' not in (ROOT / name).read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('document', sorted(path.name for path in (ROOT / 'docs').glob('*.md')))
+def test_links_and_paths_of_the_docs_exist(document):
+    content = text(f'docs/{document}')
+    links = re.findall(r'\]\((?!https?:|#)([^)#]+)', content)
+    assert not [link for link in links if not (ROOT / 'docs' / link).exists()]
+    named = re.findall(r'(?<![\w./-])((?:tools|configs|examples|tests|mmseg_sclip|docs)/[\w./-]*\w/?)', content)
+    assert not [name for name in named if not (ROOT / name).exists()]
+    for command in re.findall(r'`python (tools/\w+\.py)', content):
+        assert (ROOT / command).is_file()
+
+
+def test_the_tools_of_the_readme_run_literally(fresh_engine, tmp_path):
+    (block,) = [block for block in BLOCK.finditer(text('README.md')) if block['note'] == 'runs: literally']
+    commands = [shlex.split(line) for line in block['body'].splitlines()]
+    assert [command[1] for command in commands] == ['tools/segment.py', 'tools/attention.py', 'tools/compare.py']
+    for _, tool, *arguments in commands:
+        assert main.main([Path(tool).stem, *arguments]) == 0
+    (entry,) = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert sum(one['coverage'] for one in entry['classes']) == pytest.approx(100)
+    labels = np.asarray(Image.open(tmp_path / 'out' / entry['files']['labels']))
+    assert entry['size'] == [labels.shape[1], labels.shape[0]]
+    for name, least in {entry['files']['overlay']: 128, 'scene_13_attention.png': 700, 'comparison.png': 400}.items():
+        assert Image.open(tmp_path / 'out' / name).width >= least
+
+
+def test_the_inferencer_of_the_readme(fresh_engine, mini_clip, recipe, tmp_path, monkeypatch):
+    from mmseg_sclip import apis
+
+    class Mini(apis.SCLIPInferencer):
+        def __init__(self, **kwargs):
+            super().__init__(**mini_clip, **kwargs)
+
+    monkeypatch.setattr(apis, 'SCLIPInferencer', Mini)
+    Image.fromarray(recipe.image(0, 60, 80)).save(tmp_path / 'photo.jpg')
+    names = {}
+    exec(python_block('README.md', 'SCLIPInferencer'), names)
+    assert names['labels'].shape == (60, 80)
+    assert names['names'] == ['background', 'cat', 'sofa', 'remote control']
+    assert sum(names['coverage']) == pytest.approx(100)
+    assert names['others']['names'] == ['background', 'window', 'wall']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+        'photo.png',
+        'photo_overlay.png',
+        'summary.json',
+    ]
