@@ -191,7 +191,8 @@ def test_words_change_from_call_to_call(mini_clip, photo, tmp_path, fresh_cache)
     weights.unlink()
     other = inferencer(photo, return_scores=True, classes=['猫', ['γάτα', 'σκύλος'], 'dog'])
     fresh = SCLIPInferencer(['猫', ['γάτα', 'σκύλος'], 'dog'], None, **mini_clip, device='cpu', cfg_options=OPTIONS)
-    np.testing.assert_array_equal(other['scores'], fresh(photo, return_scores=True)['scores'])
+    # Words that are encoded together with others differ by rounding.
+    np.testing.assert_allclose(other['scores'], fresh(photo, return_scores=True)['scores'], atol=1e-5)
     assert other['names'] == ['猫', 'γάτα', 'dog'] and len(other['colours']) == 3
     again = inferencer(photo, return_scores=True)
     np.testing.assert_array_equal(again['scores'], first['scores'])

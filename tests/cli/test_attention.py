@@ -213,13 +213,13 @@ def test_with_hook(run, tmp_path):
     return call
 
 
-def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, cache):
+def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, fresh_cache):
     code, out, last = test_with_hook("points=[(0.25, 0.5), (96, 80)], layers=[2, -1], out_dir='pictures'")
     assert code == 0, last
     pictures = sorted((tmp_path / 'pictures').iterdir())
     assert [path.name for path in pictures] == [f'00000{i}_attention.png' for i in range(3)]
     assert f'3 attention pictures are in {tmp_path / "pictures"}' in out
-    (scenes,) = (cache / 'scenes').glob('*-3-*/images')
+    (scenes,) = (fresh_cache / 'scenes').glob('*-3-*/images')
     for i in (0, 2):
         image = scenes / f'00000{i}.jpg'
         assert run('attention', image, '--demo', '--points', '32,64', '96,80', '--layers', 2, 5)[0] == 0
