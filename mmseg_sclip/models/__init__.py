@@ -1,11 +1,14 @@
 """Models: importing this package registers every part with MMSegmentation."""
 
-from .attention import Attention, BlockInput, Feedback
+from .attention import Attention, ProductAttention
 from .backbones import CLIPVisionTransformer
 from .data_preprocessor import CLIPDataPreProcessor
-from .decoders import Decoder, LastBlock, Tokens
-from .heads import MaskCLIPHead, TextSimilarityHead
-from .segmentors import SCLIPSegmentor
+from .decoders import Decoder, LastBlock, ParallelPath
+from .heads import FeatureSurgeryHead, MaskCLIPHead, TextSimilarityHead
+from .passes import run_passes
+from .refinements import Refinement
+from .segmentors import SCLIPSegmentor, SCLIPTTAModel
+from .streams import BlockInput, Feedback, Memory, Tokens
 
 __all__ = [
     'Attention',
@@ -13,10 +16,17 @@ __all__ = [
     'CLIPDataPreProcessor',
     'CLIPVisionTransformer',
     'Decoder',
+    'FeatureSurgeryHead',
     'Feedback',
     'LastBlock',
     'MaskCLIPHead',
+    'Memory',
+    'ParallelPath',
+    'ProductAttention',
+    'Refinement',
     'SCLIPSegmentor',
+    'SCLIPTTAModel',
     'TextSimilarityHead',
     'Tokens',
+    'run_passes',
 ]

@@ -6,6 +6,8 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from mmseg.registry import MODELS
 
+from ..errors import ConfigError
+
 
 @MODELS.register_module()
 class CLIPDataPreProcessor(BaseDataPreprocessor):
@@ -13,7 +15,7 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
 
     Args:
         mean: In RGB, for values in 0..255; the segmentor fills in that of the loaded CLIP.
-        std: Likewise.
+        std: In RGB, for values in 0..255; filled in likewise.
         bgr_to_rgb: The images come as BGR, as MMSeg's loader gives them.
         non_blocking: Copy to the device without waiting.
     """
@@ -24,7 +26,7 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
         super().__init__(non_blocking)
         for name, value in (('mean', mean), ('std', std)):
             if len(value) != 3:
-                raise ValueError(f'data_preprocessor.{name} is {value!r}; it must hold three numbers, for R, G and B.')
+                raise ConfigError(f'data_preprocessor.{name} is {value!r}; it must hold three numbers, for R, G and B.')
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.bgr_to_rgb = bgr_to_rgb
@@ -40,13 +42,13 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
             `inputs` as a list of (3, H, W) float32 RGB, and `data_samples`.
 
         Raises:
-            ValueError: An image has not three channels.
+            ConfigError: An image has not three channels.
         """
         data = self.cast_data(data)
         images = []
         for image in data['inputs']:
             if image.ndim != 3 or image.shape[0] != 3:
-                raise ValueError(
+                raise ConfigError(
                     f'An image reaches the model as {tuple(image.shape)}; it must be (3, H, W). '
                     "LoadImageFromFile gives three channels with color_type='color' or "
                     "'color_ignore_orientation'."

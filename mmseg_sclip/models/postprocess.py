@@ -1,4 +1,10 @@
-"""From averaged cosines to labels, in the order of SCLIP's code; pure functions."""
+"""From cosines to labels, in the order of SCLIP's code; pure functions.
+
+Classes and queries are on the first axis, and every function takes any part of an image, so that a whole image is
+processed in bands of rows.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -6,47 +12,53 @@ import torch
 from torch import Tensor
 
 
-def class_scores(cosines: Tensor, logit_scale: float, sizes: Sequence[int]) -> Tensor:
-    """Softmax over all queries, then the largest probability of each class's queries.
-
-    Not the sum: the result need not add up to 1 over the classes.
-
-    Args:
-        cosines: (Q, H, W), the queries of a class beside each other.
-        logit_scale: Multiplies the cosines first.
-        sizes: Number of queries of each class.
-
-    Returns:
-        (C, H, W), probabilities in 0..1.
-    """
-    return best_of_class((cosines * logit_scale).softmax(dim=0), sizes)
+def query_probabilities(cosines: Tensor, logit_scale: float) -> Tensor:
+    """Softmax over all queries: cosines (Q, H, W), which `logit_scale` multiplies first, to probabilities in 0..1."""
+    return (cosines * logit_scale).softmax(dim=0)
 
 
 def best_of_class(scores: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The largest score of each class's queries: (Q, H, W) to (C, H, W); `sizes` as in `class_scores`."""
+    """The largest score of each class's queries.
+
+    Not the sum: class scores of probabilities need not add up to 1.
+
+    Args:
+        scores: (Q, H, W), the queries of a class beside each other.
+        sizes: Number of queries of each class.
+
+    Returns:
+        (C, H, W).
+    """
     if len(sizes) == len(scores):
         return scores
     return torch.stack([queries.amax(dim=0) for queries in scores.split(list(sizes))])
 
 
-def suppress_small_classes(scores: Tensor, area_thd: float, background_index: int) -> Tensor:
-    """Set the scores of classes to 0 that cover too little of the predicted foreground.
+def min_max(maps: Tensor) -> Tensor:
+    """Each map (..., H, W) from 0, its smallest value, to 1, its largest; 0 everywhere where it is constant."""
+    least, most = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    return torch.where(most > least, (maps - least) / (most - least), 0)
+
+
+def count_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each class, (C,) int64, in labels (H, W)."""
+    return labels.flatten().bincount(minlength=num_classes)
+
+
+def large_classes(counts: Tensor, area_thd: float, background_index: int) -> Tensor:
+    """Which classes cover enough of the predicted foreground.
 
     A class stays where its pixels are more than `area_thd` of the pixels of all foreground classes
     together; the background always stays.
 
     Args:
-        scores: (C, H, W).
+        counts: (C,), int64, pixels of each class in the labels without thresholds.
         area_thd: Share of the foreground, 0..1.
         background_index: The class that is no foreground.
+
+    Returns:
+        (C,), bool.
     """
-    counts = scores.argmax(dim=0).flatten().bincount(minlength=len(scores))  # (C,), int64
-    keep = large_classes(counts, area_thd, background_index)
-    return scores * keep.to(scores.dtype)[:, None, None]
-
-
-def large_classes(counts: Tensor, area_thd: float, background_index: int) -> Tensor:
-    """Which classes stay: (C,) of bool, from their numbers of pixels (C,), int64; see `suppress_small_classes`."""
     counts = counts.clone()
     counts[background_index] = 0
     keep = counts > area_thd * counts.sum().double()
@@ -54,18 +66,28 @@ def large_classes(counts: Tensor, area_thd: float, background_index: int) -> Ten
     return keep
 
 
-def predict_labels(scores: Tensor, prob_thd: float | None, background_index: int | None) -> Tensor:
+def suppress_classes(scores: Tensor, keep: Tensor) -> Tensor:
+    """Set scores (K, H, W) to 0 where keep (K,), bool, is False."""
+    return scores * keep.to(scores.dtype)[:, None, None]
+
+
+def predict_labels(
+    scores: Tensor, prob_thd: float | None, background_index: int | None, owners: Tensor | None = None
+) -> Tensor:
     """The best class of each pixel; pixels whose best score is below `prob_thd` become background.
 
     Args:
-        scores: (C, H, W).
+        scores: (K, H, W), of classes, or of queries: the largest score of a class's queries is the class's score.
         prob_thd: Probability in 0..1; 0 or None for no threshold.
         background_index: The class that unsure pixels get.
+        owners: (K,), int64, the class of each query; None for scores of classes.
 
     Returns:
         (H, W), int64.
     """
     best, labels = scores.max(dim=0)
-    if prob_thd:
-        labels[best < prob_thd] = background_index
-    return labels
+    labels = labels if owners is None else owners[labels]
+    if not prob_thd:
+        return labels
+    assert background_index is not None  # settings refuse a threshold without one
+    return labels.masked_fill(best < prob_thd, background_index)

@@ -1,94 +1,59 @@
-"""What an attention strategy may look at, and what it must offer."""
+"""What an attention strategy must offer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import ConfigError
+from ..streams import BlockInput
 
 if TYPE_CHECKING:
     from ..clip.tower import VisionTower
 
-
-@dataclass
-class Feedback:
-    """What the pass before has found, for strategies of several passes.
-
-    Attributes:
-        crop: (B, 3, H, W), the normalised input of the pass.
-        scores: (B, Q, h, w), cosines of the patches with the queries.
-    """
-
-    crop: Tensor
-    scores: Tensor
-
-
-@dataclass
-class BlockInput:
-    """All that an attention may look at inside one block.
-
-    Attributes:
-        q: (B, heads, N, head_dim), the query projections, biases included.
-        k: (B, heads, N, head_dim), the keys.
-        v: (B, heads, N, head_dim), the values.
-        x: (B, N, width), the block's input after its first LayerNorm.
-        grid: (h, w) in patches; N = prefix + h * w, rows first.
-        prefix: 1 with the class token in front, 0 without.
-        scale: head_dim ** -0.5.
-        feedback: The findings of the pass before; None in the first pass.
-        lookup: Gives the input of an earlier block; set by the tower.
-    """
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    x: Tensor
-    grid: tuple[int, int]
-    prefix: int
-    scale: float
-    feedback: Feedback | None = None
-    lookup: Callable[[int], BlockInput] | None = field(default=None, repr=False)
-
-    def earlier(self, block: int) -> BlockInput:
-        """The input of an earlier block, its q, k and v recomputed from the recorded stream.
-
-        Args:
-            block: Counts from 1; negative numbers count from the end, -1 is the last block.
-
-        Raises:
-            LookupError: The output of the block before it is not in the attention's `needs`.
-        """
-        if self.lookup is None:
-            raise LookupError('This BlockInput was made without a tower, so it cannot look up earlier blocks.')
-        return self.lookup(block)
+_MAP = ('terms', 'weights')  # what says how the map is computed
 
 
 class Attention(nn.Module):
     """What attends to what inside a block.
 
-    A strategy derives from this class, registers itself with `mmseg.registry.MODELS` and writes
-    `terms`; everything else has a default. Where it inherits from another strategy, `weights` and `attend` must
-    go on saying the same.
+    A strategy derives from this class, registers itself with `mmseg.registry.MODELS` and writes `terms`; everything
+    else has a default. A class that writes `terms` or `weights`, but not `attend`, gets the `attend` of this class,
+    which follows them, and so does an instance on which one of them is set.
 
     Attributes:
-        needs: Block outputs that `earlier` shall read: 0 is the embedding, l the output of block l.
+        needs: Block outputs that `BlockInput.earlier` shall read: 0 is the embedding, l the output of block l.
             `earlier(l)` wants l - 1 in it. Final after `bind`.
-        passes: How often the decoder runs over one record; from the second pass on,
-            `BlockInput.feedback` is set.
+        passes: How often the decoder runs over one record; from the second pass on, `BlockInput.feedback` is set.
     """
 
     needs: frozenset[int] = frozenset()
     passes: int = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        first = next(base for base in cls.__mro__ if {*_MAP, 'attend'} & vars(base).keys())
+        if 'attend' not in vars(first):
+            # The fused one of a base class knows the map of that class only.
+            cls.attend = Attention.attend  # type: ignore[method-assign]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _MAP:
+            attend: Any = MethodType(Attention.attend, self)
+            super().__setattr__('attend', attend)
 
     def bind(self, tower: VisionTower) -> None:
         """Learn depth, width and heads of the tower; parameters are made here, once, at build."""
 
     def terms(self, b: BlockInput) -> list[Tensor]:
         """Attention logits, scale included: one or more tensors (B, heads or 1, N, N)."""
-        raise NotImplementedError(f'{type(self).__name__} must define terms(b), or both weights(b) and attend(b).')
+        raise NotImplementedError(f'{type(self).__name__} must define terms(b), or weights(b).')
 
     def prior(self, b: BlockInput) -> Tensor | None:
         """(N, N), added to every term as the last thing before the softmax; None for no prior."""
@@ -103,7 +68,7 @@ class Attention(nn.Module):
             mix: Applied to each term before the prior is added; other strategies wrap this one with it.
         """
         prior = self.prior(b)
-        total = None
+        total: Any = None
         for logits in self._checked(self.terms(b), b):
             logits = logits if mix is None else mix(logits)
             logits = logits if prior is None else logits + prior
@@ -111,27 +76,47 @@ class Attention(nn.Module):
             total = probabilities if total is None else total + probabilities
         return total
 
+    def attend(self, b: BlockInput) -> Tensor:
+        """The attended values (B, heads, N, head_dim)."""
+        return self.weights(b).to(b.v.dtype) @ b.v
+
     def _checked(self, terms: list[Tensor], b: BlockInput) -> list[Tensor]:
         """The terms, which must be a list: a tensor in its place would be summed over the images of a batch."""
+        batch, heads, tokens, _ = b.v.shape
         if not isinstance(terms, (list, tuple)) or not terms:
-            raise TypeError(
+            raise ConfigError(
                 f'{type(self).__name__}.terms must return a list of tensors, such as [logits], but returned '
                 f'{"an empty list" if isinstance(terms, (list, tuple)) else type(terms).__name__}.'
             )
-        batch, heads, tokens, _ = b.v.shape
         for logits in terms:
-            if (
-                logits.ndim != 4
-                or logits.shape[0] != batch
-                or logits.shape[1] not in (1, heads)
-                or logits.shape[2:] != (tokens, tokens)
-            ):
-                raise ValueError(
+            if tuple(logits.shape) not in ((batch, heads, tokens, tokens), (batch, 1, tokens, tokens)):
+                raise ConfigError(
                     f'{type(self).__name__}.terms returned a tensor {tuple(logits.shape)}; each must be '
                     f'(B, heads or 1, N, N), here ({batch}, {heads} or 1, {tokens}, {tokens}).'
                 )
         return terms
 
+
+class ProductAttention(Attention):
+    """An attention whose terms are scaled products of queries and keys; no map is held in memory.
+
+    A strategy writes `pairs`.
+    """
+
+    def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
+        """Queries and keys (B, heads, N, head_dim), and the factor of their products, for each term."""
+        raise NotImplementedError(f'{type(self).__name__} must define pairs(b).')
+
+    def terms(self, b: BlockInput) -> list[Tensor]:
+        """One (B, heads, N, N) term for each pair."""
+        return [queries @ keys.transpose(-1, -2) * scale for queries, keys, scale in self.pairs(b)]
+
     def attend(self, b: BlockInput) -> Tensor:
-        """The attended values (B, heads, N, head_dim)."""
-        return self.weights(b).to(b.v.dtype) @ b.v
+        """The same as `weights(b) @ b.v`, fused."""
+        prior = self.prior(b)
+        mask = None if prior is None else prior.to(b.v.dtype)
+        parts = [
+            F.scaled_dot_product_attention(queries, keys, b.v, attn_mask=mask, scale=scale)
+            for queries, keys, scale in self.pairs(b)
+        ]
+        return sum(parts[1:], parts[0])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ...utils.checks import check_choice
-from .base import Attention, BlockInput
+from ...checks import check_choice
+from ...errors import ConfigError
+from ..streams import BlockInput
+from .base import ProductAttention
 from .projections import Projection, build_projection
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @MODELS.register_module()
-class CorrelativeSelfAttention(Attention):
+class CorrelativeSelfAttention(ProductAttention):
     """Tokens attend where their own projection is alike: softmax(p p^T / tau) over one or more projections p.
 
     SCLIP sums the softmaxes of q and k, so the rows sum to 2; because the residual is kept, averaging
@@ -43,15 +44,14 @@ class CorrelativeSelfAttention(Attention):
         super().__init__()
         entries = [projections] if isinstance(projections, (str, Mapping, Projection)) else list(projections)
         if not entries or any(entry in entries[:i] for i, entry in enumerate(entries)):
-            raise ValueError(
+            raise ConfigError(
                 f"projections is {projections!r}; it must name at least one, and none twice. SCLIP's are ('q', 'k')."
             )
         check_choice('CorrelativeSelfAttention.reduction', reduction, ('sum', 'mean'))
-        if tau is not None and not tau > 0:
-            raise ValueError(f'CorrelativeSelfAttention.tau is {tau!r}; it must be a positive number or None.')
-        if not gain > 0:
-            raise ValueError(f'CorrelativeSelfAttention.gain is {gain!r}; it must be a positive number.')
-        self.projections = nn.ModuleList(build_projection(entry) for entry in entries)
+        for name, value in (('tau', tau), ('gain', gain)):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f'CorrelativeSelfAttention.{name} is {value!r}; it must be a positive number.')
+        self.projections: Any = nn.ModuleList(build_projection(entry) for entry in entries)
         self.reduction = reduction
         self.tau = tau
         self.gain = gain
@@ -61,27 +61,20 @@ class CorrelativeSelfAttention(Attention):
         for projection in self.projections:
             projection.bind(tower)
 
-    def terms(self, b: BlockInput) -> list[Tensor]:
-        """One (B, heads, N, N) term a stream, scaled after the product."""
+    def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
+        """Each stream with itself, scaled after the product."""
         scale = b.scale if self.tau is None else 1 / self.tau
-        streams = [stream for projection in self.projections for stream in projection(b)]
-        return [p @ p.transpose(-1, -2) * scale for p in streams]
+        return [(stream, stream, scale) for projection in self.projections for stream in projection(b)]
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The sum or the mean of the terms' softmaxes, times the gain."""
+        """The sum or the mean of the terms' softmaxes, times the gain: (B, heads, N, N)."""
         return self._reduce(super().weights(b, mix))
 
     def attend(self, b: BlockInput) -> Tensor:
-        """The same as `weights(b) @ b.v`, fused, where a subclass changes nothing of it and no gradient is wanted."""
-        cls, own = type(self), CorrelativeSelfAttention
-        if (cls.terms, cls.prior, cls.weights) != (own.terms, own.prior, own.weights) or torch.is_grad_enabled():
-            return super().attend(b)
-        scale = b.scale if self.tau is None else 1 / self.tau
-        streams = [stream for projection in self.projections for stream in projection(b)]
-        parts = [F.scaled_dot_product_attention(p, p, b.v, scale=scale) for p in streams]
-        return self._reduce(sum(parts[1:], parts[0]))
+        """The same as `weights(b) @ b.v`, fused."""
+        return self._reduce(super().attend(b))
 
     def _reduce(self, total: Tensor) -> Tensor:
         if self.reduction == 'mean':
-            total = total / sum(p.streams for p in self.projections)
+            total = total / sum(projection.streams for projection in self.projections)
         return total if self.gain == 1 else total * self.gain

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .base import Attention, BlockInput
+from ...errors import ConfigError
+from ..streams import BlockInput
+from .base import ProductAttention
 
 if TYPE_CHECKING:
     from ..clip.tower import VisionTower
 
 
 @MODELS.register_module()
-class EarlierAttention(Attention):
+class EarlierAttention(ProductAttention):
     """softmax(s q k^T) of another block, applied to the values of this one.
 
     Args:
-        block: From 1, or negative from the end; -1, the last block, is CLIP itself.
+        block: The number of that block, from 1, or negative from the end; -1, the last block, is CLIP itself.
     """
 
     def __init__(self, block: int = 3) -> None:
@@ -29,14 +31,14 @@ class EarlierAttention(Attention):
         """Ask for the output of the block before it.
 
         Raises:
-            ValueError: The tower has no such block.
+            ConfigError: The tower has no such block.
         """
         number = tower.block_number(self.block)
         if number == 0:
-            raise ValueError('EarlierAttention.block is 0; blocks count from 1.')
+            raise ConfigError('EarlierAttention.block is 0; blocks count from 1.')
         self.needs = frozenset({number - 1})
 
-    def terms(self, b: BlockInput) -> list[Tensor]:
-        """One (B, heads, N, N) term."""
+    def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
+        """Queries with keys of the other block."""
         source = b.earlier(self.block)
-        return [source.q * source.scale @ source.k.transpose(-1, -2)]
+        return [(source.q, source.k, source.scale)]

@@ -6,7 +6,8 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .base import BlockInput
+from ...errors import ConfigError
+from ..streams import BlockInput
 from .vanilla import VanillaSelfAttention
 
 
@@ -23,7 +24,7 @@ class LocalSelfAttention(VanillaSelfAttention):
     def __init__(self, window: int = 3) -> None:
         super().__init__()
         if not isinstance(window, int) or window < 1 or window % 2 == 0:
-            raise ValueError(
+            raise ConfigError(
                 f'LocalSelfAttention.window is {window!r}; it must be an odd number of patches, from 1 on.'
             )
         self.window = window

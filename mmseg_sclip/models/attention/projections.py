@@ -11,8 +11,9 @@ from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...utils.checks import build_strategy, check_choice
-from .base import BlockInput
+from ...checks import build_strategy, check_choice
+from ...errors import ConfigError
+from ..streams import BlockInput
 
 if TYPE_CHECKING:
     from ..clip.tower import VisionTower
@@ -80,10 +81,12 @@ class RandomProjection(Projection):
         seed: Of the matrices.
     """
 
+    matrices: Tensor
+
     def __init__(self, count: int = 1, seed: int = 0) -> None:
         super().__init__()
         if count < 1:
-            raise ValueError(f'RandomProjection.count is {count!r}; it must be at least 1.')
+            raise ConfigError(f'RandomProjection.count is {count!r}; it must be at least 1.')
         self.streams = count
         self.seed = seed
 
@@ -153,7 +156,7 @@ def build_projection(entry: str | Mapping | Projection) -> Projection:
     """Build a projection from a short name, a config or an instance.
 
     Raises:
-        ValueError: The name is unknown or the config is wrong.
+        ConfigError: The name is unknown or the config is wrong.
     """
     if isinstance(entry, str):
         check_choice('An entry of projections', entry, SHORT_NAMES)

@@ -1,9 +1,12 @@
 """CLIP's attention with another temperature (SCLIP, Table 3)."""
 
+import math
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .base import BlockInput
+from ...errors import ConfigError
+from ..streams import BlockInput
 from .vanilla import VanillaSelfAttention
 
 
@@ -20,10 +23,10 @@ class SharpenedSelfAttention(VanillaSelfAttention):
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f'SharpenedSelfAttention.temperature is {temperature!r}; it must be a positive number.')
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ConfigError(f'SharpenedSelfAttention.temperature is {temperature!r}; it must be a positive number.')
         self.temperature = temperature
 
-    def terms(self, b: BlockInput) -> list[Tensor]:
-        """One (B, heads, N, N) term."""
-        return [self.temperature * term for term in super().terms(b)]
+    def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
+        """Queries with keys, at the other temperature."""
+        return [(queries, keys, self.temperature * scale) for queries, keys, scale in super().pairs(b)]

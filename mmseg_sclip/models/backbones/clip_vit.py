@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,10 +10,12 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils.checks import build_strategy, check_choice, check_switch
-from ..attention.base import Feedback
-from ..clip import POSITION_RULES, ClipSource, Memory, VisionTower
-from ..decoders.base import Decoder, Tokens
+from ...checks import build_strategy, check_choice, check_switch
+from ...errors import ConfigError
+from ..clip import POSITION_RULES, ClipSource, VisionTower
+from ..decoders.base import Decoder
+from ..passes import run_passes
+from ..streams import Feedback, Memory, Tokens
 
 _SCLIP = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))
 
@@ -36,7 +38,7 @@ class CLIPVisionTransformer(BaseModule):
         init_cfg: Kept for MMEngine's interface.
 
     Raises:
-        ValueError: The config is wrong; see the message.
+        ConfigError: The config is wrong; see the message.
     """
 
     def __init__(
@@ -52,7 +54,10 @@ class CLIPVisionTransformer(BaseModule):
         check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
         source = ClipSource.of(clip, 'CLIPVisionTransformer')
-        self.tower = VisionTower(source.image_tower(), positions)
+        if positions not in source.towers:
+            visual = next((tower.visual for tower in source.towers.values()), None) or source.image_tower()
+            source.towers[positions] = VisionTower(visual, positions)
+        self.tower = source.towers[positions]
         self.precision = source.config.precision
         self.decoder.bind(self.tower)
         self.out_cls = out_cls
@@ -62,28 +67,40 @@ class CLIPVisionTransformer(BaseModule):
         """How often `decode` runs over one record."""
         return self.decoder.passes
 
-    def record(self, images: Tensor) -> Memory:
-        """Run the untouched blocks over (B, 3, H, W) and keep the outputs that the decoder needs."""
+    def record(self, images: Tensor, needs: Iterable[int] | None = None) -> Memory:
+        """Run the untouched blocks over (B, 3, H, W) and keep outputs, by default those that the decoder needs."""
         with self._autocast(images.device):
-            return self.tower.record(images, self.decoder.needs)
+            return self.tower.record(images, self.decoder.needs if needs is None else needs)
 
     def decode(self, memory: Memory, feedback: Feedback | None = None) -> Tokens:
         """One pass of the decoder over a record."""
         with self._autocast(next(iter(memory.values())).device):
-            return self.decoder(self.tower, memory, memory.grid, feedback)
+            return self.decoder(self.tower, memory, feedback)
+
+    def encode(self, images: Tensor, score: Callable[[Tokens], Tensor], memory: Memory | None = None) -> Tokens:
+        """All passes of the decoder over one run of the tower.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            score: From tokens to scores (B, Q, h, w), between passes.
+            memory: A record of these images with all that the decoder needs; None makes one.
+        """
+        memory = self.record(images) if memory is None else memory
+        with self._autocast(images.device):
+            return run_passes(self.decoder, self.tower, memory, score)[0]
 
     def _autocast(self, device: torch.device) -> AbstractContextManager:
         """The caller's autocast for float32 weights; none for weights that have a lower precision already."""
         return nullcontext() if self.precision == 'fp32' else torch.autocast(device.type, enabled=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor] | tuple[tuple[Tensor, Tensor]]:
+    def forward(self, images: Tensor) -> tuple[Tensor] | tuple[tuple[Tensor, Tensor | None]]:
         """Dense features of (B, 3, H, W), normalised images in RGB.
 
         Raises:
-            ValueError: The decoder wants several passes, for which scores are needed between them.
+            ConfigError: The decoder wants several passes, for which scores are needed between them.
         """
         if self.passes > 1:
-            raise ValueError(
+            raise ConfigError(
                 f'The decoder wants {self.passes} passes with scores in between, which a backbone alone '
                 'does not have. Use it inside an SCLIPSegmentor.'
             )

@@ -3,6 +3,6 @@
 from .config import ClipConfig
 from .positions import POSITION_RULES
 from .source import ClipSource
-from .tower import Memory, VisionTower
+from .tower import VisionTower
 
-__all__ = ['POSITION_RULES', 'ClipConfig', 'ClipSource', 'Memory', 'VisionTower']
+__all__ = ['POSITION_RULES', 'ClipConfig', 'ClipSource', 'VisionTower']

@@ -1,56 +1,44 @@
-"""From a model name to an open_clip architecture and its weights file."""
+"""From a model name to the description of an architecture; no weights are touched."""
 
 from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from open_clip.pretrained import download_pretrained_from_hf
+from mmengine.logging import print_log
 
-from ...demo import ARCHITECTURE, WEIGHTS
-from ...utils.checks import nearest
+from ...checks import nearest
+from ...demo import ARCHITECTURE
+from ...errors import BadFileError, ConfigError, MissingFileError
 from .config import TOWERS, ClipConfig
-from .support import activation_message, refuse_unsupported
+from .support import activation_message, open_clip_name, refuse_unsupported
+from .weights_file import fetch_from_hub
 
-_HUB_FILES = (
-    'open_clip_model.safetensors',
-    'open_clip_pytorch_model.safetensors',
-    'open_clip_pytorch_model.bin',
-    'open_clip_pytorch_model.pth',
-    'model.safetensors',
-    'pytorch_model.bin',
-    'pytorch_model.pth',
-    'model.pth',
-)
-_OFFLINE = (
-    'Without a connection give a file instead: clip=dict(pretrained="/path/to/weights.pt") or '
-    '--pretrained FILE; behind a mirror set HF_ENDPOINT.'
-)
+_DESCRIPTION = 'open_clip_config.json'
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An open_clip model description with the place of its weights.
+    """An open_clip model description.
 
     Attributes:
         name: As the user wrote it.
         model: open_clip's model config: embed_dim, vision_cfg, text_cfg, quick_gelu, ...
-        mean: Of the images, RGB, for values in 0..1.
-        std: Likewise.
-        weights: The weights file, or None for random weights.
-        tag_quick_gelu: Whether a tag's weights were trained with QuickGELU; None where no tag says it.
+        mean: Mean of the images in RGB, for values in 0..1.
+        std: Standard deviation of the images in RGB, for values in 0..1.
+        activation_known: Whether a tag of open_clip says that its weights have the activation of `model`.
     """
 
     name: str
     model: dict[str, Any]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    weights: Path | None
-    tag_quick_gelu: bool | None = None
+    activation_known: bool = False
 
     @property
     def quick_gelu(self) -> bool:
@@ -59,144 +47,103 @@ class Architecture:
 
 
 def find_architecture(config: ClipConfig) -> Architecture:
-    """Resolve names, files, folders and tags; downloads weights where a tag or a hub asks for it.
+    """Resolve a name, a file, a folder or a repository; of the latter only the description is fetched.
 
     Raises:
-        ValueError: The name or the tag is unknown, or the architecture cannot work here.
-        FileNotFoundError: A file or a folder is missing, or a download fails.
+        ConfigError: The name is unknown, the architecture cannot work here, or its activation is not the tag's.
+        MissingFileError: A file or a folder is missing, or the description cannot be fetched.
+        BadFileError: The description is none.
     """
     name = config.model_name
     if name == 'builtin:demo':
-        found = _from_json(name, ARCHITECTURE, WEIGHTS)
-    elif name.startswith('builtin:'):
-        raise ValueError(f"model.clip.model_name is '{name}'; the only built-in model is 'builtin:demo'.")
-    elif name.startswith('local-dir:'):
-        found = _from_folder(name, Path(name.removeprefix('local-dir:')).expanduser())
-    elif name.startswith('hf-hub:'):
-        found = _from_hub(name, name.removeprefix('hf-hub:'), config.cache_dir)
-    elif name.endswith('.json'):
-        content = _read_json(Path(name).expanduser())  # before the weights, so that a misspelt path is named first
-        found = _from_content(name, content, _weights_file(config, tags=()))
-    else:
-        found = _from_name(config)
-    found.model['vision_cfg']['patch_dropout'] = 0.0  # only matters in training
-    return found
+        return _describe(name, _read_json(ARCHITECTURE))
+    if name.startswith('builtin:'):
+        raise ConfigError(f"model.clip.model_name is '{name}'; the only built-in model is 'builtin:demo'.")
+    if config.folder is not None:
+        if not config.folder.is_dir():
+            raise MissingFileError(f"There is no folder {config.folder}, which model.clip.model_name='{name}' names.")
+        return _describe(name, _read_json(config.folder / _DESCRIPTION))
+    if name.startswith('hf-hub:'):
+        what, repository = f"The description of '{name}'", name.removeprefix('hf-hub:')
+        path = fetch_from_hub(what, repository, [_DESCRIPTION], config.cache_dir)
+        return _describe(name, _read_json(path))
+    if name.endswith('.json'):
+        return _describe(name, _read_json(Path(name).expanduser()))
+    return _from_name(config)
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no model description {path}. Give an open_clip model JSON, or a name from '
             'open_clip.list_models().'
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise ValueError(f'{path} is not valid JSON ({error}). It must be an open_clip model description.') from error
+        raise BadFileError(f'{path} is not valid JSON ({error}). It must be an open_clip model description.') from error
     model = content.get('model_cfg', content) if isinstance(content, dict) else {}
     if not {'embed_dim', 'vision_cfg', 'text_cfg'} <= set(model):
-        raise ValueError(
+        raise BadFileError(
             f"{path} is no open_clip model description: it must hold 'embed_dim', 'vision_cfg' and "
             "'text_cfg' (or a 'model_cfg' with them)."
         )
     return content
 
 
-def _from_content(name: str, content: dict, weights: Path | None) -> Architecture:
-    preprocess = content.get('preprocess_cfg', {})
-    model = {key: value for key, value in content.get('model_cfg', content).items() if key != 'preprocess_cfg'}
+def _describe(
+    name: str, content: Mapping[str, Any], preprocess: Mapping[str, Any] | None = None, activation_known: bool = False
+) -> Architecture:
+    preprocess = content.get('preprocess_cfg', {}) if preprocess is None else preprocess
+    model = copy.deepcopy(dict(content.get('model_cfg', content)))
+    model.pop('preprocess_cfg', None)
     refuse_unsupported(name, model)
+    model['vision_cfg']['patch_dropout'] = 0.0  # only matters in training
     return Architecture(
         name,
-        copy.deepcopy(model),
+        model,
         tuple(preprocess.get('mean', open_clip.OPENAI_DATASET_MEAN)),
         tuple(preprocess.get('std', open_clip.OPENAI_DATASET_STD)),
-        weights,
+        activation_known,
     )
 
 
-def _from_json(name: str, path: Path, weights: Path | None) -> Architecture:
-    return _from_content(name, _read_json(path), weights)
-
-
-def _from_folder(name: str, folder: Path) -> Architecture:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}, which model.clip.model_name='{name}' names.")
-    present = [folder / file for file in _HUB_FILES if (folder / file).is_file()]
-    others = sorted(path for suffix in ('*.safetensors', '*.bin', '*.pt', '*.pth') for path in folder.glob(suffix))
-    if not present and len(others) != 1:
-        raise FileNotFoundError(
-            f'{folder} must hold one weights file (for example {_HUB_FILES[0]}), but holds '
-            f'{len(others)}: {", ".join(path.name for path in others) or "none"}.'
-        )
-    return _from_json(name, folder / 'open_clip_config.json', (present or others)[0])
-
-
-def _from_hub(name: str, repository: str, cache_dir: str | None) -> Architecture:
-    try:
-        config = download_pretrained_from_hf(repository, filename='open_clip_config.json', cache_dir=cache_dir)
-        weights = download_pretrained_from_hf(repository, cache_dir=cache_dir)
-    except Exception as error:  # the hub's client raises many kinds
-        raise FileNotFoundError(f"'{name}' could not be fetched ({error}). {_OFFLINE}") from error
-    return _from_json(name, Path(config), Path(weights))
-
-
 def _from_name(config: ClipConfig) -> Architecture:
-    name = config.model_name.replace('/', '-')
+    """An architecture of open_clip, with the mean and std of the weights where `pretrained` is a tag."""
+    name = open_clip_name(config.model_name)
     model = open_clip.get_model_config(name)
     if model is None:
-        raise ValueError(
+        raise ConfigError(
             f"model.clip.model_name is '{config.model_name}', which is no architecture of open_clip, no "
             f'file and no schema.{nearest(name, open_clip.list_models())} All names: '
             "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories."
         )
-    refuse_unsupported(config.model_name, model)
     tag = open_clip.get_pretrained_cfg(name, config.pretrained) if config.pretrained else {}
-    if not tag:
-        return _from_content(
-            config.model_name, model, _weights_file(config, open_clip.list_pretrained_tags_by_model(name))
+    architecture = _describe(config.model_name, model, tag, activation_known=bool(tag))
+    if tag:
+        _refuse_activation(
+            config, architecture, bool(tag.get('quick_gelu', False)), f"The weights '{config.pretrained}'"
         )
-    quick_gelu = bool(tag.get('quick_gelu', False))
-    _check_tag(config, bool(model.get('quick_gelu', False)), quick_gelu)
-    try:
-        weights = _download(tag, config.cache_dir)
-    except Exception as error:  # network, disk and hub errors are of many kinds
-        raise FileNotFoundError(
-            f"The weights '{config.pretrained}' of {config.model_name} are in no cache and could "
-            f'not be downloaded ({error}). {_OFFLINE}'
-        ) from error
-    found = _from_content(config.model_name, {**model, 'preprocess_cfg': tag}, weights)
-    return replace(found, tag_quick_gelu=quick_gelu)
+    return architecture
 
 
-def _download(tag: dict, cache_dir: str | None) -> Path:
-    """The file of a tag, out of a cache where it is in one."""
-    try:
-        return Path(open_clip.download_pretrained(tag, cache_dir=cache_dir))
-    except Exception:
-        # open_clip asks the hub only, but OpenAI's package and older versions of open_clip left archives behind.
-        archive = Path(cache_dir or '~/.cache/clip').expanduser() / Path(tag.get('url', '')).name
-        if not archive.is_file():
-            raise
-        return Path(open_clip.download_pretrained(tag, prefer_hf_hub=False, cache_dir=cache_dir))
+def check_activation(config: ClipConfig, architecture: Architecture, weights: Path, from_openai: bool | None) -> None:
+    """OpenAI's weights need QuickGELU; of other files, which do not tell, say which activation is in use.
+
+    Raises:
+        ConfigError: OpenAI's weights would run with GELU.
+    """
+    if from_openai:
+        _refuse_activation(config, architecture, True, f'The OpenAI weights {weights}')
+    elif not architecture.activation_known and not config.model_name.startswith('builtin:'):
+        print_log(
+            f'{weights.name} does not tell its activation; {architecture.name} runs it with '
+            f'{"QuickGELU" if architecture.quick_gelu else "GELU"}.',
+            logger='current',
+        )
 
 
-def _check_tag(config: ClipConfig, quick_gelu: bool, wanted: bool) -> None:
-    """Refuse a name whose activation differs from the tag's, before anything is downloaded."""
+def _refuse_activation(config: ClipConfig, architecture: Architecture, wanted: bool, weights: str) -> None:
     overridden = all(config.override('activation', tower) for tower in TOWERS)
-    if quick_gelu != wanted and not overridden:
-        raise ValueError(activation_message(f"The weights '{config.pretrained}'", wanted, config.model_name))
-
-
-def _weights_file(config: ClipConfig, tags: list[str] | tuple[str, ...]) -> Path | None:
-    """The file that `pretrained` names."""
-    if config.pretrained is None:
-        return None
-    path = Path(config.pretrained).expanduser()
-    if path.is_file():
-        return path
-    known = f'Tags of this architecture: {", ".join(tags)}.' if tags else 'This architecture has no tags; give a file.'
-    raise FileNotFoundError(
-        f"model.clip.pretrained is '{config.pretrained}', which is neither a file nor a tag of "
-        f'{config.model_name}.{nearest(config.pretrained, tags)} {known}'
-    )
+    if architecture.quick_gelu != wanted and not overridden:
+        raise ConfigError(activation_message(weights, wanted, architecture.name))

@@ -8,28 +8,18 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from ..attention.base import BlockInput, Feedback
-from .blocks import run_block
+from ...errors import BadFileError, ConfigError
+from ..streams import BlockInput, Feedback, Memory
+from .fused import fuse_block
 from .positions import POSITION_RULES
 
 
-class Memory(dict[int, Tensor]):
-    """Recorded block outputs (B, N, width) by block number; 0 is the embedding.
-
-    Attributes:
-        grid: (h, w) in patches.
-    """
-
-    def __init__(self, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-
-
 class VisionTower(nn.Module):
-    """An open_clip `VisionTransformer` with its parts in reach; none of its modules is changed.
+    """An open_clip `VisionTransformer` with its parts in reach.
 
     Args:
-        visual: A Vision Transformer with a class token.
+        visual: A Vision Transformer with a class token. The attention and the activation of its blocks are
+            exchanged for fused modules that share their weights.
         positions: Name of the rule that fits the positional table to other grids.
 
     Attributes:
@@ -52,6 +42,8 @@ class VisionTower(nn.Module):
         self.heads = visual.transformer.resblocks[0].attn.num_heads
         self.patch_size = tuple(visual.patch_size)
         self.out_dim = visual.output_dim
+        for block in visual.transformer.resblocks:
+            fuse_block(block)
 
     def block(self, number: int) -> ResidualAttentionBlock:
         """Block `number`, from 1 to depth."""
@@ -61,10 +53,10 @@ class VisionTower(nn.Module):
         """`number` with a negative one counted from the end (-1 is the last block); 0 is the embedding.
 
         Raises:
-            ValueError: There is no such block.
+            ConfigError: There is no such block.
         """
         if not -self.depth <= number <= self.depth:
-            raise ValueError(
+            raise ConfigError(
                 f'There is no block {number}: this image tower has the blocks 1 to {self.depth} '
                 f'(or -{self.depth} to -1 from the end).'
             )
@@ -82,11 +74,11 @@ class VisionTower(nn.Module):
             name: What the message calls it.
 
         Raises:
-            ValueError: A side is smaller than a patch.
+            BadFileError: A side is smaller than a patch.
         """
         height, width = image.shape[-2:]
         if height < self.patch_size[0] or width < self.patch_size[1]:
-            raise ValueError(
+            raise BadFileError(
                 f'{name} reaches the network with {height} x {width} pixels (height x width), but it needs at least '
                 f'one patch of {self.patch_size[0]} x {self.patch_size[1]}. Take the image out, or give a larger scale '
                 'in the Resize step of the test pipeline.'
@@ -102,7 +94,7 @@ class VisionTower(nn.Module):
             (B, 1 + h * w, width) and the grid (h, w).
 
         Raises:
-            ValueError: The image is smaller than one patch.
+            BadFileError: The image is smaller than one patch.
         """
         self.check_size(images)
         visual, (height, width) = self.visual, self.patch_size
@@ -116,25 +108,33 @@ class VisionTower(nn.Module):
         x = x + self.fit_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype)
         return visual.ln_pre(x), grid
 
-    def record(self, images: Tensor, needs: frozenset[int]) -> Memory:
-        """Run the tower as far as `needs` reaches and keep the block outputs that it names.
+    def record(self, images: Tensor, needs: Iterable[int]) -> Memory:
+        """Run the tower to the deepest output that is needed, and no further, and keep those outputs.
 
         Args:
             images: (B, 3, H, W), normalised.
             needs: Block numbers, 0 for the embedding.
         """
+        needs = frozenset(needs)
         x, grid = self.embed(images)
-        memory = Memory(grid)
+        memory = Memory(images, grid)
         for number in range(max(needs) + 1):
-            x = x if number == 0 else run_block(self.block(number), x)
+            x = x if number == 0 else self.block(number)(x)
             if number in needs:
                 memory[number] = x
         return memory
 
     def block_input(
-        self, number: int, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
+        self, number: int, memory: Memory, feedback: Feedback | None = None, stream: Tensor | None = None
     ) -> BlockInput:
-        """What an attention sees inside block `number`, from the recorded output of the block before it.
+        """What an attention sees inside a block.
+
+        Args:
+            number: The block, from 1; negative numbers count from the end.
+            memory: The record of the windows.
+            feedback: What the pass before has computed, or None.
+            stream: (B, N, width), the block's input, for decoders that carry a stream of their own; None for the
+                recorded output of the block before it.
 
         Raises:
             LookupError: That output was not recorded.
@@ -142,26 +142,48 @@ class VisionTower(nn.Module):
         number = self.block_number(number)
         if number == 0:
             raise LookupError(f'Block 0 is the embedding and has no attention; blocks count from 1 to {self.depth}.')
-        if number - 1 not in memory:
+        if stream is None and number - 1 not in memory:
             raise LookupError(
                 f'Block {number} was asked for, but the output of block {number - 1} is not recorded '
                 f'(recorded: {sorted(memory)}). Put {number - 1} into the `needs` of the strategy.'
             )
         block = self.block(number)
-        x = block.ln_1(memory[number - 1])
-        qkv = nn.functional.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias)  # (B, N, 3 * width)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, head_dim)
+        x = block.ln_1(memory[number - 1] if stream is None else stream)
+        q, k, v = block.attn.project(x)
         return BlockInput(
             q,
             k,
             v,
             x,
-            grid,
+            memory.grid,
             self.prefix,
             q.shape[-1] ** -0.5,
+            memory.images,
             feedback,
-            lambda earlier: self.block_input(earlier, memory, grid, feedback),
+            lambda earlier: self.block_input(earlier, memory, feedback),
+            memory,
         )
+
+    def merge_heads(self, number: int, heads: Tensor) -> Tensor:
+        """The output of a block's attention, from what its heads attended to.
+
+        Args:
+            number: The block, from 1 to depth.
+            heads: (B, heads, N, head_dim).
+
+        Returns:
+            (B, N, width), behind the output projection (with bias), before LayerScale and residual.
+        """
+        return self.block(number).attn.merge(heads)
+
+    def attention_branch(self, number: int, heads: Tensor) -> Tensor:
+        """`merge_heads` behind the block's LayerScale: what a block adds to its stream first, (B, N, width)."""
+        return self.block(number).ls_1(self.merge_heads(number, heads))
+
+    def feed_forward_branch(self, number: int, x: Tensor) -> Tensor:
+        """What a block adds to its stream second: LayerNorm, feed-forward part and LayerScale of x (B, N, width)."""
+        block = self.block(number)
+        return block.ls_2(block.mlp(block.ln_2(x)))
 
     def project(self, x: Tensor) -> Tensor:
         """The final LayerNorm and the projection to the joint space: (B, N, width) to (B, N, D)."""

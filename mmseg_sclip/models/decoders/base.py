@@ -1,38 +1,15 @@
-"""How the last blocks are rebuilt, and what comes out of them."""
+"""How the last blocks are rebuilt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..attention.base import Feedback
+from ..streams import BlockInput, Feedback, Memory, Tokens
 
 if TYPE_CHECKING:
-    from ..clip.tower import Memory, VisionTower
-
-
-@dataclass
-class Tokens:
-    """Projected tokens of one pass, not normalised.
-
-    Attributes:
-        patches: (B, n, D), rows of the grid first.
-        cls: (B, D), the class token of the decoder's own choice, or None.
-        grid: (h, w) in patches; n = h * w.
-        keys: (B, n, width), keys of the last block behind its output projection, where asked for.
-    """
-
-    patches: Tensor
-    cls: Tensor | None
-    grid: tuple[int, int]
-    keys: Tensor | None = None
-
-    @property
-    def map(self) -> Tensor:
-        """The patches as a map (B, D, h, w)."""
-        return self.patches.transpose(1, 2).unflatten(2, self.grid)
+    from ..clip.tower import VisionTower
 
 
 class Decoder(nn.Module):
@@ -50,15 +27,21 @@ class Decoder(nn.Module):
         """Learn the tower's shape, and bind the attention; parameters are made here."""
         raise NotImplementedError(f'{type(self).__name__} must define bind(tower).')
 
-    def forward(
-        self, tower: VisionTower, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
-    ) -> Tokens:
+    def block_input(
+        self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None = None
+    ) -> BlockInput:
+        """What the decoder's attention sees in block `number`, from 1; here the recorded stream.
+
+        Pictures of attention are made from it. A decoder whose last block looks at a stream of its own gives that.
+        """
+        return tower.block_input(number, memory, feedback)
+
+    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
         """Rebuild the last block(s) on the recorded streams.
 
         Args:
             tower: The image tower.
-            memory: Block outputs (B, N, width) by block number.
-            grid: (h, w) in patches.
-            feedback: The findings of the pass before, or None.
+            memory: Block outputs (B, N, width) by block number, the images of the windows and the patch grid.
+            feedback: What the pass before has computed, or None.
         """
-        raise NotImplementedError(f'{type(self).__name__} must define forward(tower, memory, grid, feedback).')
+        raise NotImplementedError(f'{type(self).__name__} must define forward(tower, memory, feedback).')

@@ -1,4 +1,4 @@
-"""The decoder of SCLIP, CLIP, MaskCLIP, ClearCLIP and NACLIP: the last block with another attention."""
+"""The decoder of SCLIP and most of its family: the last block with another attention."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mmseg.registry import MODELS
-from torch import Tensor
 
-from ...utils.checks import build_strategy, check_switch
-from ..attention.base import Attention, Feedback
-from ..clip.blocks import feed_forward
-from .base import Decoder, Tokens
+from ...checks import build_strategy, check_switch
+from ..attention.base import Attention
+from ..streams import Feedback, Memory, Tokens
+from .base import Decoder
 
 if TYPE_CHECKING:
-    from open_clip.transformer import ResidualAttentionBlock
-
-    from ..clip.tower import Memory, VisionTower
+    from ..clip.tower import VisionTower
 
 
 @MODELS.register_module()
@@ -45,22 +42,15 @@ class LastBlock(Decoder):
         self.passes = self.attention.passes
         self.needs = frozenset({tower.depth - 1}) | tower.block_numbers(self.attention.needs)
 
-    def forward(
-        self, tower: VisionTower, memory: Memory, grid: tuple[int, int], feedback: Feedback | None = None
-    ) -> Tokens:
+    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
         """Run the last block on `memory[depth - 1]`; `cls` is the rebuilt block's own class token."""
-        block = tower.block(tower.depth)
-        b = tower.block_input(tower.depth, memory, grid, feedback)
-        x = block.ls_1(_merge(block, self.attention.attend(b)))
+        last = tower.depth
+        b = self.block_input(tower, last, memory, feedback)
+        x = tower.attention_branch(last, self.attention.attend(b))
         if self.residual:
-            x = x + memory[tower.depth - 1]
+            x = x + memory[last - 1]
         if self.ffn:
-            x = x + feed_forward(block, x)
+            x = x + tower.feed_forward_branch(last, x)
         tokens = tower.project(x)
-        keys = _merge(block, b.k)[:, tower.prefix :] if self.keys else None
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid, keys)
-
-
-def _merge(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
-    """(B, heads, N, head_dim) to (B, N, width), through the block's output projection."""
-    return block.attn.out_proj(heads.transpose(1, 2).flatten(2))
+        keys = tower.merge_heads(last, b.k)[:, tower.prefix :] if self.keys else None
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid, keys)

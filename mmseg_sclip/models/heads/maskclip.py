@@ -7,7 +7,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..decoders.base import Tokens
+from ...errors import ConfigError
+from ..streams import Tokens
 from .text_similarity import TextSimilarityHead
 
 _SCALE = 100  # of cosines inside both refinements
@@ -52,7 +53,7 @@ def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
 
 @MODELS.register_module()
 class MaskCLIPHead(TextSimilarityHead):
-    """Text similarity with prompt denoising and key smoothing, both per forward, so for whole images.
+    """Text similarity with prompt denoising and key smoothing, both over all patches of a whole image.
 
     Args:
         pd_thresh: Threshold of `denoise_prompts`; None for off.
@@ -60,24 +61,29 @@ class MaskCLIPHead(TextSimilarityHead):
         **kwargs: Of `TextSimilarityHead`.
 
     Raises:
-        ValueError: A threshold is not in 0..1.
+        ConfigError: A threshold is not in 0..1.
     """
 
     def __init__(self, pd_thresh: float | None = None, ks_thresh: float | None = None, **kwargs) -> None:
         for name, value in (('pd_thresh', pd_thresh), ('ks_thresh', ks_thresh)):
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(
+                raise ConfigError(
                     f'decode_head.{name} is {value!r}; it must be a probability from 0 to 1, or None for off.'
                 )
         super().__init__(**kwargs)
         self.pd_thresh = pd_thresh
         self.ks_thresh = ks_thresh
 
+    @property
+    def needs_whole_image(self) -> bool:
+        """Both refinements compare the patches of the whole image; windows would be refined each for itself."""
+        return self.pd_thresh is not None or self.ks_thresh is not None
+
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
         """Scores (B, Q, h, w): cosines, or probabilities where keys smooth them.
 
         Raises:
-            ValueError: `ks_thresh` is set and the features have no keys.
+            ConfigError: `ks_thresh` is set and the features have no keys.
         """
         scores = super().forward(features)
         if self.pd_thresh is not None:
@@ -85,7 +91,7 @@ class MaskCLIPHead(TextSimilarityHead):
         if self.ks_thresh is not None:
             keys = getattr(features, 'keys', None)
             if not isinstance(keys, Tensor):
-                raise ValueError(
+                raise ConfigError(
                     'decode_head.ks_thresh needs keys, which the decoder does not give. Set '
                     "backbone=dict(decoder=dict(type='LastBlock', keys=True, ...)), or ks_thresh=None."
                 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.model import BaseModule
@@ -13,12 +16,17 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...utils.config_folder import running_config_folder
+from ...errors import ConfigError
 from ..clip import ClipSource
-from ..decoders.base import Tokens
 from ..postprocess import best_of_class
-from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary
+from ..streams import Tokens
+from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary, warn_of_scripts
 from .class_names import dataset_meta
+
+if TYPE_CHECKING:
+    from ..segmentors.scores import MapScores, PixelScores
+
+_ENCODING = threading.RLock()  # one text tower serves all threads
 
 
 @MODELS.register_module()
@@ -40,15 +48,20 @@ class TextSimilarityHead(BaseModule):
 
     Attributes:
         num_classes: C, from the vocabulary.
-        out_channels: Q, the number of phrases.
+        out_channels: Q, the number of queries.
+        text_bank: (distinct phrases, D), unit norm; None until the phrases are encoded. A matrix may be set.
         align_corners: False, for every resizing of scores.
+        gives_class_scores: Whether the scores are class scores already. Of others `test_cfg.logit_scale` makes
+            probabilities of the queries; for these it must be None.
         dataset_meta: `classes` and `palette`.
 
     Raises:
-        ValueError: The config is wrong; see the message.
+        ConfigError: The config is wrong; see the message.
     """
 
     align_corners = False
+    gives_class_scores = False
+    text_bank: Tensor | None
 
     def __init__(
         self,
@@ -62,13 +75,13 @@ class TextSimilarityHead(BaseModule):
         super().__init__(init_cfg)
         self.source = ClipSource.of(clip, 'TextSimilarityHead')
         self.templates = load_templates(templates)
-        self.register_buffer('text_bank', None, persistent=False)  # (distinct phrases, D)
-        self._text_tower: list[torch.nn.Module] = []  # in a list, so that it is no sub-module
-        self.set_vocabulary(vocabulary, class_names, background_index, running_config_folder())
+        self.register_buffer('text_bank', None, persistent=False)
+        self._text_tower: list[Any] = []  # in a list, so that it is no sub-module
+        self.set_vocabulary(vocabulary, class_names, background_index)
 
     def set_vocabulary(
         self,
-        vocabulary: str | Path | Vocabulary | Sequence,
+        vocabulary: str | Path | Vocabulary | Sequence | None,
         class_names: str | Sequence[str] | None = None,
         background_index: int | None = None,
         folder: Path | None = None,
@@ -82,15 +95,15 @@ class TextSimilarityHead(BaseModule):
             folder: Where a relative path of a vocabulary is looked for before the current folder.
 
         Raises:
-            ValueError: `class_names` has another length than the vocabulary, or the background is no class.
+            ConfigError: `class_names` has another length than the vocabulary, or the background is no class.
         """
         vocabulary = load_vocabulary(vocabulary, [] if folder is None else [folder])
-        meta = dataset_meta(vocabulary, class_names)
         if background_index is not None and background_index not in range(vocabulary.num_classes):
-            raise ValueError(
+            raise ConfigError(
                 f'decode_head.background_index is {background_index!r}, but the vocabulary '
                 f'{vocabulary.name} has the classes 0 to {vocabulary.num_classes - 1}.'
             )
+        meta = dataset_meta(vocabulary, class_names, background_index)
         self.vocabulary = vocabulary
         self.dataset_meta = meta
         self.background_index = background_index
@@ -101,26 +114,38 @@ class TextSimilarityHead(BaseModule):
         self._query_of_phrase = [self._phrase_of_query.index(index) for index in range(len(position))]
         self.text_bank = None
 
+    def with_vocabulary(self, *args, **kwargs) -> TextSimilarityHead:
+        """A head with words of its own that shares everything else; arguments as in `set_vocabulary`."""
+        head = copy.copy(self)
+        head._buffers = dict(self._buffers)
+        head.set_vocabulary(*args, **kwargs)
+        return head
+
     def encode_vocabulary(self, device: torch.device) -> Tensor:
         """The bank (distinct phrases, D), unit norm, float32; encoded on `device` where it is not yet."""
         if self.text_bank is None:
-            with torch.inference_mode(False):  # a later training may need the bank
-                self.text_bank = self._encode(device)
+            self.text_bank = self.encode(self.vocabulary.distinct, device)
         return self.text_bank.to(device, torch.float32)
 
-    def _encode(self, device: torch.device) -> Tensor:
-        """The bank, from the cache where it is in it; a text tower gets memory only for phrases that are not."""
-        phrases, identity = self.vocabulary.distinct, self.source.text_identity()
-        encode = partial(self._encode_phrases, device)
-        if identity is None:
-            bank = encode(phrases)
-        else:
-            cache = TextBankCache(self.source.text_cache(), dict(clip=identity, templates=self.templates))
-            bank = cache.complete(phrases, encode)
-        if not self.source.config.keep_text:
-            self._text_tower.clear()
-        self.source.release()
-        return bank.to(device)
+    def encode(self, phrases: Sequence[str], device: torch.device) -> Tensor:
+        """(P, D), unit norm, on `device`: phrases in the head's templates, from the cache where they are in it.
+
+        A text tower gets memory only for phrases that are not.
+        """
+        if self.source.reads_english:
+            warn_of_scripts(phrases)
+        # A later training may need them, so no inference mode.
+        with _ENCODING, torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+            identity, encode = self.source.text_identity(), partial(self._encode_phrases, device)
+            if identity is None:
+                bank = encode(phrases)
+            else:
+                cache = TextBankCache(self.source.text_cache(), dict(clip=identity, templates=self.templates))
+                bank = cache.complete(phrases, encode)
+            if not self.source.config.keep_text:
+                self._text_tower.clear()
+            self.source.release()
+            return bank.to(device)
 
     def _encode_phrases(self, device: torch.device, phrases: Sequence[str]) -> Tensor:
         """(P, D), by the text tower, which is built where it is not there yet."""
@@ -130,7 +155,7 @@ class TextSimilarityHead(BaseModule):
         return encode_phrases(tower, self.source.tokenizer(), phrases, self.templates, tower.context_length)
 
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
-        """Cosines with every phrase.
+        """Scores of every query, here their cosines.
 
         Args:
             features: Tokens, a map (B, D, h, w), or a backbone's tuple whose last entry is one.
@@ -138,16 +163,40 @@ class TextSimilarityHead(BaseModule):
         Returns:
             (B, Q, h, w), float32.
         """
+        cosines = self.cosines(features)
+        if self.phrase_of_query is None:
+            return cosines
+        return cosines[:, self._phrase_of_query]  # equal phrases have equal numbers, to the last bit
+
+    def cosines(self, features: Tokens | tuple[Tensor] | Tensor, bank: Tensor | None = None) -> Tensor:
+        """Cosines (B, P, h, w), float32, with the unit vectors (P, D) of a bank, by default the distinct phrases'."""
         if isinstance(features, Tokens):
             features = features.map
         elif isinstance(features, (tuple, list)):
             features = features[-1]
+        bank = self.encode_vocabulary(features.device) if bank is None else bank.to(features.device, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
-            bank = self.encode_vocabulary(features.device)
-            cosines = torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
-        if self.phrase_of_query is None:
-            return cosines
-        return cosines[:, self._phrase_of_query]  # equal phrases have equal numbers, to the last bit
+            return torch.einsum('bdhw,pd->bphw', F.normalize(features.float(), dim=1), bank)
+
+    def between_passes(self, tokens: Tokens) -> Tensor:
+        """The scores (B, Q, h, w) that a decoder of several passes is told between them."""
+        return self(tokens)
+
+    def pixel_rule(self, scores: PixelScores | MapScores) -> Callable[[Tensor], Tensor] | None:
+        """What becomes of the scores at the pixels before they are class scores.
+
+        Args:
+            scores: Of one image and its Q queries, behind the refinements of cosines.
+
+        Returns:
+            A function of scores (Q, rows, W) that looks at each pixel alone, for any rows of the image; None where
+            nothing changes.
+        """
+
+    @property
+    def needs_whole_image(self) -> bool:
+        """Whether scores of a window depend on what is seen of the rest of the image, so that windows are refused."""
+        return False
 
     @property
     def phrase_of_query(self) -> Tensor | None:
@@ -193,7 +242,9 @@ class TextSimilarityHead(BaseModule):
             `loss_ce`, and `acc_seg` in percent.
         """
         scale = (train_cfg or {}).get('logit_scale', 40)
-        losses, right, counted = [], 0, 0
+        losses: list[Tensor] = []
+        right: Any = 0
+        counted: Any = 0
         for scores, sample in zip(self(features), batch_data_samples, strict=True):
             truth = sample.gt_sem_seg.data.squeeze(0).long().to(scores.device)  # (H, W)
             log_query = (self.enlarge(scores[None], truth.shape)[0] * scale).log_softmax(dim=0)

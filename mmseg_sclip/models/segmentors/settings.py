@@ -1,111 +1,147 @@
 """The `test_cfg` entry of a model config."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-from mmengine.config import ConfigDict
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from ...utils.checks import check_choice, check_keys, check_switch
-from ..dense_crf import DEFAULTS as CRF_DEFAULTS
-
-_DEFAULTS: dict[str, Any] = dict(
-    mode='slide',
-    crop_size=(224, 224),
-    stride=(112, 112),
-    whole_resize='direct',
-    logit_scale=40,
-    prob_thd=None,
-    area_thd=None,
-    pamr=dict(steps=0, dilations=(8, 16)),
-    crf=CRF_DEFAULTS,
-    window_batch=16,
-    keep_scores=False,
-)
+from ...checks import check_choice, check_keys, check_switch, check_whole
+from ...errors import ConfigError
 
 
-def complete_test_cfg(config: Mapping | None, background_index: int | None) -> ConfigDict:
-    """Check a `test_cfg` and fill in SCLIP's defaults.
+@dataclass
+class InferenceSettings(Mapping):
+    """How images become labels. Values are checked when the object is made and whenever one is set.
 
-    Args:
-        config: The user's settings. `mode` is 'slide' or 'whole'; `crop_size` and `stride` are (height,
-            width) in pixels of the network's input; `logit_scale` multiplies the cosines; `prob_thd`
-            (0..1, 0 or None for off) and `area_thd` (0..1, None for off) are the two thresholds of
-            `postprocess`; `window_batch` windows go through the network at once; `keep_scores` attaches
-            `seg_logits`; `whole_resize` is 'direct' or 'input' (through the network's input size);
-            `pamr` refines the cosines and `crf` the class scores (see `dense_crf`), `steps=0` or None for off.
-        background_index: Thresholds need a background class.
+    Values are attributes, and keys as in MMSeg's configs. `update` sets several at once.
 
-    Raises:
-        ValueError: A key is unknown or a value is not allowed.
+    Attributes:
+        mode: 'slide' or 'whole'.
+        crop_size: (height, width) of a window in pixels of the network's input.
+        stride: (height, width) between windows.
+        whole_resize: In whole mode 'direct' goes from patches straight to the original size, 'input' through the
+            network's input size.
+        logit_scale: Multiplies the cosines; None for heads whose scores are class scores already.
+        prob_thd: Probability in 0..1 below which pixels become background; 0 or None for off.
+        area_thd: Share of the predicted foreground, in 0..1, that a class must exceed; None for off.
+        refine: Configs of `Refinement`s, in the order of their use.
+        window_batch: Windows that go through the network at once.
+        keep_scores: Attach the class scores as `seg_logits`.
     """
-    config = dict(config or {})
-    check_keys('model.test_cfg', config, _DEFAULTS)
-    full = ConfigDict({**_DEFAULTS, **config})
-    check_choice('model.test_cfg.mode', full.mode, ('slide', 'whole'))
-    check_choice('model.test_cfg.whole_resize', full.whole_resize, ('direct', 'input'))
-    for key in ('crop_size', 'stride'):
-        value = full[key]
-        if _is_whole(value):
-            full[key] = value = (value, value)
-        if (
-            not isinstance(value, (tuple, list))
-            or len(value) != 2
-            or not all(_is_whole(side) and side > 0 for side in value)
-        ):
-            raise ValueError(
-                f'model.test_cfg.{key} is {value!r}; it must be (height, width) in pixels, two positive whole numbers.'
+
+    mode: str = 'slide'
+    crop_size: tuple[int, int] = (224, 224)
+    stride: tuple[int, int] = (112, 112)
+    whole_resize: str = 'direct'
+    logit_scale: float | None = 40
+    prob_thd: float | None = None
+    area_thd: float | None = None
+    refine: Sequence[Mapping] = ()
+    window_batch: int = 16
+    keep_scores: bool = False
+    _accept: ClassVar[Any] = None  # of an object, see `watch`
+
+    def __post_init__(self) -> None:
+        where = 'model.test_cfg.'
+        check_choice(f'{where}mode', self.mode, ('slide', 'whole'))
+        check_choice(f'{where}whole_resize', self.whole_resize, ('direct', 'input'))
+        for key in ('crop_size', 'stride'):
+            self.__dict__[key] = _pair(f'{where}{key}', getattr(self, key))
+        for i, side in enumerate(('height', 'width')):
+            if self.stride[i] > self.crop_size[i]:
+                raise ConfigError(
+                    f'model.test_cfg.stride is {self.stride} and crop_size {self.crop_size}: a stride beyond the crop '
+                    f'leaves pixels uncovered ({side}). Use a stride of at most the crop.'
+                )
+        check_whole(f'{where}window_batch', self.window_batch, least=1)
+        if self.logit_scale is not None and not (_is_number(self.logit_scale) and self.logit_scale > 0):
+            raise ConfigError(
+                f'{where}logit_scale is {self.logit_scale!r}; it must be a positive number, or None where the head '
+                'gives class scores already.'
             )
-    for i, side in enumerate(('height', 'width')):
-        if full.stride[i] > full.crop_size[i]:
-            raise ValueError(
-                f'model.test_cfg.stride is {tuple(full.stride)} and crop_size {tuple(full.crop_size)}: a '
-                f'stride beyond the crop leaves pixels uncovered ({side}). Use a stride of at most the crop.'
-            )
-    if not _is_whole(full.window_batch) or full.window_batch < 1:
-        raise ValueError(f'model.test_cfg.window_batch is {full.window_batch!r}; it must be a whole number from 1 on.')
-    if not isinstance(full.logit_scale, (int, float)) or not full.logit_scale > 0:
-        raise ValueError(f'model.test_cfg.logit_scale is {full.logit_scale!r}; it must be a positive number.')
-    check_switch('model.test_cfg.keep_scores', full.keep_scores)
-    _check_thresholds(full, background_index)
-    for key in ('pamr', 'crf'):
-        if full[key] is not None:
-            check_keys(f'model.test_cfg.{key}', full[key], _DEFAULTS[key])
-            full[key] = {**_DEFAULTS[key], **full[key]}
-            steps = full[key]['steps']
-            if not _is_whole(steps) or steps < 0:
-                raise ValueError(f'model.test_cfg.{key}.steps is {steps!r}; it must be a whole number, 0 for off.')
-    if full.pamr is not None:
-        _check_dilations(full.pamr['dilations'])
-    return full
+        check_switch(f'{where}keep_scores', self.keep_scores)
+        for key in ('prob_thd', 'area_thd'):
+            value = getattr(self, key)
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise ConfigError(f'{where}{key} is {value!r}; it must be a number from 0 to 1, or None for off.')
+        self.__dict__['refine'] = tuple(() if self.refine is None else self.refine)
+        self.__dict__['_accept'] = None
+
+    @classmethod
+    def parse(cls, config: Mapping | InferenceSettings | None) -> InferenceSettings:
+        """Check a user's dict and fill in SCLIP's defaults.
+
+        Raises:
+            ConfigError: A key is unknown or a value is not allowed.
+        """
+        config = dict(config or {})
+        check_keys('model.test_cfg', config, [field.name for field in fields(cls)])
+        return cls(**config)
+
+    def watch(self, accept: Callable[[InferenceSettings], None]) -> None:
+        """Have every later change accepted by `accept`, which raises where it does not fit."""
+        self.__dict__['_accept'] = accept
+
+    def update(self, *changes: Mapping, **more: Any) -> None:
+        """Set several values at once, of equal keys the last; nothing is changed where one is wrong.
+
+        Raises:
+            ConfigError: A key is unknown or a value is not allowed.
+        """
+        values = dict(self)
+        for change in (*changes, more):
+            values.update(change)
+        new = self.parse(values)
+        if self._accept is not None:
+            self._accept(new)
+        self.__dict__.update(dict(new))
+
+    def check_background(self, background_index: int | None) -> None:
+        """Refuse thresholds where no class is the background.
+
+        Raises:
+            ConfigError: A threshold is set.
+        """
+        for key in ('prob_thd', 'area_thd'):
+            value = getattr(self, key)
+            if background_index is None and (value if key == 'prob_thd' else value is not None):
+                raise ConfigError(
+                    f'model.test_cfg.{key} is {value} but decode_head.background_index is None. The threshold would '
+                    'send pixels to a class that is no background, and the numbers would be wrong. Set '
+                    'background_index to the class that is the background (0 in VOC21, Context60 and COCO-Object), or '
+                    f'{key}=None.'
+                )
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if '_accept' in self.__dict__:
+            self.update({key: value})
+        else:
+            super().__setattr__(key, value)
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in fields(self))
+
+    def __len__(self) -> int:
+        return len(fields(self))
+
+    def __getitem__(self, key: str) -> Any:
+        return {name: getattr(self, name) for name in self}[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self, key, value)
 
 
-def is_on(refinement: Mapping | None) -> bool:
-    """Whether a checked `pamr` or `crf` does anything."""
-    return refinement is not None and refinement['steps'] > 0
+def _pair(where: str, value: Any) -> tuple[int, int]:
+    """(height, width) from such a pair, or from the side of a square."""
+    pair = (value, value) if isinstance(value, int) else value
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ConfigError(f'{where} is {value!r}; it must be (height, width) in pixels.')
+    for side in pair:
+        check_whole(where, side, least=1)
+    return tuple(pair)
 
 
-def _check_thresholds(full: Mapping, background_index: int | None) -> None:
-    for key in ('prob_thd', 'area_thd'):
-        value = full[key]
-        if value is None:
-            continue
-        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise ValueError(f'model.test_cfg.{key} is {value!r}; it must be a number from 0 to 1, or None for off.')
-        if background_index is None and (value or key == 'area_thd'):
-            raise ValueError(
-                f'model.test_cfg.{key} is {value} but decode_head.background_index is None. The threshold would send '
-                'pixels to a class that is no background, and the numbers would be wrong. Set background_index to the '
-                f'class that is the background (0 in VOC21, Context60 and COCO-Object), or {key}=None.'
-            )
-
-
-def _check_dilations(dilations: Any) -> None:
-    if not isinstance(dilations, (tuple, list)) or not dilations or not all(_is_whole(d) and d > 0 for d in dilations):
-        raise ValueError(
-            f'model.test_cfg.pamr.dilations is {dilations!r}; it must hold one or more positive whole numbers '
-            '(pixels), such as (8, 16).'
-        )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,7 @@
 
 from .bank_cache import TextBankCache
 from .templates import SHIPPED_TEMPLATES, load_templates
-from .text_bank import encode_phrases
+from .text_bank import encode_phrases, warn_of_scripts
 from .vocabulary import Vocabulary, find_vocabulary, load_vocabulary, shipped_vocabularies
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     'load_templates',
     'load_vocabulary',
     'shipped_vocabularies',
+    'warn_of_scripts',
 ]

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...utils.atomic_files import write_atomically
-from ...utils.cache_files import locked
+from ...files import locked, write_atomically
 
 _PORTION = 200  # phrases that are encoded before they are written: what an interruption can cost
 
@@ -97,7 +96,7 @@ class TextBankCache:
         vectors = torch.stack(list(bank.values()))
         notes = dict(key=self.key, phrases=json.dumps(list(bank)), sha256=_digest(vectors))
         try:
-            with write_atomically(self.path) as unfinished:
+            with write_atomically(self.path, replace=True) as unfinished:
                 save_file(dict(bank=vectors), unfinished, metadata=notes)
         except (OSError, SafetensorError) as error:  # a full disk is of the second kind
             return self._give_up(error)

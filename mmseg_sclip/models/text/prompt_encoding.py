@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
 import torch
 from open_clip.transformer import TextTransformer
-from rich.progress import track
 from torch import Tensor, nn
+from tqdm import tqdm
 
 _TREE = 256  # tokens in one run: attention is quadratic in them, and fewer would share less
 _FULL = 64  # prompts in one run of a tower that reads all positions
 
 
-def encode_prompts(tower: nn.Module, tokens: Tensor, description: str = 'Encoding') -> Tensor:
+def encode_prompts(tower: Any, tokens: Tensor, description: str = 'Encoding') -> Tensor:
     """One vector a prompt, as `tower.encode_text` gives it.
 
     In a causal tower a token sees only what stands before it, so tokens behind the end of a prompt change
     nothing, and prompts that begin alike have the same tokens there. Such prompts become the branches of
-    trees, and each token of a tree is computed once.
+    trees, and each token of a tree is computed once. Where it takes longer than a few seconds a bar says how far
+    it is.
 
     Args:
         tower: An open_clip model with `encode_text`.
@@ -31,19 +35,22 @@ def encode_prompts(tower: nn.Module, tokens: Tensor, description: str = 'Encodin
     """
     device = next(tower.parameters()).device
     ends = _ends(tower, tokens)
+    columns, rows = shutil.get_terminal_size()
+    # On a terminal only, and gone in the end.
+    progress = dict(desc=description, delay=3, leave=False, disable=None, ncols=columns, nrows=rows)
     with torch.autocast(device.type, enabled=False):
         if ends is None:
-            parts = track(tokens.split(_FULL), description=description, transient=True)
+            parts = tqdm(tokens.split(_FULL), **progress)
             return torch.cat([tower.encode_text(part.to(device)).float() for part in parts])
         prompts = [row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
         trees = list(_plant(prompts, _TREE))
-        found = [_encode_tree(tower, tree) for tree in track(trees, description=description, transient=True)]
+        vectors = torch.cat([_encode_tree(tower, tree) for tree in tqdm(trees, **progress)])
     order = torch.tensor([prompt for tree in trees for prompt in tree.prompts], device=device)
-    vectors = torch.cat(found)
     return torch.empty_like(vectors).index_copy_(0, order, vectors)
 
 
-class _Tree(NamedTuple):
+@dataclass
+class _Tree:
     """Prompts that share their beginnings.
 
     Attributes:
@@ -54,21 +61,22 @@ class _Tree(NamedTuple):
         ends: The index of the last token of each.
     """
 
-    tokens: list[int]
-    depths: list[int]
-    parents: list[int]
-    prompts: list[int]
-    ends: list[int]
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    prompts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
 
 
-def _plant(prompts: Sequence[Sequence[int]], size: int) -> Iterator[_Tree]:
+def _plant(prompts: Sequence[list[int]], size: int) -> Iterator[_Tree]:
     """Trees of about `size` tokens; neighbours in sorted order share the most."""
-    tree, path, previous = _Tree([], [], [], [], []), [], []
-    for index in sorted(range(len(prompts)), key=prompts.__getitem__):
-        prompt = prompts[index]
+    tree = _Tree()
+    path: list[int] = []  # the indices in the tree of the tokens of the prompt before
+    previous: list[int] = []  # its token ids
+    for index, prompt in sorted(enumerate(prompts), key=itemgetter(1)):
         if len(tree.tokens) + len(prompt) > size and tree.tokens:
             yield tree
-            tree, path, previous = _Tree([], [], [], [], []), [], []
+            tree, path, previous = _Tree(), [], []
         shared = 0
         while shared < min(len(prompt), len(previous)) and prompt[shared] == previous[shared]:
             shared += 1
@@ -85,7 +93,7 @@ def _plant(prompts: Sequence[Sequence[int]], size: int) -> Iterator[_Tree]:
         yield tree
 
 
-def _encode_tree(tower: nn.Module, tree: _Tree) -> Tensor:
+def _encode_tree(tower: Any, tree: _Tree) -> Tensor:
     """(prompts of the tree, D), by the tower's own parts; each token attends to its own branch."""
     text = _text_part(tower)
     device, dtype = text.positional_embedding.device, text.transformer.get_cast_dtype()
@@ -104,12 +112,12 @@ def _encode_tree(tower: nn.Module, tree: _Tree) -> Tensor:
     return x.float()
 
 
-def _text_part(tower: nn.Module) -> nn.Module:
+def _text_part(tower: Any) -> Any:
     """The module that has the text tower's parts: the model itself, or its `text`."""
     return getattr(tower, 'text', tower)
 
 
-def _ends(tower: nn.Module, tokens: Tensor) -> Tensor | None:
+def _ends(tower: Any, tokens: Tensor) -> Tensor | None:
     """(prompts,): the position whose output is the prompt's vector; None where the tower must read all positions."""
     text = _text_part(tower)
     inside = isinstance(text, TextTransformer)
@@ -120,5 +128,5 @@ def _ends(tower: nn.Module, tokens: Tensor) -> Tensor | None:
     if pool == 'argmax':  # the end token has the highest id
         return tokens.argmax(dim=1)
     if pool == 'eos':
-        return (tokens == (text.eos_id if inside else text.text_eos_id)).int().argmax(dim=1)
+        return tokens.eq(text.eos_id if inside else text.text_eos_id).int().argmax(dim=1)
     return None

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import open_clip
 
-from ...utils.checks import check_choice
+from ...checks import check_choice
+from ...errors import ConfigError
 
 _IMAGENET = tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
 _SCENE = (
@@ -30,17 +31,17 @@ def load_templates(spec: str | Sequence[str]) -> tuple[str, ...]:
             of strings with one `{}` for the phrase.
 
     Raises:
-        ValueError: The name is unknown, the list is empty, or a string has no `{}`.
+        ConfigError: The name is unknown, the list is empty, or a string has no `{}`.
     """
     if isinstance(spec, str):
         check_choice('decode_head.templates', spec, SHIPPED_TEMPLATES)
         return SHIPPED_TEMPLATES[spec]
     if not isinstance(spec, Sequence) or not spec:
-        raise ValueError(
+        raise ConfigError(
             f'decode_head.templates is {spec!r}. Give one of {", ".join(SHIPPED_TEMPLATES)} or a list such '
             "as ['a photo of a {}.']."
         )
     for template in spec:
         if not isinstance(template, str) or template.count('{}') != 1:
-            raise ValueError(f'The template {template!r} must be a string with exactly one {{}} for the phrase.')
+            raise ConfigError(f'The template {template!r} must be a string with exactly one {{}} for the phrase.')
     return tuple(spec)

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...utils.checks import nearest
+from ...checks import nearest
+from ...errors import BadFileError, ConfigError, MissingFileError
 
 SHIPPED = Path(__file__).parents[2] / 'datasets' / 'vocabularies'
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Classes in dataset order, each with the phrases that stand for it.
+    """Classes in the order of their labels, each with the phrases that stand for it.
 
     Attributes:
         name: What messages call it.
         classes: One tuple of phrases a class.
+        class_names: What the classes are called; left out, each has its first phrase as name.
+        background_index: The class that unsure pixels fall to; None where there is none.
     """
 
-    name: str
+    name: str = field(compare=False)
     classes: tuple[tuple[str, ...], ...]
+    class_names: tuple[str, ...] = ()
+    background_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, 'class_names', tuple(phrases[0] for phrases in self.classes))
 
     @property
     def num_classes(self) -> int:
@@ -44,18 +53,13 @@ class Vocabulary:
         """Each different phrase once, in the order of its first use."""
         return tuple(dict.fromkeys(self.queries))
 
-    @property
-    def first_phrases(self) -> tuple[str, ...]:
-        """The first phrase of each class, its name where nothing better is known."""
-        return tuple(phrases[0] for phrases in self.classes)
-
 
 def shipped_vocabularies() -> list[str]:
     """Names of the vocabularies that ship with the package."""
     return sorted(path.stem for path in SHIPPED.glob('*.txt'))
 
 
-def load_vocabulary(spec: str | Path | Vocabulary | Sequence, folders: Sequence[Path] = ()) -> Vocabulary:
+def load_vocabulary(spec: str | Path | Vocabulary | Sequence | None, folders: Sequence[Path] = ()) -> Vocabulary:
     """Read a vocabulary.
 
     Args:
@@ -64,15 +68,16 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence, folders: Sequence[
         folders: Where relative paths are looked for before the current folder.
 
     Raises:
-        FileNotFoundError: There is no such vocabulary or file.
-        ValueError: The content is wrong; the message names the line.
+        MissingFileError: There is no such vocabulary or file.
+        BadFileError: The content of the file is wrong; the message names the line.
+        ConfigError: The list is wrong; the message names the class.
     """
     if isinstance(spec, Vocabulary):
         return spec
     if isinstance(spec, (str, Path)):
         return _read(find_vocabulary(str(spec), folders))
     if not isinstance(spec, Sequence) or not spec:
-        raise ValueError(
+        raise ConfigError(
             f'The vocabulary is {spec!r}. Give a shipped name ({", ".join(shipped_vocabularies())}), a text '
             "file, or a list such as ['cat', ['dog', 'puppy']]."
         )
@@ -83,7 +88,7 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence, folders: Sequence[
             or not phrases
             or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases)
         ):
-            raise ValueError(
+            raise ConfigError(
                 f'Class {number} of the vocabulary list is {spec[number]!r}; it must be a name or a list of '
                 'names, none of them empty.'
             )
@@ -98,7 +103,7 @@ def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
     for path in tried:
         if path.is_file():
             return path
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"There is no vocabulary '{spec}'.{nearest(spec, shipped_vocabularies())} Shipped: "
         f'{", ".join(shipped_vocabularies())}. As a file it was looked for at '
         f'{", ".join(str(path.absolute()) for path in dict.fromkeys(tried))}. A path beside your config, wherever the '
@@ -111,7 +116,7 @@ def _read(path: Path) -> Vocabulary:
     try:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f'The vocabulary {path} is not UTF-8 text ({error}). Save it as UTF-8.') from error
+        raise BadFileError(f'The vocabulary {path} is not UTF-8 text ({error}). Save it as UTF-8.') from error
     classes = []
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith('#'):
@@ -120,7 +125,7 @@ def _read(path: Path) -> Vocabulary:
         phrases = tuple(phrase.strip() for phrase in line.split(', '))
         if not all(phrases):
             what = 'an empty phrase' if line.strip() else 'blank'
-            raise ValueError(
+            raise BadFileError(
                 f'Line {number} of the vocabulary {path} is {what}: {line!r}. Each line is one class, its '
                 'phrases separated by a comma and a space; delete the line, or put # in front.'
             )
@@ -133,5 +138,5 @@ def _read(path: Path) -> Vocabulary:
             )
         classes.append(phrases)
     if not classes:
-        raise ValueError(f'The vocabulary {path} names no class. Write one class a line.')
+        raise BadFileError(f'The vocabulary {path} names no class. Write one class a line.')
     return Vocabulary(path.name, tuple(classes))

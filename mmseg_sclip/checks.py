@@ -1,0 +1,146 @@
+"""Checks of what users write in configs, with messages that name the nearest allowed word."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmengine.registry import Registry
+from mmseg.registry import MODELS
+
+from .errors import ConfigError
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
+    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ''
+
+
+def check_keys(where: str, got: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse unknown keys.
+
+    Args:
+        where: The place in the config, as the message shall call it.
+        got: The keys found there.
+        allowed: All keys that may stand there.
+
+    Raises:
+        ConfigError: A key is unknown; the message names the nearest known one.
+    """
+    allowed = list(allowed)
+    for key in got:
+        if key not in allowed:
+            raise ConfigError(f"Unknown key '{key}' in {where}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+
+
+def check_choice(where: str, got: Any, allowed: Iterable[Any]) -> None:
+    """Refuse a value that is not one of `allowed`.
+
+    Raises:
+        ConfigError: With the allowed values and the nearest one.
+    """
+    allowed = list(allowed)
+    if got not in allowed:
+        raise ConfigError(f'{where} is {got!r}.{nearest(got, allowed)} Allowed: {", ".join(map(repr, allowed))}.')
+
+
+def check_switch(where: str, got: Any) -> None:
+    """Refuse what is neither True nor False; the word 'no' of a command line would count as true.
+
+    Raises:
+        ConfigError: With the value.
+    """
+    if not isinstance(got, bool):
+        raise ConfigError(f'{where} is {got!r}; it must be True or False.')
+
+
+def check_whole(where: str, got: Any, least: int) -> None:
+    """Refuse what is no whole number from `least` on.
+
+    Raises:
+        ConfigError: With the value.
+    """
+    if not isinstance(got, int) or isinstance(got, bool) or got < least:
+        raise ConfigError(f'{where} is {got!r}; it must be a whole number, at least {least}.')
+
+
+def find_registered(where: str, name: str | type, base: type = object) -> Any:
+    """What is registered with MMSeg under `name`; a class is returned as it is.
+
+    Args:
+        where: The place in the config, as messages shall call it.
+        name: A type of a config.
+        base: Classes that do not derive from it are not proposed.
+
+    Raises:
+        ConfigError: Nothing is; the message names the nearest known word.
+    """
+    found = class_of(MODELS, name)
+    if found is None:
+        known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
+        listed = '' if base is object else f' Known: {", ".join(sorted(known))}.'
+        raise ConfigError(
+            f"{where} has the type '{name}', which is not registered.{nearest(name, known)}{listed} A class of your "
+            "own must be imported first: custom_imports=dict(imports=['mmseg_sclip', 'your_module'])."
+        )
+    return found
+
+
+def class_of(registry: Registry, kind: Any) -> Any:
+    """What a `type` of a config stands for: a registered name, or the class itself; None where the name is unknown."""
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def is_a(registry: Registry, entry: Mapping, *bases: type) -> bool:
+    """Whether what an entry of a config names is one of some classes, or derives from one.
+
+    Args:
+        registry: Where the entry's `type` is registered, such as TRANSFORMS.
+        entry: With a `type`, a name or a class.
+        bases: The classes.
+    """
+    cls = class_of(registry, entry['type'])
+    return inspect.isclass(cls) and issubclass(cls, bases)
+
+
+def check_parameters(where: str, cls: Any, got: Iterable[str], hidden: Iterable[str] = ()) -> None:
+    """Refuse keys of a config that are no parameters of its class; `type` is left aside.
+
+    Args:
+        where: The place in the config, as the message shall call it.
+        cls: What will be called with the keys. One that takes any keyword is not checked.
+        got: The keys found there.
+        hidden: Parameters that do not come from the user.
+
+    Raises:
+        ConfigError: A key is unknown; the message names the nearest known one.
+    """
+    parameters = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        allowed = [key for key in parameters if key not in tuple(hidden)]
+        check_keys(where, [key for key in got if key != 'type'], allowed)
+
+
+def build_strategy(where: str, config: Any, base: type, **extra: Any) -> Any:
+    """Build a registered strategy (an attention, a decoder) after checking its name and its keys.
+
+    Args:
+        where: The place in the config, as messages shall call it.
+        config: The strategy's config with its `type`, or an instance, which is returned as it is.
+        base: The class that it must derive from.
+        extra: Further arguments that do not come from the user.
+
+    Raises:
+        ConfigError: The type is missing, unknown or no `base`, or a key is none of its parameters.
+    """
+    if isinstance(config, base):
+        return config
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise ConfigError(f"{where} must be a dict with a 'type', such as dict(type='...'), but is {config!r}.")
+    name = config['type']
+    cls = find_registered(where, name, base)
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise ConfigError(f"{where} has the type '{name}', which is no {base.__name__}.")
+    check_parameters(f'{where} ({name})', cls, config, hidden=extra)
+    return MODELS.build({**config, **extra})
