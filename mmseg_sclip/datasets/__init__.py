@@ -1,7 +1,16 @@
-"""The datasets that MMSegmentation lacks."""
+"""The datasets that MMSegmentation lacks, the painted scenes, and the checks of files."""
 
 from .coco_object import COCOObjectDataset
+from .image_folder import ImageFolderDataset
 from .painted_scenes import PaintedScenesDataset
+from .transforms import ResizeToPatches, ScoreCentre
 from .voc20 import PascalVOC20Dataset
 
-__all__ = ['COCOObjectDataset', 'PaintedScenesDataset', 'PascalVOC20Dataset']
+__all__ = [
+    'COCOObjectDataset',
+    'ImageFolderDataset',
+    'PaintedScenesDataset',
+    'PascalVOC20Dataset',
+    'ResizeToPatches',
+    'ScoreCentre',
+]

@@ -4,6 +4,8 @@ from os.path import abspath, exists
 
 from mmengine import fileio
 
+from ..errors import MissingFileError
+
 
 class CheckedLayout:
     """Mixin that stands before `BaseSegDataset` and says which part of `LAYOUT` is missing, once files are listed.
@@ -18,14 +20,14 @@ class CheckedLayout:
         """List the samples.
 
         Raises:
-            FileNotFoundError: A folder, the split file or the first sample's files are not there.
+            MissingFileError: A folder, the split file or the first sample's files are not there.
         """
         images, labels = (self.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
         self._require('image folder', images)
         self._require('label folder', labels)
         if self.ann_file and not exists(self.ann_file):
             raise self._missing(f'the split file {abspath(self.ann_file)} does not exist')
-        samples = super().load_data_list()
+        samples = self.list_samples()
         if not samples:
             raise self._missing(
                 f'no sample is listed in {self.ann_file}'
@@ -36,13 +38,17 @@ class CheckedLayout:
         self._require('label map', samples[0].get('seg_map_path'))
         return samples
 
+    def list_samples(self) -> list[dict]:
+        """List the samples, after it is known that the folders are there."""
+        return super().load_data_list()
+
     def _require(self, what: str, path: str | None) -> None:
         if path and not fileio.exists(path, backend_args=self.backend_args):
             where = path if '://' in path else abspath(path)
             raise self._missing(f'the {what} {where} does not exist')
 
-    def _missing(self, problem: str) -> FileNotFoundError:
-        return FileNotFoundError(
+    def _missing(self, problem: str) -> MissingFileError:
+        return MissingFileError(
             f'{type(self).__name__}: {problem}. Expected below data_root ({self.data_root}): {self.LAYOUT}. '
             'Pass the folder that holds them with --data-root DIR, or set test_dataloader.dataset.data_root.'
         )

@@ -3,11 +3,10 @@
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from mmseg_sclip.demo.dataset import SceneSet, paint_folder
-from mmseg_sclip.demo.scenes import MATERIALS
-from mmseg_sclip.paths import cache_root
-
+from ..paths import scenes_root
 from .checked_layout import CheckedLayout
+from .painting import SceneSet, paint_folder
+from .scenes import MATERIALS
 
 _COLOURS = {
     'grass': (80, 150, 55),
@@ -56,7 +55,7 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
         self.scenes = None
         if data_root is None:
             self.scenes = SceneSet(purpose, seed, count, size, max_regions)
-            self._cache = cache_root() / 'scenes'
+            self._cache = scenes_root()
             data_root = str(self._cache / self.scenes.name)
         if data_prefix is None:
             data_prefix = dict(img_path='images', seg_map_path='annotations')

@@ -3,6 +3,7 @@
 from mmseg.datasets import BaseSegDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 
+from ..errors import ConfigError
 from .checked_layout import CheckedLayout
 
 
@@ -28,7 +29,7 @@ class PascalVOC20Dataset(CheckedLayout, BaseSegDataset):
         **kwargs,
     ) -> None:
         if not ann_file:
-            raise ValueError("PascalVOC20Dataset needs ann_file, for example 'ImageSets/Segmentation/val.txt'")
+            raise ConfigError("PascalVOC20Dataset needs ann_file, for example 'ImageSets/Segmentation/val.txt'")
         super().__init__(
             ann_file=ann_file,
             img_suffix=img_suffix,

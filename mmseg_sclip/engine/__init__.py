@@ -1,17 +1,19 @@
-"""Hooks and the loading step that the configs use."""
+"""Hooks, the metric and the loop that the configs use."""
 
-from .attention_hook import AttentionVisualizationHook
-from .iou_metric import ExactIoUMetric
-from .loading import LoadCheckedImage
+from .distributed import FrozenModelWrapper
+from .loop import EvaluationLoop, EvaluationSampler, collate_readable
+from .metric import ExactIoUMetric
+from .progress import ProgressHook
 from .projection_checkpoint import ProjectionCheckpointHook
-from .visualization import PredictionVisualizationHook
 from .vocabulary_check import VocabularyCheckHook
 
 __all__ = [
-    'AttentionVisualizationHook',
+    'EvaluationLoop',
+    'EvaluationSampler',
     'ExactIoUMetric',
-    'LoadCheckedImage',
-    'PredictionVisualizationHook',
+    'FrozenModelWrapper',
+    'ProgressHook',
     'ProjectionCheckpointHook',
     'VocabularyCheckHook',
+    'collate_readable',
 ]

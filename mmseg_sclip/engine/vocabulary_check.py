@@ -4,9 +4,13 @@ from collections.abc import Mapping
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+
+from ..checks import is_a
+from ..errors import ConfigError
+from ..models.segmentors import MethodBundle
 
 
 @HOOKS.register_module()
@@ -16,7 +20,7 @@ class VocabularyCheckHook(Hook):
     `_base_/default_runtime.py` registers it; the command line adds it where a config lacks it.
 
     Raises:
-        ValueError: Before the first image, with both counts.
+        ConfigError: Before the first image, with both counts.
     """
 
     priority = 'VERY_HIGH'
@@ -35,21 +39,24 @@ class VocabularyCheckHook(Hook):
 
     @staticmethod
     def _compare(runner: Runner, dataset) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        vocabulary = getattr(getattr(model, 'decode_head', None), 'vocabulary', None)
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         classes = dataset.metainfo.get('classes')
-        if vocabulary is None or classes is None or len(classes) == vocabulary.num_classes:
-            return
-        raise ValueError(
-            f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
-            f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '
-            'has one line a class, in the order of the dataset: correct the file, or name the one that '
-            'belongs to this dataset in model.decode_head.vocabulary.'
-        )
+        for part in model.methods if isinstance(model, MethodBundle) else [model]:
+            vocabulary = getattr(getattr(part, 'decode_head', None), 'vocabulary', None)
+            if vocabulary is None or classes is None or len(classes) == vocabulary.num_classes:
+                continue
+            raise ConfigError(
+                f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
+                f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '
+                'has one line a class, in the order of the dataset: correct the file, or name the one that '
+                'belongs to this dataset in model.decode_head.vocabulary.'
+            )
 
 
 def add_vocabulary_check(config: Config) -> None:
     """Add the hook to a config that lacks it; a config's own `custom_hooks` replace those of its base."""
     hooks = config.get('custom_hooks') or []
-    if not any(isinstance(hook, Mapping) and hook.get('type') == 'VocabularyCheckHook' for hook in hooks):
+    if not any(isinstance(hook, Mapping) and is_a(HOOKS, hook, VocabularyCheckHook) for hook in hooks):
         config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]

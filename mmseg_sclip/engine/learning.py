@@ -13,10 +13,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
-from .engine import ProjectionCheckpointHook
-from .engine.projection_checkpoint import trainable_parameters
-from .engine.vocabulary_check import add_vocabulary_check
-from .paths import config_name, list_configs
+from ..errors import ConfigError
+from ..paths import config_name, list_configs
+from .projection_checkpoint import ProjectionCheckpointHook, trainable_parameters
+from .runner import runner_on
+from .vocabulary_check import add_vocabulary_check
 
 # What a config needs for a training.
 TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -27,10 +28,11 @@ def train_projection(
 ) -> Path:
     """Train what a config leaves trainable, the matrix W_r of `LearnedProjection`, by cross-entropy on class scores.
 
-    CLIP is frozen, so nothing is stored for the way back through the blocks before the last.
+    CLIP is frozen, so nothing is stored for the way back through the blocks before the last. With several processes,
+    each takes batches of its own of the config's size, and MMEngine's `MMDistributedDataParallel` averages gradients.
 
     Args:
-        config: With `train_dataloader`, `train_cfg` and `optim_wrapper`, such as `ablations/sclip_learned_demo`.
+        config: With `train_dataloader`, `train_cfg` and `optim_wrapper`, such as `sclip_learned_demo`.
             It is not changed.
         work_dir: Folder of the checkpoint, the logs and a copy of the config.
         seed: Of the order of the images and of their crops.
@@ -41,7 +43,7 @@ def train_projection(
         The checkpoint, which holds the projection alone; `ProjectionCheckpointHook` describes it.
 
     Raises:
-        ValueError: The config trains nothing, or the training diverged.
+        ConfigError: The config trains nothing, or the training diverged.
     """
     check_trains(config)
     config = copy.deepcopy(config)
@@ -51,10 +53,10 @@ def train_projection(
     # In place of MMEngine's own, which cannot read its files again; `resume` is the hook's work too.
     hooks['checkpoint'] = dict(type='ProjectionCheckpointHook', interval=wanted.get('interval', 100), resume=resume)
     add_vocabulary_check(config)
-    trainer = _trainer(config, device)
+    trainer = runner_on(device, _Trainer).from_cfg(config)
     parameters = trainable_parameters(trainer.model)
     if not parameters:
-        raise ValueError(
+        raise ConfigError(
             'The model has no trainable parameter: CLIP is frozen, and only a LearnedProjection is trained, such as '
             "model.backbone.decoder.attention.projections=['learned']. " + _shipped()
         )
@@ -68,11 +70,11 @@ def check_trains(config: Config) -> None:
     """Refuse a config that says nothing about training.
 
     Raises:
-        ValueError: With the shipped configs that do.
+        ConfigError: With the shipped configs that do.
     """
     missing = [key for key in TRAINING_KEYS if not config.get(key)]
     if missing:
-        raise ValueError(
+        raise ConfigError(
             f'The config has no {" and no ".join(missing)}, so there is nothing to train: SCLIP itself is '
             'training-free. ' + _shipped()
         )
@@ -83,18 +85,12 @@ def _shipped() -> str:
     return f'Shipped configs that train: {", ".join(names)}.'
 
 
-def _trainer(config: Config, device: torch.device | str | None) -> Runner:
-    """MMEngine's runner on the device of choice, whose optimizer sees only what is trainable."""
+class _Trainer(Runner):
+    """MMEngine's runner, whose optimizer sees only what is trainable."""
 
-    class Trainer(Runner):
-        def wrap_model(self, model_wrapper_cfg: Mapping | None, model: torch.nn.Module) -> torch.nn.Module:
-            return super().wrap_model(model_wrapper_cfg, model) if device is None else model.to(device)
-
-        def build_optim_wrapper(self, optim_wrapper: Mapping | OptimWrapper) -> OptimWrapper:
-            if isinstance(optim_wrapper, OptimWrapper):
-                return optim_wrapper
-            parameters = list(trainable_parameters(self.model).values())
-            optimizer = OPTIMIZERS.build({**optim_wrapper['optimizer'], 'params': parameters})
-            return OPTIM_WRAPPERS.build({'type': 'OptimWrapper', **optim_wrapper, 'optimizer': optimizer})
-
-    return Trainer.from_cfg(config)
+    def build_optim_wrapper(self, optim_wrapper: Mapping | OptimWrapper) -> OptimWrapper:
+        if isinstance(optim_wrapper, OptimWrapper):
+            return optim_wrapper
+        parameters = list(trainable_parameters(self.model).values())
+        optimizer = OPTIMIZERS.build({**optim_wrapper['optimizer'], 'params': parameters})
+        return OPTIM_WRAPPERS.build({'type': 'OptimWrapper', **optim_wrapper, 'optimizer': optimizer})

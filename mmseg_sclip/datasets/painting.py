@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 from rich.progress import track
 
+from ..errors import BadFileError, ConfigError, UserError, output_error
+from ..files import locked
 from .scenes import GENERATOR_VERSION, MATERIALS, PURPOSES, scene
 
 _JPEG_QUALITY = 95
@@ -26,13 +27,13 @@ class SceneSet:
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
-            raise ValueError(f'purpose is {self.purpose!r}; choose one of {", ".join(map(repr, PURPOSES))}')
+            raise ConfigError(f'purpose is {self.purpose!r}; choose one of {", ".join(map(repr, PURPOSES))}')
         most = {'max_regions': len(MATERIALS)}  # regions differ in material
         for name, least in (('seed', 0), ('count', 1), ('size', 8), ('max_regions', 1)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most.get(name, value):
                 limit = f'to {most[name]}' if name in most else 'on'
-                raise ValueError(
+                raise ConfigError(
                     f'{name} of the painted scenes is {value!r}; it must be a whole number from {least} {limit}. '
                     f'Correct it in the config, or with --cfg-options test_dataloader.dataset.{name}=N.'
                 )
@@ -48,47 +49,49 @@ class SceneSet:
 def paint_folder(scenes: SceneSet, root: Path) -> Path:
     """Return `root / scenes.name`, painted unless it exists: `images/*.jpg` and `annotations/*.png` (indices).
 
-    The folder appears under its name only when it is complete, so several processes may ask at once.
+    The folder appears under its name only when it is complete, and one process paints while others wait. What a killed
+    one has left is removed.
+
+    Raises:
+        OutputError: The cache cannot be written to.
+        BadFileError: Somebody changed the painted folder.
     """
     folder = root / scenes.name
     if not folder.is_dir():
-        # A sibling, since a rename is atomic only within one file system.
-        unfinished = root / f'.{scenes.name}.{uuid.uuid4().hex}'
         try:
-            _paint(scenes, unfinished)
-            _publish(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            with locked(folder):
+                _paint(scenes, folder)
+        except OSError as error:
+            if isinstance(error, UserError):
+                raise
+            what = 'the painted scenes; MMSEG_SCLIP_CACHE moves them'
+            raise output_error(folder, error, what) from error
     for kind in ('images', 'annotations'):
-        found = len(list((folder / kind).glob('*')))
-        if found != scenes.count:
-            raise RuntimeError(
-                f'{folder / kind} holds {found} of {scenes.count} painted files: somebody changed it. '
+        count = len(list((folder / kind).glob('*')))
+        if count != scenes.count:
+            raise BadFileError(
+                f'{folder / kind} holds {count} of {scenes.count} painted files: somebody changed it. '
                 f'Delete {folder} and it is painted again.'
             )
     return folder
 
 
 def _paint(scenes: SceneSet, folder: Path) -> None:
-    images, labels = folder / 'images', folder / 'annotations'
+    for left in folder.parent.glob(f'.{folder.name}.*'):  # by processes that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    if folder.is_dir():  # another process painted it while this one waited
+        return
+    # A sibling, since a rename is atomic only within one file system.
+    unfinished = folder.with_name(f'.{folder.name}.unfinished')
+    images, labels = unfinished / 'images', unfinished / 'annotations'
     try:
         for new in (images, labels):
             new.mkdir(parents=True)
-    except OSError as error:
-        raise OSError(
-            f'Cannot paint scenes into {folder.parent}: {error}. Set MMSEG_SCLIP_CACHE to a folder that can be written.'
-        ) from error
-    print(f'Painting {scenes.count} scenes into {folder.parent / scenes.name}', flush=True)
-    for index in track(range(scenes.count), description='Painting scenes', transient=True):
-        painted = scene(scenes.purpose, scenes.seed, index, scenes.size, scenes.max_regions)
-        Image.fromarray(painted.image).save(images / f'{index:06d}.jpg', quality=_JPEG_QUALITY)
-        Image.fromarray(painted.label).save(labels / f'{index:06d}.png')
-
-
-def _publish(unfinished: Path, folder: Path) -> None:
-    try:
+        print(f'Painting {scenes.count} scenes into {folder}', flush=True)
+        for index in track(range(scenes.count), description='Painting scenes', transient=True):
+            painted = scene(scenes.purpose, scenes.seed, index, scenes.size, scenes.max_regions)
+            Image.fromarray(painted.image).save(images / f'{index:06d}.jpg', quality=_JPEG_QUALITY)
+            Image.fromarray(painted.label).save(labels / f'{index:06d}.png')
         os.rename(unfinished, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        # Another process was first, and its scenes are the same.
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

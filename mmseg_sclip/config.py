@@ -1,0 +1,262 @@
+"""Reading a config, and the flags that many commands share."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from .checks import check_parameters, find_registered, nearest
+from .errors import ConfigError, MissingFileError, UsageError
+from .models.clip.config import SCHEMAS
+from .models.text import find_vocabulary
+from .paths import PACKAGE, config_path, scenes_root
+
+
+def load_config(name: str | Path, options: Mapping | None = None, own_modules: bool = False) -> Config:
+    """Read a config by its path, or by the name of a shipped one, and make it ready to be built.
+
+    A relative vocabulary is looked for beside the config file first.
+
+    Args:
+        name: A path, or a name such as `sclip_voc21`.
+        options: Settings to override, by dotted names.
+        own_modules: Let `custom_imports` find modules beside the config and in the current folder, behind all others.
+            Only the command line does so; elsewhere the user's `sys.path` decides.
+
+    Raises:
+        MissingFileError: There is no such config, or no such vocabulary.
+        ConfigError: An option or a part of the model does not fit the config.
+    """
+    path = _find(name)
+    with _importing_from(*((path.resolve().parent, Path.cwd()) if own_modules else ())):
+        config = _read(path)
+    override(config, options or {})
+    for key in ('model', 'test_dataloader'):
+        if not isinstance(config.get(key), Mapping):
+            raise ConfigError(
+                f'{path} has no {key}, or it is no dict. Start from a shipped config: _base_ = [...], or copy one that '
+                '`mmseg-sclip configs` lists.'
+            )
+    backbone, head = config.model.get('backbone'), config.model.get('decode_head')
+    for where, part in (('model', config.model), ('model.backbone', backbone), ('model.decode_head', head)):
+        if isinstance(part, Mapping) and isinstance(part.get('type'), str):
+            cls = find_registered(where, part['type'])
+            check_parameters(f'{where} ({cls.__name__})', cls, [key for key in part if key[0] != '_'])
+    if isinstance(head, Mapping) and isinstance(head.get('vocabulary'), str):
+        head.vocabulary = str(find_vocabulary(head.vocabulary, [path.resolve().parent]))
+    return config
+
+
+def override(config: Config, options: Mapping) -> None:
+    """Change settings of a config.
+
+    Args:
+        config: It is changed.
+        options: By dotted names.
+
+    Raises:
+        ConfigError: An option does not fit the config.
+    """
+    if options:
+        _check_options(config, options)
+        config.merge_from_dict(dict(options))
+
+
+def _find(name: str | Path) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    # A path in our repository names a shipped config from anywhere.
+    shipped = Path(*path.parts[1:]) if path.parts[:1] == ('configs',) else path
+    if path.suffix == '.py' and (path.is_absolute() or len(shipped.parts) > 2):
+        raise MissingFileError(f'There is no config {path.absolute()}. `mmseg-sclip configs` lists the shipped ones.')
+    return config_path(shipped.as_posix())
+
+
+@contextmanager
+def _importing_from(*folders: Path) -> Iterator[None]:
+    """Search folders for modules meanwhile, behind what is there.
+
+    No longer than that: libraries try to import modules that need not exist, and must not find a file of that name in
+    the user's folder.
+    """
+    added = [str(folder) for folder in folders if str(folder) not in sys.path]
+    # The folder of a script of ours steps aside: its train.py is not the module `train` that a config may name.
+    tools = [entry for entry in sys.path if entry in map(str, (PACKAGE.parent / 'tools', PACKAGE / '.mim' / 'tools'))]
+    for entry in tools if folders else ():
+        sys.path.remove(entry)
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for entry in added:
+            sys.path.remove(entry)
+        sys.path[:0] = tools if folders else ()
+
+
+def _read(path: Path) -> Config:
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program: it may raise anything
+        if str(error).startswith('Failed to import custom modules'):
+            raise
+        raise ConfigError(f'The config {path} cannot be read ({type(error).__name__}: {error}). Correct it.') from error
+
+
+def _check_options(config: Config, options: Mapping) -> None:
+    """A misspelt first word of an option would be added to the config and change nothing."""
+    read = {key: value.default for key, value in inspect.signature(Runner.__init__).parameters.items()}
+    for key in options:
+        first, dot, _ = key.partition('.')
+        # The runner reads some settings that a config need not have; below a dot only those that are dicts.
+        others = [name for name, default in read.items() if not dot or isinstance(default, Mapping)]
+        allowed = {*config.keys(), *others} - {'self', 'cfg'}
+        if first not in allowed:
+            raise ConfigError(
+                f"--cfg-options {key}: the config has no '{first}', and nothing would read it."
+                f'{nearest(first, allowed)} The config has: {", ".join(sorted(config.keys()))}.'
+            )
+
+
+def input_files(config: Config) -> list[str]:
+    """What a run reads, as `outputs.refuse_inputs` takes it, before the files of its dataset are listed.
+
+    The config file, vocabulary, weights and checkpoint; of the datasets the split files and the folders, and the folder
+    of the painted scenes. What is no path here, such as the tag of weights, is harmless in the list.
+    """
+    clip, head = (config.model.get(key) or {} for key in ('clip', 'decode_head'))
+    named = [config.filename, config.get('load_from'), head.get('vocabulary')]
+    named += [clip.get('pretrained'), str(clip.get('model_name')).removeprefix('local-dir:')]
+    for loader in ('test_dataloader', 'train_dataloader'):
+        dataset = (config.get(loader) or {}).get('dataset') or {}
+        prefixes = (dataset.get('data_prefix') or {}).values()
+        parts = [part for part in (*prefixes, dataset.get('ann_file')) if isinstance(part, str)]
+        if isinstance(dataset.get('data_root'), str):
+            named += [str(Path(dataset['data_root'], part)) for part in parts]
+    return [str(scenes_root()), *(str(path) for path in named if path and isinstance(path, (str, Path)))]
+
+
+def apply_pamr(config: Config, steps: int | None) -> None:
+    """Put `--pamr STEPS` in front of the model's refinements; 0 takes PAMR out, None changes nothing."""
+    if steps is None:
+        return
+    test_cfg = config.model.setdefault('test_cfg', {})
+    others = [entry for entry in test_cfg.get('refine') or () if entry['type'] != 'PAMR']
+    test_cfg['refine'] = [*[dict(type='PAMR', steps=steps)] * (steps != 0), *others]
+
+
+def apply_data_flags(config: Config, data_root: str | None, max_images: int | None) -> None:
+    """Put `--data-root` and `--max-images` into the test dataset; the latter takes the first of a config's `indices`.
+
+    Raises:
+        UsageError: There would be less than one image.
+        ConfigError: The dataset wraps others, and takes neither.
+    """
+    dataset = config.test_dataloader.dataset
+    if max_images is not None and max_images < 1:
+        raise UsageError(f'--max-images is {max_images}; it must be at least 1.')
+    for flag, value, key in (('--data-root', data_root, 'data_root'), ('--max-images', max_images, 'indices')):
+        if value is not None and ('datasets' in dataset or 'dataset' in dataset):
+            raise ConfigError(
+                f'{flag} does not fit {dataset.type}, which holds other datasets. Leave it out, and set {key} of the '
+                'datasets inside.'
+            )
+    if data_root:
+        dataset.data_root = data_root
+    if max_images is None:
+        return
+    chosen = dataset.get('indices')
+    if chosen is None:
+        dataset.indices = max_images
+    else:
+        dataset.indices = min(chosen, max_images) if isinstance(chosen, int) else chosen[:max_images]
+
+
+def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | None) -> None:
+    """Put `--model-name` and `--pretrained` into the model config.
+
+    Raises:
+        ConfigError: The config's model has no `clip`.
+    """
+    if model_name is None and pretrained is None:
+        return
+    if 'clip' not in config.model:
+        raise ConfigError("--model-name and --pretrained change model.clip, which this config's model does not have.")
+    if model_name is not None:
+        config.model.clip.model_name = model_name
+        if model_name.startswith(SCHEMAS) and pretrained is None:
+            config.model.clip.pretrained = None  # the schema brings its own weights
+    if pretrained is not None:
+        config.model.clip.pretrained = pretrained
+
+
+def find_device(name: str | None) -> torch.device | None:
+    """The device that `--device` names, tried out; None for MMEngine's choice.
+
+    Raises:
+        UsageError: This machine has no such device.
+    """
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # the meta device can make tensors, but holds no numbers
+    except Exception as error:  # torch raises RuntimeError, AssertionError and more
+        there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f'--device {name} cannot be used ({reason}). This machine has: {", ".join(there)}.') from error
+    return device
+
+
+class CfgOptions(DictAction):
+    """MMEngine's KEY=VALUE pairs, with a message for words that are none."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Parse all pairs of one `--cfg-options`."""
+        for pair in values:
+            if '=' not in pair:
+                parser.error(
+                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) -> None:
+    """Add `--model-name` and `--cfg-options`, and where weights are read `--pretrained` and `--device`.
+
+    Args:
+        parser: Of the tool.
+        example: KEY=VALUE, as the help of `--cfg-options` shows it.
+        weights: Whether the tool reads weights.
+    """
+    parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
+    if weights:
+        parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
+        parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help=f'override settings of the config, such as {example}; values cannot contain spaces',
+    )
+
+
+def add_launcher_flags(parser: ArgumentParser) -> None:
+    """Add MMSeg's flags of distributed runs."""
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='what has started several processes: pytorch (torchrun, see tools/dist_test.sh), slurm or mpi '
+        '(default: none, one process)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")

@@ -1,0 +1,50 @@
+"""Pre-processing of methods whose official evaluation does more than a `Resize`."""
+
+from mmcv.transforms import BaseTransform, CenterCrop, Resize
+from mmseg.registry import TRANSFORMS
+
+from ..checks import check_whole
+
+
+@TRANSFORMS.register_module()
+class ResizeToPatches(BaseTransform):
+    """Resize so that the short side has a given length, and then each side to the nearest number of whole patches.
+
+    The ratio of the sides may change a little (CLIPer, ICCV 2025).
+
+    Args:
+        short_side: In pixels.
+        patch_size: Side of a patch in pixels, 16 or 14 for CLIP.
+        **kwargs: Of MMCV's `Resize`: `backend` and `interpolation`.
+    """
+
+    def __init__(self, short_side: int, patch_size: int = 16, **kwargs) -> None:
+        check_whole('ResizeToPatches.short_side', short_side, least=1)
+        check_whole('ResizeToPatches.patch_size', patch_size, least=1)
+        self.short_side = short_side
+        self.patch_size = patch_size
+        self.kwargs = kwargs
+
+    def transform(self, results: dict) -> dict:
+        """Resize `img`, and `gt_seg_map` where there is one."""
+        height, width = results['img'].shape[:2]
+        in_patches = self.short_side / min(height, width) / self.patch_size
+        scale = tuple(max(1, int(side * in_patches + 0.5)) * self.patch_size for side in (width, height))
+        return Resize(scale, **self.kwargs).transform(results)
+
+
+@TRANSFORMS.register_module()
+class ScoreCentre(CenterCrop):
+    """Cut the middle out of image and ground truth, and have predictions scored there at its size.
+
+    CLIPtrase (ECCV 2024) is evaluated so. The step stands behind `LoadAnnotations` and `Resize`, so that the ground
+    truth is resized too. Photographs that belong to no dataset are left whole. Arguments are those of MMCV's
+    `CenterCrop`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Cut `img` and `gt_seg_map`; `ori_shape`, to which predictions are brought, becomes their size."""
+        if 'sample_idx' in results:
+            results = super().transform(results)
+            results['ori_shape'] = results['img_shape']
+        return results

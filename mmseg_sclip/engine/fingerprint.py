@@ -1,0 +1,222 @@
+"""What a result depends on: two runs with one fingerprint have the same result.
+
+`fingerprint` gives the parts, so that a difference can be shown, and `digest` a short word for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import mmengine
+import mmseg
+import mmseg.registry
+import numpy as np
+import open_clip
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import Registry
+from mmseg.registry import DATASETS
+
+from ..files import file_hash, file_stamp
+from ..models.clip.config import ClipConfig
+from ..models.clip.weights_file import find_weights
+from ..models.text import load_vocabulary
+from ..paths import PACKAGE, cache_root
+from ..version import __version__
+from .sources import user_sources
+
+TESTING = (
+    'test_dataloader',
+    'test_evaluator',
+    'test_cfg',
+    'tta_model',
+    'custom_hooks',
+    'custom_imports',
+    'env_cfg',
+    'randomness',
+)
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_imports', 'randomness')
+# They change how fast samples come, where files are written, and what is done about samples that cannot be read.
+_WITHOUT_EFFECT = ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'output_dir', 'collate_fn')
+
+
+def fingerprint(
+    config: Config,
+    device: torch.device | str | None = None,
+    dataset: Any = None,
+    sections: Sequence[str] = TESTING,
+) -> dict[str, Any]:
+    """All that the result of a test or a training depends on, as JSON types.
+
+    Args:
+        config: Resolved. Modules that its `custom_imports` names have been imported.
+        device: Where the model runs; None for a GPU where there is one.
+        dataset: The built dataset, where there is one already.
+        sections: `TESTING` or `TRAINING`: the top-level keys that matter beside `model`. The dataset is that of the
+            first one.
+
+    Returns:
+        `settings` (of the config), `vocabulary` (the phrases of each class), `weights` (see `weights_identity`),
+        `named_files` (hashes of other files that the model's settings name), `data` (size and times of each file of
+        the dataset), `versions`, `device`, and `sources` (hashes of this package's files, and of the user's modules).
+
+    Raises:
+        MissingFileError: Data, weights or a vocabulary are missing.
+    """
+    settings = _effective({key: value for key, value in config.to_dict().items() if key in ('model', *sections)})
+    if dataset is None:
+        dataset = DATASETS.build(config[sections[0]].dataset)
+    vocabulary = (config.model.get('decode_head') or {}).get('vocabulary')
+    folders = [Path(config.filename).parent] if config.filename else []
+    imports = (config.get('custom_imports') or {}).get('imports', [])
+    modules = {imports} if isinstance(imports, str) else set(imports)
+    return dict(
+        settings=settings,
+        vocabulary=None if vocabulary is None else load_vocabulary(vocabulary, folders).classes,
+        weights=weights_identity(config),
+        named_files={text: file_hash(Path(text)) for text in _strings(settings['model']) if _is_small_file(text)},
+        data={path: file_stamp(Path(path)) for path in data_files(dataset)},
+        versions=versions(),
+        device=device_name(device),
+        sources=package_sources() | user_sources(modules | _modules_of_types(settings)),
+    )
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of what `fingerprint` returns."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two fingerprints, as `PLACE was VALUE and is VALUE`, at most six places.
+
+    Args:
+        before: As JSON has it.
+        now: As `fingerprint` returns it.
+    """
+    lines = list(_differences(before, json.loads(json.dumps(now, default=str))))
+    return '; '.join(lines[:6]) + (f'; and {len(lines) - 6} more' if len(lines) > 6 else '')
+
+
+def weights_identity(config: Config) -> dict[str, Any] | None:
+    """The weights of a config by their content.
+
+    Returns:
+        `name`, as the config has it, and `sha256`, None for random weights; with a `checkpoint` on top of CLIP `name`
+        and `sha256` of that one too. A model without `clip` has the checkpoint only, or None.
+    """
+    identity: dict[str, Any] = {}
+    if (clip := config.model.get('clip')) is not None:
+        clip = ClipConfig.parse(clip)
+        path = find_weights(clip)
+        memory = cache_root() / 'file_hashes.json'
+        names = (clip.model_name, clip.pretrained)
+        identity.update(name=', '.join(filter(None, names)), sha256=None if path is None else file_hash(path, memory))
+    checkpoint = config.get('load_from')
+    if checkpoint:
+        there = Path(checkpoint).is_file()  # it may be an address
+        identity['checkpoint'] = dict(name=str(checkpoint), sha256=file_hash(Path(checkpoint)) if there else None)
+    return identity or None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages whose code makes the numbers."""
+    packages = dict(
+        torch=torch, mmengine=mmengine, mmsegmentation=mmseg, mmcv=mmcv, open_clip=open_clip, numpy=np, opencv=cv2
+    )
+    return dict(
+        python=platform.python_version(),
+        **{name: package.__version__ for name, package in packages.items()},
+        mmseg_sclip=__version__,
+    )
+
+
+def device_name(device: torch.device | str | None) -> str:
+    """`cpu`, or the name of the GPU; None is a GPU where there is one."""
+    device = torch.device(device or get_device())
+    return torch.cuda.get_device_name(device) if device.type == 'cuda' else str(device)
+
+
+def data_files(dataset: Any) -> list[str]:
+    """The paths of a dataset's images and label maps, by what its samples call `..._path`."""
+    samples = map(dataset.get_data_info, range(len(dataset)))
+    return [
+        value for sample in samples for key, value in sample.items() if key.endswith('_path') and isinstance(value, str)
+    ]
+
+
+def package_sources() -> dict[str, str]:
+    """Hashes of this package's own files by their path inside it."""
+    files = [path for suffix in ('.py', '.txt', '.json') for path in PACKAGE.rglob(f'*{suffix}')]
+    return {f'mmseg_sclip/{path.relative_to(PACKAGE).as_posix()}': file_hash(path) for path in sorted(files)}
+
+
+def _effective(value: Any) -> Any:
+    """Settings without the keys that change no result."""
+    if isinstance(value, Mapping):
+        return {key: _effective(item) for key, item in value.items() if key not in _WITHOUT_EFFECT}
+    return [_effective(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _differences(before: Any, now: Any, where: str = '') -> Iterator[str]:
+    """What differs, one place a line."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in [*before, *(key for key in now if key not in before)]:
+            if key != 'software':
+                yield from _differences(before.get(key), now.get(key), f'{where}.{key}' if where else str(key))
+    elif before != now:
+        yield f'{where} was {_short(before)} and is {_short(now)}'
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def _is_small_file(text: str) -> bool:
+    """Whether a text names a file that is hashed at every start; weights are not, `weights_identity` has them."""
+    try:
+        return Path(text).is_file() and Path(text).stat().st_size < 2**20
+    except (OSError, ValueError):  # a text that can be no path
+        return False
+
+
+def _modules_of_types(value: Any) -> set[str]:
+    """The modules of the classes that settings name as `type`."""
+    if isinstance(value, Mapping):
+        found = set().union(*map(_modules_of_types, value.values()))
+        return found | (_modules_of(value['type']) if 'type' in value else set())
+    return set().union(*map(_modules_of_types, value)) if isinstance(value, list) else set()
+
+
+def _modules_of(type_: Any) -> set[str]:
+    if not isinstance(type_, str):
+        return {getattr(type_, '__module__', '')}
+    module, _, name = type_.rpartition('.')  # a scope, a module, or nothing in front
+    registries = [registry for registry in vars(mmseg.registry).values() if isinstance(registry, Registry)]
+    classes = [
+        registry.module_dict[name]
+        for own in registries
+        for registry in (own, own.parent)
+        if registry is not None and name in registry.module_dict
+    ]
+    return {module, *(getattr(cls, '__module__', '') for cls in classes)}

@@ -1,0 +1,208 @@
+"""MMSeg's mIoU from one table of exact counts, and the label maps that `--out` asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ..files import MARK
+from ..outputs import OutputFolder, refuse_inputs
+
+if TYPE_CHECKING:
+    from .journal import Journal
+
+
+@METRICS.register_module()
+class ExactIoUMetric(IoUMetric):
+    """MMSeg's `IoUMetric` with whole numbers of pixels in one table, whatever the number of images.
+
+    MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors an image. Labels
+    that are neither a class nor ignored count as wrong predictions there without a word; here they do too, and the
+    first image that has them is named. Label maps are written so that nothing of the user's is replaced, and images of
+    equal names in different folders get maps of their own.
+
+    Args:
+        args: Those of `IoUMetric` in its order.
+        output_dir: Folder of the label maps, as PNG; None writes none.
+        prediction: Key of the predicted labels in a sample; several methods that are tested together have one each.
+        kwargs: Those of `IoUMetric` by name: `ignore_index`, `iou_metrics`, `nan_to_num`, `beta`, `format_only`, ...
+
+    Attributes:
+        counts: (C, 4) int64, pixels of each class in the last evaluation: intersection, union, prediction, truth. None
+            before it, and where `format_only` is set.
+        journal: Where `record` puts the counts of each image; None for nowhere.
+    """
+
+    def __init__(
+        self, *args: Any, output_dir: str | None = None, prediction: str = 'pred_sem_seg', **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)  # without the folder, which it would make at once
+        self.prediction = prediction
+        self.output_dir = output_dir
+        self.counts: Tensor | None = None
+        self.journal: Journal | None = None
+        self._unrecorded: list[tuple[str, Tensor]] = []
+        self._folder = OutputFolder(output_dir, '--out') if output_dir else None
+        self._warned = False
+
+    @property
+    def output_folder(self) -> OutputFolder | None:
+        """The folder of `output_dir`."""
+        return self._folder
+
+    def prepare_outputs(self, images: Sequence[str]) -> None:
+        """Settle the names of all label maps before the first image, so that several processes agree on them."""
+        if self._folder is not None:
+            self._folder.reserve(images, '.png')
+
+    def refuse_inputs(self, inputs: Iterable[Path | str]) -> None:
+        """Refuse an `output_dir` that holds inputs of the run.
+
+        Raises:
+            OutputError: It does.
+        """
+        if self._folder is not None:
+            refuse_inputs(self._folder.folder, inputs, self._folder.what)
+
+    def process(self, data_batch: dict, data_samples: Sequence[Mapping]) -> None:
+        """Count a batch, and write its label maps where they are asked for.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Each with `pred_sem_seg`, `gt_sem_seg` unless `format_only` is set, and `img_path`.
+        """
+        for sample in data_samples:
+            if not self.format_only:
+                counts = self.count(sample)
+                self.start_from(counts)
+                if self.journal is not None:
+                    self._unrecorded.append((image_key(sample), counts))
+            if self._folder is not None:
+                self._write(sample)
+
+    def record(self) -> None:
+        """Put the images that were counted into the journal, when all that is made of them is there."""
+        for key, counts in self._unrecorded:
+            self.journal.add(key, counts)
+        self._unrecorded.clear()
+
+    def start_from(self, counts: Tensor) -> None:
+        """Add counts (C, 4) of images that were tested before."""
+        self.results[:] = [self.results[0] + counts] if self.results else [counts]  # the table is the only item
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The metrics over the images of all processes, each of which has a table of its own.
+
+        Args:
+            size: Kept for MMEngine's interface: nothing is counted twice that would have to be cut off.
+        """
+        total = self.results[0] if self.results else torch.zeros(len(self.dataset_meta['classes']), 4).long()
+        self.results.clear()
+        all_reduce(total)
+        metrics = self.compute_metrics([total]) if is_main_process() else None
+        self.counts = None if self.format_only else total
+        shared = [metrics]
+        broadcast_object_list(shared)
+        return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in shared[0].items()}
+
+    def count(self, sample: Mapping) -> Tensor:
+        """The counts (C, 4) of one image, see `counts`."""
+        classes = len(self.dataset_meta['classes'])
+        truth = sample['gt_sem_seg']['data'].squeeze(0)
+        predicted = sample[self.prediction]['data'].squeeze(0)
+        if not self._warned:
+            self._warn_of_strange_labels(sample, truth, classes)
+        return torch.stack(self.intersect_and_union(predicted, truth, classes, self.ignore_index), dim=1)
+
+    def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
+        """Print MMSeg's tables and return its numbers, in percent with two decimals."""
+        if self.format_only:
+            self.counts = None
+            return {}
+        self.counts = sum(results)
+        # Divided as float64: MMEngine's table and `result.json` round the same numbers.
+        return super().compute_metrics([self.counts.double().unbind(dim=1)])
+
+    def unrounded(self) -> dict[str, float]:
+        """`aAcc`, `mIoU`, `mAcc` and what else `iou_metrics` asks for, in percent.
+
+        Classes that neither the predictions nor the ground truth have are left out of the means.
+        """
+        wanted = list(dict.fromkeys(['mIoU', *np.atleast_1d(self.metrics).tolist()]))
+        values = self.total_area_to_metrics(*self.counts.double().unbind(dim=1), wanted, self.nan_to_num, self.beta)
+        return {
+            name if name == 'aAcc' else f'm{name}': 100 * float(np.nanmean(value)) for name, value in values.items()
+        }
+
+    @staticmethod
+    def intersect_and_union(
+        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Intersection, union, prediction and truth of each class in pixels, each (C,) int64 on the CPU.
+
+        Args:
+            pred_label: (H, W), predicted classes.
+            label: (H, W), true classes.
+            num_classes: C.
+            ignore_index: The label whose pixels are not counted.
+        """
+        # Two more rows for the truth (no class, ignored), one more column for the prediction (no class).
+        ignored, side = num_classes + 1, num_classes + 1
+        label = label.to(pred_label.device)
+        rows = _class_or_none(label, num_classes).masked_fill_(label == ignore_index, ignored)
+        pairs = (rows * side + _class_or_none(pred_label, num_classes)).flatten()
+        counts = pairs.bincount(minlength=(num_classes + 2) * side).view(-1, side).cpu()[:ignored]
+        intersect = counts.diagonal()[:num_classes]
+        predicted, truth = counts.sum(dim=0)[:num_classes], counts.sum(dim=1)[:num_classes]
+        return intersect, predicted + truth - intersect, predicted, truth
+
+    def _warn_of_strange_labels(self, sample: Mapping, truth: Tensor, classes: int) -> None:
+        strange = truth[((truth >= classes) | (truth < 0)) & (truth != self.ignore_index)]
+        if len(strange):
+            self._warned = True
+            labels = strange.unique().tolist()
+            print_log(
+                f'The ground truth of {sample.get("img_path", "an image")} has the label '
+                f'{", ".join(map(str, labels[:5]))}, but there are {classes} classes (0 to {classes - 1}), and '
+                f'{self.ignore_index} is ignored. Such pixels count as wrong. If {labels[0]} marks pixels that belong '
+                f'to no class, set test_evaluator=dict(ignore_index={labels[0]}). Otherwise convert the labels, set '
+                'reduce_zero_label, or give the vocabulary as many classes.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _write(self, sample: Mapping) -> None:
+        """Write a label map; the labels of a dataset with `reduce_zero_label` are raised by one, as it stores them."""
+        labels = sample[self.prediction]['data'].squeeze(0).cpu().numpy()
+        labels = labels + 1 if sample.get('reduce_zero_label', False) else labels
+        # With the folders of the two, below which the next run would find the label map.
+        inputs = [path for path in (sample['img_path'], sample.get('seg_map_path')) if path]
+        self.refuse_inputs([*inputs, *(Path(path).parent for path in inputs)])
+        mark = PngInfo()
+        mark.add_text('Software', MARK)
+        name = self._folder.name(sample['img_path'], '.png')
+        with self._folder.attempt(f'{name}.png') as unfinished:
+            Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(unfinished, pnginfo=mark)
+
+
+def image_key(sample: Mapping) -> str:
+    """What tells an image of a dataset from all others: its file, and that of its label map."""
+    return '|'.join(str(sample.get(key) or '') for key in ('img_path', 'seg_map_path'))
+
+
+def _class_or_none(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels as int64, `num_classes` for those that are no class."""
+    labels = labels.long()
+    return labels.masked_fill((labels < 0) | (labels >= num_classes), num_classes)

@@ -1,0 +1,174 @@
+"""What is done to a config before it is tested: exact counts, views, a loop of ours, several methods in one."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
+from mmengine.logging import print_log
+from mmengine.runner import TestLoop
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS
+
+from ..checks import class_of, is_a
+from ..config import input_files
+from ..datasets.check_files import check_files
+from ..errors import ConfigError, OutputError
+from ..files import is_ours, refuse_taken
+from ..models.segmentors import MethodBundle
+from ..outputs import OutputFolder
+from ..paths import config_name, configs_root
+from .loop import EvaluationLoop
+from .metric import ExactIoUMetric
+from .result import FILE
+from .vocabulary_check import add_vocabulary_check
+
+
+def prepare(config: Config, on_error: str) -> list[str]:
+    """Check a config's files and folders, and let it count exactly, every image once.
+
+    Args:
+        config: It is changed.
+        on_error: 'stop' or 'skip', see `evaluate`.
+
+    Returns:
+        What could not be written.
+    """
+    check_files(config.test_dataloader.dataset)
+    # A checkpoint or a config that an earlier run wrote may lie in the work folder.
+    OutputFolder(config.work_dir, '--work-dir', [path for path in input_files(config) if not is_ours(path)])
+    for name in (FILE, Path(config.filename or FILE).name):  # the result, and a copy of the config
+        refuse_taken(Path(config.work_dir) / name, '--work-dir')
+    unwritten = _find_work_folder(config)
+    _count_exactly(config)
+    _use_loop(config, on_error)
+    add_vocabulary_check(config)
+    return unwritten
+
+
+def use_views(config: Config) -> None:
+    """Let the test run on the views of test-time augmentation.
+
+    Raises:
+        ConfigError: The config does not say which.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if config.get(key) is None:
+            raise ConfigError(
+                f'--tta needs {key}, which the config does not have. The shipped configs in configs/_base_/datasets '
+                "show one; tta_model is dict(type='SCLIPTTAModel')."
+            )
+    dataset = config.test_dataloader.dataset
+    for part in dataset.get('datasets', [dataset]):  # of a ConcatDataset
+        part.pipeline = config.tta_pipeline
+
+
+def _use_loop(config: Config, on_error: str) -> None:
+    """Let MMEngine's plain loop and sampler be those that count every image once, where the config has them."""
+    if class_of(LOOPS, config.test_cfg.get('type', TestLoop)) is TestLoop:
+        config.test_cfg.type = 'EvaluationLoop'
+    sampler = config.test_dataloader.get('sampler') or {}
+    if class_of(DATA_SAMPLERS, sampler.get('type', DefaultSampler)) is DefaultSampler and not sampler.get('shuffle'):
+        config.test_dataloader.sampler = dict(type='EvaluationSampler')
+    if on_error == 'skip':
+        if not is_a(LOOPS, config.test_cfg, EvaluationLoop):
+            raise ConfigError(
+                f'--on-error skip is the work of EvaluationLoop, but test_cfg has the loop {config.test_cfg.type}. '
+                'Derive that one from mmseg_sclip.engine.loop.EvaluationLoop, or leave the flag out.'
+            )
+        config.test_dataloader.collate_fn = dict(type='collate_readable')
+
+
+def _count_exactly(config: Config) -> None:
+    """Let `ExactIoUMetric` stand in for MMSeg's `IoUMetric` in the test evaluators of a config."""
+    evaluators = config.test_evaluator
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
+            evaluator['type'] = 'ExactIoUMetric'
+
+
+def _find_work_folder(config: Config) -> list[str]:
+    """Try to write into the work folder; where that fails, say so and take a temporary one, so that the test goes on.
+
+    Returns:
+        What could not be written.
+    """
+    try:
+        OutputFolder(config.work_dir, '--work-dir').prepare()
+    except OutputError as error:
+        config.work_dir = tempfile.mkdtemp(prefix='mmseg_sclip-')
+        print_log(f'{error} The evaluation goes on; its files are in {config.work_dir}.', level=logging.ERROR)
+        return [f'{error} The files of this run are in {config.work_dir}.']
+    return []
+
+
+def passes(configs: Sequence[Config]) -> list[list[int]]:
+    """The indices of configs that can be tested in one pass, for each pass; see `evaluate_methods`."""
+    # One with a checkpoint is like no other.
+    shared = [index if config.get('load_from') else _shared(config) for index, config in enumerate(configs)]
+    firsts = [shared.index(own) for own in shared]
+    return [[index for index, first in enumerate(firsts) if first == start] for start in dict.fromkeys(firsts)]
+
+
+def _shared(config: Config) -> dict[str, Any]:
+    """What configs must have in common to be tested in one pass."""
+    places = ('test_dataloader.dataset', 'model.data_preprocessor', 'test_cfg', 'custom_hooks')
+    return {where: _at(config, where) for where in places}
+
+
+def bundle(configs: Sequence[Config]) -> Config:
+    """The config that tests several ones together.
+
+    Raises:
+        ConfigError: They do not share their images, or one of them has a checkpoint.
+    """
+    first = configs[0]
+    for own in configs:
+        if own.get('load_from'):
+            raise ConfigError(
+                f'{name_of(own)} has the checkpoint {own.load_from}, which a pass of several configs does not load. '
+                'Test it by itself.'
+            )
+    for other in configs[1:]:
+        for where, ours in _shared(first).items():
+            if ours != _at(other, where):
+                raise ConfigError(
+                    f'{name_of(first)} and {name_of(other)} cannot be tested in one pass: their {where} differs. Test '
+                    'them apart.'
+                )
+    config = copy.deepcopy(first)
+    config.model = dict(type='MethodBundle', methods={f'{number}': own.model for number, own in enumerate(configs)})
+    config.test_evaluator = []
+    for number, own in enumerate(configs):
+        evaluators = own.test_evaluator if isinstance(own.test_evaluator, list) else [own.test_evaluator]
+        exact = next((evaluator for evaluator in evaluators if is_a(METRICS, evaluator, ExactIoUMetric)), None)
+        if exact is None:
+            raise ConfigError(
+                f'The test_evaluator of {name_of(own)} has no IoUMetric, so it is not tested with others.'
+            )
+        config.test_evaluator.append(
+            {**exact, 'prediction': MethodBundle.prediction(number), 'prefix': f'{name_of(own)} {number}'}
+        )
+    return config
+
+
+def _at(config: Config, where: str) -> Any:
+    value = config
+    for key in where.split('.'):
+        value = (value or {}).get(key)
+    return value.to_dict() if hasattr(value, 'to_dict') else value
+
+
+def name_of(config: Config) -> str | None:
+    """The `label` of a config that was put together, the name of a shipped one, else its file."""
+    if config.get('label'):
+        return config.label
+    path = Path(config.filename).resolve() if config.filename else None
+    shipped = path is not None and path.is_relative_to(configs_root())
+    return config_name(path) if shipped else config.filename
