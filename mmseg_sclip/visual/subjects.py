@@ -8,13 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from mmengine import fileio
-from mmengine.dataset import BaseDataset
 
-from ..apis.photographs import read_photograph
-from ..cli.data_checks import name_files_in_errors
-from ..photos import pack_photograph, pack_without_truth
-from ..utils.checks import nearest
-from ..utils.reading import read_evaluated
+from ..checks import nearest
+from ..errors import ConfigError, MissingFileError
+from ..images import pack_photograph, pack_without_truth, read_evaluated, read_photograph
 from .methods import Method
 
 
@@ -39,47 +36,27 @@ class Subject:
         """The image behind the method's test pipeline, with the ground truth where there is one.
 
         Raises:
-            OSError: A file is damaged.
-            ValueError: The pipeline cannot process it.
+            BadFileError: A file is damaged, or the pipeline cannot process it.
         """
         steps = method.config.test_dataloader.dataset.pipeline
         if self.index is None:
             return pack_photograph(steps, read_photograph(self.path), self.path)
-        dataset = listed(method)
-        info = dataset.get_data_info(self.index)
+        info = method.listed.get_data_info(self.index)
         truth = info.get('seg_map_path')
-        if truth is None or not fileio.exists(truth, backend_args=_backend(dataset)):
+        if truth is None or not fileio.exists(truth, backend_args=getattr(method.listed, 'backend_args', None)):
             return pack_without_truth(steps, info)
-        return dataset.pipeline(info)
+        return method.listed.pipeline(info)
 
     def pixels(self, method: Method) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the file, turned as for the prediction."""
         if self.index is None:
             return read_photograph(self.path)
-        return read_evaluated(self.path, _backend(listed(method)))
-
-
-def listed(method: Method) -> BaseDataset:
-    """The method's dataset with its files listed.
-
-    Raises:
-        FileNotFoundError: It is not where the config says.
-    """
-    dataset = method.dataset
-    if not dataset._fully_initialized:
-        dataset.full_init()
-        name_files_in_errors(dataset)
-    return dataset
-
-
-def _backend(dataset: BaseDataset) -> dict | None:
-    return getattr(dataset, 'backend_args', None)
+        return read_evaluated(self.path, getattr(method.listed, 'backend_args', None))
 
 
 def all_subjects(method: Method) -> list[Subject]:
     """Every image of the dataset, in its order."""
-    dataset = listed(method)
-    return [Subject(dataset.get_data_info(i)['img_path'], i) for i in range(len(dataset))]
+    return [Subject(method.listed.get_data_info(i)['img_path'], i) for i in range(len(method.listed))]
 
 
 def find_subjects(names: Sequence[str], method: Method) -> list[Subject]:
@@ -91,42 +68,41 @@ def find_subjects(names: Sequence[str], method: Method) -> list[Subject]:
         method: Any of the methods; its dataset is only looked at where a name can be meant to be of it.
 
     Raises:
-        FileNotFoundError: A name is no file, and no image of the dataset.
-        ValueError: A name fits several images, or is a folder.
+        MissingFileError: A name is no file, and no image of the dataset.
+        ConfigError: A name fits several images, or is a folder.
     """
-    found = [_find(name, method) for name in names]
-    for subject in found:
-        if found.count(subject) > 1:
-            raise ValueError(f'The image {subject.path} is given twice. Name each image once.')
-    return found
+    subjects = [_find(name, method) for name in names]
+    for subject in subjects:
+        if subjects.count(subject) > 1:
+            raise ConfigError(f'The image {subject.path} is given twice. Name each image once.')
+    return subjects
 
 
 def _find(name: str, method: Method) -> Subject:
     path = Path(name).expanduser()
     if path.is_dir():
-        raise ValueError(f'{path} is a folder. Name image files, or --worst N for images of the dataset.')
+        raise ConfigError(f'{path} is a folder. Name image files, or --worst N for images of the dataset.')
     if path.is_file():
         return _find_file(path, method)
     try:
         subjects = all_subjects(method)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no file {name}, and the dataset that it could be in cannot be read: {error}'
         ) from error
     parts = Path(name).parts
     fitting = [
         subject
         for subject in subjects
-        if Path(subject.path).parts[-len(parts) :] == parts
-        or Path(subject.path).with_suffix('').parts[-len(parts) :] == parts
+        if parts in (Path(subject.path).parts[-len(parts) :], Path(subject.path).with_suffix('').parts[-len(parts) :])
     ]
     if not fitting:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{name} is no file, and no image of the {len(subjects)} of {type(method.dataset).__name__}.'
             f'{nearest(Path(name).stem, [subject.name for subject in subjects])}'
         )
     if len(fitting) > 1:
-        raise ValueError(
+        raise ConfigError(
             f'{name} fits {len(fitting)} images of the dataset, such as {fitting[0].path} and {fitting[1].path}. Give '
             'more of the path.'
         )

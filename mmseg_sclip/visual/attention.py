@@ -1,4 +1,4 @@
-"""What single tokens attend to, in any block and with any strategy."""
+"""What single tokens attend to (SCLIP, Figures 2 and 4), in any block and with any strategy."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..models.attention import Feedback
-from ..models.clip import Memory
-from ..utils.checks import check_choice
+from ..checks import check_choice
+from ..errors import ConfigError
 from .strategies import Strategy
 from .view import Point, View, nearest_view, whole_view
 
 
 @dataclass
 class AttentionRow:
-    """One row of pictures.
+    """What one strategy shows in one block, for each point.
 
     Attributes:
         strategy: Label of the strategy.
@@ -34,7 +33,7 @@ class AttentionRow:
 
 @dataclass
 class AttentionMaps:
-    """Rows of maps, a map for each point.
+    """Attention maps of an image, one for each point and row.
 
     Attributes:
         points: (x, y) in pixels of the image.
@@ -76,58 +75,47 @@ def attention_maps(
         size: (height, width) of the image as loaded; None where the network gets it at that size.
 
     Raises:
-        ValueError: A point lies outside, or there is no such layer or head.
+        ConfigError: A point lies outside, or there is no such layer or head.
     """
-    tower = model.backbone.tower
+    tower, settings = model.backbone.tower, model.test_cfg
     tower.check_size(image)
     network = tuple(image.shape[-2:])
     size = network if size is None else tuple(size)
-    mode = model.test_cfg.mode if mode is None else mode
+    mode = settings.mode if mode is None else mode
     check_choice('mode', mode, ('slide', 'whole'))
     check_points(points, size)
-    numbers = check_layers(tower, layers)
+    numbers, chosen = check_layers(tower, layers), check_heads(heads, tower.heads)
     whole = whole_view(size, network, tower.patch_size)
     views = [
-        whole if mode == 'whole' else nearest_view(whole, point, model.test_cfg.crop_size, model.test_cfg.stride)
+        whole if mode == 'whole' else nearest_view(whole, point, settings.crop_size, settings.stride)
         for point in points
     ]
-    chosen = check_heads(heads, tower.heads)
-    found: dict[tuple[int, int, str], list[Tensor | None]] = {}
+    maps: dict[tuple[int, int, str], list[Tensor | None]] = {}
     for view in dict.fromkeys(views):
         top, bottom, left, right = view.window
         crop = image[None, :, top:bottom, left:right]
-        memory = _record(tower, crop, strategies, numbers)
+        needs = {number - 1 for number in numbers}.union(*(strategy.needs(tower) for strategy in strategies))
+        memory = tower.record(crop, needs)
         for index, strategy in enumerate(strategies):
-            feedback = _feedback(model, strategy, memory, crop)
+            feedback = strategy.feedback(model, memory)
             for number in numbers:
-                b = tower.block_input(number, memory, memory.grid, feedback)
-                weights = _checked(strategy, strategy.attention.weights(b), b.v.shape)
-                weights = weights[0].float()  # (heads or 1, N, N)
-                for at, (point, own) in enumerate(zip(points, views, strict=True)):
-                    if own != view:
-                        continue
-                    row = weights[:, tower.prefix + view.token(point), tower.prefix :]  # (heads or 1, h * w)
+                weights = strategy.weights(tower, number, memory, feedback)
+                for at in (i for i, own in enumerate(views) if own == view):
+                    # (heads or 1, h * w), without the class token
+                    row = weights[0, :, tower.prefix + view.token(points[at]), tower.prefix :].float()
                     for name, value in _heads(row, chosen, tower.heads):
-                        maps = found.setdefault((index, number, name), [None] * len(points))
-                        maps[at] = value.unflatten(0, memory.grid).cpu()
-    rows = [AttentionRow(strategies[i].label, number, name, maps) for (i, number, name), maps in found.items()]
+                        key = (index, number, name)
+                        maps.setdefault(key, [None] * len(points))[at] = value.unflatten(0, memory.grid).cpu()
+    rows = [AttentionRow(strategies[i].label, number, name, row) for (i, number, name), row in maps.items()]
     return AttentionMaps(list(points), views, rows)
 
 
 def check_points(points: Sequence[Point], size: tuple[int, int]) -> None:
-    """Refuse points outside an image.
-
-    Args:
-        points: (x, y).
-        size: (height, width) of the image.
-
-    Raises:
-        ValueError: With the point and the range.
-    """
+    """Refuse points (x, y) outside an image of `size` (height, width)."""
     height, width = size
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(
+            raise ConfigError(
                 f'The point {x},{y} lies outside the image, which is {width} x {height} pixels (width x height): x '
                 f'goes from 0 to {width - 1} and y from 0 to {height - 1}.'
             )
@@ -140,7 +128,7 @@ def check_layers(tower: nn.Module, layers: Sequence[int]) -> list[int]:
         ValueError: There is no such block.
     """
     if 0 in layers:
-        raise ValueError(
+        raise ConfigError(
             f'There is no layer 0: layers count from 1 to {tower.depth}, or from -1, the last one, to -{tower.depth}.'
         )
     return list(dict.fromkeys(tower.block_number(layer) for layer in layers))
@@ -150,7 +138,7 @@ def check_heads(heads: str | int, count: int) -> list[int] | None:
     """Indices of the heads to be shown one by one, or None for their mean.
 
     Raises:
-        ValueError: There is no such head.
+        ConfigError: There is no such head.
     """
     if heads == 'mean':
         return None
@@ -158,40 +146,11 @@ def check_heads(heads: str | int, count: int) -> list[int] | None:
         return list(range(count))
     if isinstance(heads, int) and not isinstance(heads, bool) and 1 <= heads <= count:
         return [heads - 1]
-    raise ValueError(f"heads is {heads!r}; it is 'mean', 'all' or a number from 1 to {count}.")
-
-
-def _record(tower: nn.Module, crop: Tensor, strategies: Sequence[Strategy], numbers: Sequence[int]) -> Memory:
-    """One run of the blocks over (1, 3, H, W), as far as anything here needs it."""
-    needs = {number - 1 for number in numbers}
-    for strategy in strategies:
-        needs |= tower.block_numbers(strategy.attention.needs)
-        if strategy.attention.passes > 1:
-            needs |= strategy.decoder.needs
-    return tower.record(crop, frozenset(needs))
-
-
-def _feedback(model: nn.Module, strategy: Strategy, memory: Memory, crop: Tensor) -> Feedback | None:
-    """The findings of the last pass but one, made as `SCLIPSegmentor.encode` makes them."""
-    feedback = None
-    for _ in range(strategy.attention.passes - 1):
-        tokens = strategy.decoder(model.backbone.tower, memory, memory.grid, feedback)
-        feedback = Feedback(crop, model.decode_head(tokens))
-    return feedback
-
-
-def _checked(strategy: Strategy, weights: Tensor, shape: torch.Size) -> Tensor:
-    batch, heads, tokens, _ = shape
-    if weights.shape not in ((batch, heads, tokens, tokens), (batch, 1, tokens, tokens)):
-        raise ValueError(
-            f'{strategy.label}.weights returned a tensor {tuple(weights.shape)}; it must be (B, heads or 1, N, N), '
-            f'here ({batch}, {heads} or 1, {tokens}, {tokens}).'
-        )
-    return weights
+    raise ConfigError(f"heads is {heads!r}; it is 'mean', 'all' or a number from 1 to {count}.")
 
 
 def _heads(row: Tensor, chosen: list[int] | None, count: int) -> list[tuple[str, Tensor]]:
-    """What is shown of a token's row (heads or 1, n), with its name."""
+    """What is shown of a token's row (heads or 1, h * w), with its name."""
     if len(row) == 1:
         return [('one map for all heads' if count > 1 else 'one head', row[0])]
     if chosen is None:

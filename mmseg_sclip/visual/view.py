@@ -110,8 +110,8 @@ def nearest_view(whole: View, point: Point, crop_size: Sequence[int], stride: Se
     Args:
         whole: The view of the whole image.
         point: (x, y) in pixels of the image.
-        crop_size: Of the windows, in pixels of the network's input.
-        stride: Likewise.
+        crop_size: (height, width) of the windows, in pixels of the network's input.
+        stride: (height, width) between windows, in pixels of the network's input.
     """
     y, x = whole._to_network(point)
 

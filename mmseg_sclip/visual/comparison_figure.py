@@ -1,0 +1,78 @@
+"""The figure of a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .comparison import Prediction, share_right
+from .figure import Panel, class_legend, draw, legend_entry
+from .methods import Method
+from .pixels import NO_CLASS, WRONG, blend, errors, packed_pixels, paint
+
+
+def comparison_figure(
+    compared: Sequence[Sequence[Prediction]],
+    methods: Sequence[Method],
+    truth: bool,
+    error_maps: bool,
+    opacity: float = 1.0,
+    max_side: int | None = None,
+    title: str = '',
+) -> Figure:
+    """A row for each image: the image, each method, the ground truth; below it a row of error maps where asked for.
+
+    Args:
+        compared: For each image the predictions of all methods.
+        methods: In the order of the predictions; classes, colours and the ignored label are the first's.
+        truth: Whether there is a column of ground truth.
+        error_maps: Whether there are error maps.
+        opacity: Of the colours over the image, 0..1.
+        max_side: Larger pictures are made smaller until their longer side has this many pixels.
+        title: Above the figure.
+
+    Returns:
+        The figure; its legend has the classes that occur, and what the error maps show.
+    """
+    first = methods[0]
+    rows, present = [], set()
+    for image in compared:
+        pixels, known = image[0].subject.pixels(first), image[0].truth
+        if pixels.shape[:2] != image[0].labels.shape:  # a part of the image is evaluated, which the pipeline gives
+            pixels = packed_pixels(image[0].subject.pack(first)['inputs'])
+        row = [Panel(pixels, image[0].subject.name)]
+        for method, prediction in zip(methods, image, strict=True):
+            value = '' if known is None else f'\nmIoU {_decimal(prediction.miou)}'
+            row.append(Panel(_coloured(pixels, prediction.labels, first, opacity), method.name + value))
+            present |= set(np.unique(prediction.labels).tolist())
+        if known is None:
+            rows.append([*row, *[None] * truth])
+            continue
+        ignored = known == first.ignore_index
+        counted = np.where(ignored, NO_CLASS, known.astype(np.int64))
+        if truth:
+            row.append(Panel(_coloured(pixels, counted, first, opacity), 'ground truth'))
+            present |= set(np.unique(counted).tolist())
+        rows.append(row)
+        if error_maps:
+            present |= {NO_CLASS} if ignored.any() else set()
+            row = [None]
+            for prediction in image:
+                share = _decimal(share_right(prediction.labels, known, first.ignore_index))
+                row.append(Panel(errors(pixels, prediction.labels != known, ignored), f'{share} % right'))
+            rows.append([*row, *[None] * truth])
+    legend = class_legend(first.classes, first.palette, present)
+    if len(rows) > len(compared):
+        legend += [legend_entry('right (the pale image)', (215, 215, 215)), legend_entry('wrong', WRONG, '////')]
+    return draw(rows, title, legend, max_side=max_side)
+
+
+def _coloured(pixels: np.ndarray, labels: np.ndarray, method: Method, opacity: float) -> np.ndarray:
+    return blend(pixels, paint(labels, method.palette), opacity)
+
+
+def _decimal(value: float) -> str:
+    return '-' if math.isnan(value) else f'{value:.1f}'

@@ -1,0 +1,120 @@
+"""Attention strategies bound to the tower of a model that goes on using its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..checks import build_strategy
+from ..errors import ConfigError
+from ..models.attention import Attention
+from ..models.attention.parsing import describe_attention, parse_attention
+from ..models.clip import VisionTower
+from ..models.decoders import Decoder
+from ..models.passes import run_passes
+from ..models.streams import Feedback, Memory
+
+OWN = 'config'  # the word for the attention of the config
+
+
+@dataclass
+class Strategy:
+    """An attention that is bound to the tower of a model.
+
+    Attributes:
+        label: What pictures call it.
+        attention: The strategy.
+        decoder: One that runs with this attention, for the scores between several passes; None where the
+            model's decoder has no attention to be exchanged.
+        own: Whether attention and decoder are the model's own.
+    """
+
+    label: str
+    attention: Attention
+    decoder: Decoder | None
+    own: bool = False
+
+    def needs(self, tower: VisionTower) -> frozenset[int]:
+        """The block outputs that `weights` reads, but for the input of the block itself."""
+        needs = tower.block_numbers(self.attention.needs)
+        return needs | self.decoder.needs if self.own or self.attention.passes > 1 else needs
+
+    def feedback(self, model: nn.Module, memory: Memory) -> Feedback | None:
+        """What the last pass of a segmentor with this strategy looks at; None where there is one pass."""
+        if self.attention.passes == 1:
+            return None
+        return run_passes(self.decoder, model.backbone.tower, memory, model.decode_head.between_passes)[1]
+
+    def weights(self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None) -> Tensor:
+        """The attention map (B, heads or 1, N, N) in block `number`.
+
+        The model's own attention sees what its decoder gives it, another one the recorded stream.
+
+        Raises:
+            ValueError: The attention returns another shape.
+        """
+        if self.own:
+            b = self.decoder.block_input(tower, number, memory, feedback)
+        else:
+            b = tower.block_input(number, memory, feedback)
+        weights, (batch, heads, tokens, _) = self.attention.weights(b), b.v.shape
+        if weights.shape not in ((batch, heads, tokens, tokens), (batch, 1, tokens, tokens)):
+            raise ValueError(
+                f'{self.label}.weights returned a tensor {tuple(weights.shape)}; it must be (B, heads or 1, N, N), '
+                f'here ({batch}, {heads} or 1, {tokens}, {tokens}).'
+            )
+        return weights
+
+
+def bind_strategy(model: nn.Module, entry: str | Mapping | Attention, model_config: Mapping | None = None) -> Strategy:
+    """Build an attention and bind it to a model, which is not changed.
+
+    Args:
+        model: An `SCLIPSegmentor`.
+        entry: What `parse_attention` reads, the word 'config' for the model's own attention with what it has
+            learned, a config, or an instance that is not bound yet.
+        model_config: Of the model; from it the label of its own attention has the parameters.
+
+    Raises:
+        ConfigError: The attention is unknown or its parameters are wrong, or it wants several passes that
+            the model's decoder cannot make with it.
+    """
+    own = getattr(model.backbone.decoder, 'attention', None)
+    if entry == OWN:
+        if not isinstance(own, Attention):
+            raise ConfigError(
+                f"The config's decoder, {type(model.backbone.decoder).__name__}, has no attention of its own to show. "
+                'Name one, such as CLIP.'
+            )
+        return Strategy(_own_label(own, model_config), own, model.backbone.decoder, own=True)
+    config = parse_attention(entry) if isinstance(entry, str) else entry
+    label = describe_attention(config) if isinstance(config, Mapping) else type(config).__name__
+    attention = build_strategy('The attention', config, Attention)
+    tower, decoder = model.backbone.tower, None
+    if isinstance(own, Attention):
+        # A decoder of the model's kind, since it binds its attention and may settle more than that. Parts of it may
+        # hold the tower, which is shared.
+        decoder = copy.deepcopy(model.backbone.decoder, {id(tower): tower})
+        decoder.attention = attention
+        decoder.bind(tower)
+    else:
+        attention.bind(tower)
+    if attention.passes > 1 and (decoder is None or decoder.passes != attention.passes):
+        raise ConfigError(
+            f'{label} wants {attention.passes} passes with scores in between, which the decoder of the config, '
+            f'{type(model.backbone.decoder).__name__}, cannot make with it. Take a config with another decoder, such '
+            'as LastBlock.'
+        )
+    device = next(tower.parameters()).device
+    (attention if decoder is None else decoder).to(device).eval()
+    return Strategy(label, attention, decoder)
+
+
+def _own_label(own: Attention, model_config: Mapping | None) -> str:
+    try:
+        return describe_attention(model_config['backbone']['decoder']['attention'])
+    except (KeyError, TypeError):  # the backbone's default
+        return type(own).__name__
