@@ -7,7 +7,7 @@ from .compat import prepare
 
 prepare()  # before any import that reaches mmseg
 
-from . import datasets, engine, models  # noqa: E402
+from . import datasets, engine, images, models, visual  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'engine', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'images', 'models', 'visual']

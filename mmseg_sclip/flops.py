@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from mmcv.image import rescale_size
 from mmengine.config import Config
+from mmseg.datasets import PackSegInputs
+from mmseg.registry import TRANSFORMS
 from torch.utils.flop_counter import FlopCounterMode
 
-from .models.attention import Feedback
+from .checks import build_strategy, is_a
+from .images import steps_behind_loading
 from .models.clip import ClipSource, VisionTower
 from .models.decoders import Decoder
-from .models.segmentors.settings import complete_test_cfg
+from .models.passes import run_passes
+from .models.segmentors.settings import InferenceSettings
 from .models.segmentors.windows import WindowGrid
 from .models.text import load_vocabulary
-from .utils.checks import build_strategy
 
 _DEFAULT = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))  # the backbone's
 
@@ -63,7 +66,7 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
         ValueError: The config is wrong.
     """
     model = config.model
-    test_cfg = complete_test_cfg(model.get('test_cfg'), model.decode_head.get('background_index'))
+    test_cfg = InferenceSettings.parse(model.get('test_cfg'))
     size = network_input(config, shape)
     windows = [(0, size[0], 0, size[1])]
     if test_cfg.mode == 'slide':
@@ -85,18 +88,12 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
 
 
 def network_input(config: Config, shape: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image after the Resize steps of the test pipeline."""
-    height, width = shape
-    for step in config.test_dataloader.dataset.pipeline:
-        if step['type'] != 'Resize':
-            continue
-        if step.get('scale') is None:
-            width, height = rescale_size((width, height), step['scale_factor'])
-        elif step.get('keep_ratio', False):
-            width, height = rescale_size((width, height), tuple(step['scale']))
-        else:
-            width, height = step['scale']
-    return height, width
+    """(height, width) of an image behind the test pipeline."""
+    sample = dict(img=np.zeros((*shape, 3), np.uint8), img_shape=shape, ori_shape=shape)
+    for step in steps_behind_loading(config.test_dataloader.dataset.pipeline):
+        if not is_a(TRANSFORMS, step, PackSegInputs):
+            sample = TRANSFORMS.build(step)(sample)
+    return tuple(sample['img'].shape[:2])
 
 
 def default_shape(config: Config) -> tuple[int, int]:
@@ -107,10 +104,8 @@ def default_shape(config: Config) -> tuple[int, int]:
 
 def _encode(tower: VisionTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
     memory = tower.record(image, decoder.needs)
-    decoder(tower, memory, memory.grid)
-    for _ in range(decoder.passes - 1):
-        scores = torch.empty(1, queries, *memory.grid, device='meta')
-        decoder(tower, memory, memory.grid, Feedback(image, scores))
+    scores = torch.empty(1, queries, *memory.grid, device='meta')
+    run_passes(decoder, tower, memory, lambda tokens: scores)
 
 
 @torch.no_grad()

@@ -5,170 +5,175 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from .engine import Outcome, write_atomically
-from .order import best_of_search, compare_order
-from .paper import REFERENCE, cite, tags
-from .runs import config_of
-from .tables import BENCHMARKS, TITLES, Row
+from ..files import MARK, write_atomically
+from .paper import REFERENCE, TAGS, cite
+from .rows import BENCHMARKS, TABLES, Row
+from .running import Entry
 
+FILES = ('results.json', 'tables.md', 'tables.csv')
 EMPTY = '–'
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of a table on a dataset, and what became of it. `seed` is that of painted scenes, else None."""
-
-    table: str
-    row: Row
-    dataset: str
-    seed: int | None
-    outcome: Outcome
-
-    @property
-    def miou(self) -> float | None:
-        """In percent."""
-        return None if self.outcome.result is None else self.outcome.result['mIoU']
-
-    def as_dict(self) -> dict[str, Any]:
-        """The entry of `results.json`."""
-        cited = cite(self.row.paper, self.dataset)
-        return dict(
-            table=self.table,
-            row=self.row.name,
-            config=config_of(self.row, self.dataset),
-            dataset=self.dataset,
-            seed=self.seed,
-            images=None if self.outcome.result is None else self.outcome.result['images'],
-            mIoU=self.miou,
-            paper=None if cited is None else cited.value,
-            skipped=self.outcome.reason,
-            seconds=self.outcome.seconds,
-        )
-
-
-def write_report(entries: Sequence[Entry], folder: Path) -> list[Path]:
-    """Write `results.json`, `tables.md` and `tables.csv`, each whole or not at all.
+class TableOfRows:
+    """The entries of one table.
 
     Args:
-        entries: All that was asked for, skipped rows too.
-        folder: Where to.
+        title: Above the table.
+        entries: All rows on all datasets, skipped ones too.
 
-    Returns:
-        The three files.
+    Attributes:
+        rows: Each once.
+        columns: The datasets, `mean` where all eight benchmarks are among them, and beside painted scenes the dataset
+            that their order is compared with.
+        values: mIoU in percent by the name of a row and the column.
     """
-    texts = {
-        'results.json': json.dumps([entry.as_dict() for entry in entries], indent=2) + '\n',
-        'tables.md': markdown(entries),
-        'tables.csv': comma_separated(entries),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in texts]
+
+    def __init__(self, title: str, entries: Sequence[Entry]) -> None:
+        self.title, self.entries = title, entries
+        self.rows = list({entry.row.name: entry.row for entry in entries}.values())
+        datasets = dict.fromkeys(entry.dataset for entry in entries)
+        datasets |= {reference: None for name, reference in REFERENCE.items() if name in datasets}
+        self.columns = [*datasets, *(['mean'] if datasets.keys() >= set(BENCHMARKS) else [])]
+        self.values = {row.name: {} for row in self.rows}
+        for entry in entries:
+            if entry.result is not None:
+                self.values[entry.row.name][entry.dataset] = entry.result['metrics']['mIoU']
+        for values in self.values.values():
+            if values.keys() >= set(BENCHMARKS):
+                values['mean'] = sum(values[name] for name in BENCHMARKS) / len(BENCHMARKS)
+
+    def lines(self) -> Iterator[tuple[Row, str, list[str]]]:
+        """A row, what its numbers are ('measured' or 'paper'), and one cell a column."""
+        for row in self.rows:
+            values = self.values[row.name]
+            yield row, 'measured', [f'{values[name]:.2f}' if name in values else EMPTY for name in self.columns]
+            cited = [cite(row.paper, name) for name in self.columns]
+            if any(cited):
+                yield row, 'paper', [str(number or EMPTY) for number in cited]
+
+    def markdown(self) -> str:
+        """The table, and below it what to know about it."""
+        titles = ['mean of eight' if name == 'mean' else name for name in self.columns]
+        grid = [['row', 'what', 'numbers', *titles], ['---'] * 3 + ['---:'] * len(titles)]
+        for row, kind, cells in self.lines():
+            grid.append([*((row.name, row.meaning) if kind == 'measured' else ('', '')), kind, *cells])
+        parts = [f'## {self.title}', '\n'.join(f'| {" | ".join(cells)} |' for cells in grid)]
+        for title, lines in (
+            ('Measured on', self._images()),
+            ('Best settings of PAMR', self._best_of_search()),
+            ('Order of the rows', self._order() or ['the paper has no numbers to compare with']),
+            ('Skipped', self._skipped()),
+        ):
+            if lines:
+                parts.append(f'{title}:\n\n' + '\n'.join(f'- {line}' for line in lines))
+        return '\n\n'.join(parts)
+
+    def _images(self) -> list[str]:
+        lines = {}
+        for entry in self.entries:
+            if entry.result is not None:
+                seed = '' if entry.seed is None else f', scenes of seed {entry.seed}'
+                lines[f'{entry.dataset}: {entry.result["images"]} images{seed}'] = None
+        return list(lines)
+
+    def _skipped(self) -> list[str]:
+        reasons: dict[str, list[str]] = {}
+        for entry in self.entries:
+            if entry.reason is not None:
+                reasons.setdefault(entry.reason, []).append(f'{entry.row.name} ({entry.dataset})')
+        return [f'{", ".join(names)}: {reason}' for reason, names in reasons.items()]
+
+    def _order(self) -> list[str]:
+        """For each dataset how many pairs of rows stand as in the paper, and one sentence for each that does not."""
+        sentences = []
+        for dataset in self.columns:
+            on = f' on {REFERENCE[dataset]}' if dataset in REFERENCE else ''
+            against = [self._against(dataset, *pair) for pair in combinations(self.rows, 2)]
+            against = [sentence for sentence in against if sentence is not None]
+            agree = sum(not sentence for sentence in against)
+            if against:
+                pairs = f'{agree} of {len(against)} pairs of rows stand in the order of the paper{on}'
+                sentences += [
+                    f'{dataset}: {pairs}',
+                    *(f'{dataset}: {sentence}{on}' for sentence in against if sentence),
+                ]
+        return sentences
+
+    def _against(self, dataset: str, *pair: Row) -> str | None:
+        """How two rows contradict the paper; empty where they agree, None where they cannot be compared."""
+        cited = [cite(row.paper, REFERENCE.get(dataset, dataset)) for row in pair]
+        readings = {row.reading for row in pair} - {None}
+        there = all(dataset in self.values[row.name] for row in pair)
+        if not there or None in cited or cited[0].value == cited[1].value or len(readings) > 1:
+            return None
+        high, low = (0, 1) if cited[0].value > cited[1].value else (1, 0)
+        here = [round(self.values[row.name][dataset], 2) for row in pair]
+        if here[high] > here[low]:
+            return ''
+        sign = '=' if here[high] == here[low] else '<'
+        return (
+            f'{pair[high].name} {here[high]:.2f} {sign} {pair[low].name} {here[low]:.2f}, but the paper has '
+            f'{cited[high]} > {cited[low]}'
+        )
+
+    def _best_of_search(self) -> list[str]:
+        """Where several settings of PAMR were tried: the best one, and its gain over the method without PAMR."""
+        sentences = []
+        for dataset in self.columns:
+            for method in dict.fromkeys(row.method for row in self.rows):
+                tried = [row for row in self.rows if row.name.startswith(f'{method}+pamr')]
+                scores = {row.meaning: self.values[row.name].get(dataset, -1.0) for row in tried}
+                best = max(scores, key=scores.get, default=None)
+                if len(tried) > 1 and scores[best] >= 0:
+                    plain = self.values.get(method, {}).get(dataset)
+                    gain = '' if plain is None else f', {scores[best] - plain:+.2f} against {plain:.2f} without PAMR'
+                    sentences.append(f'{dataset}: {scores[best]:.2f} with {best}{gain}')
+        return sentences
 
 
-def columns(entries: Sequence[Entry]) -> list[str]:
-    """The datasets of the entries, and `mean` where all eight benchmarks are among them.
-
-    Beside painted scenes stands the dataset that their order is compared with.
-    """
-    datasets = list(dict.fromkeys(entry.dataset for entry in entries))
-    datasets += [ref for name, ref in REFERENCE.items() if name in datasets and ref not in datasets]
-    return [*datasets, 'mean'] if set(BENCHMARKS) <= set(datasets) else datasets
-
-
-def measured(entries: Sequence[Entry], row: str) -> dict[str, float]:
-    """The mIoU of a row by dataset, and their `mean` over the eight benchmarks where all are measured."""
-    values = {entry.dataset: entry.miou for entry in entries if entry.row.name == row and entry.miou is not None}
-    if set(BENCHMARKS) <= set(values):
-        values['mean'] = round(sum(values[name] for name in BENCHMARKS) / len(BENCHMARKS), 2)
-    return values
-
-
-def lines(entries: Sequence[Entry]) -> list[tuple[Row, str, list[str]]]:
-    """The lines of one table: a row, what its numbers are ('measured' or 'paper'), one cell a column."""
-    names = columns(entries)
-    result = []
-    for row in {entry.row.name: entry.row for entry in entries}.values():
-        values = measured(entries, row.name)
-        result.append((row, 'measured', [f'{values[name]:.2f}' if name in values else EMPTY for name in names]))
-        cited = [cite(row.paper, name) for name in names]
-        if any(cited):
-            result.append((row, 'paper', [f'{c.value:.1f} [{c.tag}]' if c else EMPTY for c in cited]))
-    return result
-
-
-def by_table(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """The entries of each table."""
-    return {table: [e for e in entries if e.table == table] for table in dict.fromkeys(e.table for e in entries)}
+def tables(entries: Sequence[Entry]) -> list[TableOfRows]:
+    """The entries by table."""
+    names = dict.fromkeys(entry.table for entry in entries)
+    return [TableOfRows(TABLES[name][0], [entry for entry in entries if entry.table == name]) for name in names]
 
 
 def markdown(entries: Sequence[Entry]) -> str:
     """All tables, with what to know about them."""
-    parts = [
+    about = (
         'mIoU in percent. Lines called "measured" were measured with this software; lines called "paper" repeat what '
-        'the SCLIP paper prints, for CLIP ViT-B/16, with a tag that says where the number was read:',
-        '\n'.join(f'- [{tag}] {meaning}' for tag, meaning in tags().items()),
-        *(_section(table, part) for table, part in by_table(entries).items()),
-    ]
-    return '\n\n'.join(parts) + '\n'
-
-
-def _section(table: str, entries: Sequence[Entry]) -> str:
-    names = columns(entries)
-    titles = ['mean of eight' if name == 'mean' else name for name in names]
-    grid = [['row', 'what', 'numbers', *titles], ['---'] * 3 + ['---:'] * len(names)]
-    for row, kind, cells in lines(entries):
-        grid.append([*((row.name, row.meaning) if kind == 'measured' else ('', '')), kind, *cells])
-    parts = [f'## {TITLES[table]}', '\n'.join(f'| {" | ".join(cells)} |' for cells in grid)]
-    parts += [f'{title}\n\n' + '\n'.join(f'- {line}' for line in found) for title, found in remarks(table, entries)]
-    return '\n\n'.join(parts)
-
-
-def remarks(table: str, entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
-    """What stands below a table: titles and their lines."""
-    rows = list({entry.row.name: entry.row for entry in entries}.values())
-    values = {row.name: measured(entries, row.name) for row in rows}
-    order = compare_order(rows, values, columns(entries))
-    found = [('Measured on:', _scenes(entries))]
-    if table == 'pamr':
-        found.append(('Best settings of PAMR:', best_of_search(values, columns(entries))))
-    found.append(('Order of the rows:', order or ['the paper has no numbers to compare with']))
-    found.append(('Skipped:', _skipped(entries)))
-    return [(title, text) for title, text in found if text]
-
-
-def _scenes(entries: Sequence[Entry]) -> list[str]:
-    texts = []
-    for entry in entries:
-        if entry.outcome.result is not None:
-            seed = '' if entry.seed is None else f', scenes of seed {entry.seed}'
-            texts.append(f'{entry.dataset}: {entry.outcome.result["images"]} images{seed}')
-    return list(dict.fromkeys(texts))
-
-
-def _skipped(entries: Sequence[Entry]) -> list[str]:
-    reasons: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.outcome.reason is not None:
-            reasons.setdefault(entry.outcome.reason, []).append(f'{entry.row.name} ({entry.dataset})')
-    return [f'{", ".join(names)}: {reason}' for reason, names in reasons.items()]
+        'the SCLIP paper prints, for CLIP ViT-B/16, with a tag that says where the number was read:'
+    )
+    meanings = '\n'.join(f'- [{tag}] {meaning}' for tag, meaning in TAGS.items())
+    return '\n\n'.join([about, meanings, *(table.markdown() for table in tables(entries)), f'<!-- {MARK} -->'])
 
 
 def comma_separated(entries: Sequence[Entry]) -> str:
     """The lines of all tables, with the columns that any of them has; cells without a number are empty."""
-    parts = by_table(entries)
-    names = list(dict.fromkeys(name for part in parts.values() for name in columns(part)))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['table', 'row', 'numbers', *names])
-    for table, part in parts.items():
-        for row, kind, cells in lines(part):
-            found = dict(zip(columns(part), cells, strict=True))
-            numbers = [found.get(name, '').partition(' ')[0].replace(EMPTY, '') for name in names]
-            writer.writerow([table, row.name, kind, *numbers])
-    return text.getvalue()
+    columns = list(dict.fromkeys(name for table in tables(entries) for name in table.columns))
+    writer.writerow(['table', 'row', 'numbers', *columns])
+    for name in dict.fromkeys(entry.table for entry in entries):
+        (table,) = tables([entry for entry in entries if entry.table == name])
+        for row, kind, cells in table.lines():
+            cell = dict(zip(table.columns, cells, strict=True))
+            numbers = [cell.get(column, '').partition(' ')[0].replace(EMPTY, '') for column in columns]
+            writer.writerow([name, row.name, kind, *numbers])
+    return f'{text.getvalue()}# {MARK}'
+
+
+def write_report(entries: Sequence[Entry], folder: Path) -> list[Path]:
+    """Write `FILES`, each whole or not at all, and return their paths.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    texts = (json.dumps([entry.as_dict() for entry in entries], indent=2), markdown(entries), comma_separated(entries))
+    for name, text in zip(FILES, texts, strict=True):
+        with write_atomically(folder / name, 'the tables') as unfinished:
+            unfinished.write_text(f'{text}\n', encoding='utf-8')
+    return [folder / name for name in FILES]

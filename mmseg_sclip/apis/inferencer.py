@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.infer import BaseInferencer
-from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-from ..cli.configuring import find_device
-from .inputs import Picture, list_pictures
-from .photographs import array_to_rgb, picture_to_rgb, read_photograph
-from .scores import each_phrase_a_class, keeping_scores
-from .settings import build_config, steps_behind_loading
-from .words import AUTO, Background, Classes, Words, colours_of, read_words
+from ..config import find_device
+from ..datasets.palette import as_colours, classes_of
+from ..engine.runner import build_model
+from ..errors import ConfigError
+from ..images import pack_photograph
+from ..models.refinements.base import CLASS_SCORES
+from ..models.segmentors import SCLIPSegmentor
+from ..models.segmentors.scores import bands
+from ..models.text import Vocabulary
+from .inputs import Picture, list_pictures, read_picture
+from .settings import build_config, thresholds
+from .words import AUTO, NONE, Background, Classes, read_words
 from .writing import ResultWriter
 
 MOST_CLASSES = 255  # of a label map with 8 bits, in which MMSeg's 255 stands for no label
+SAME = 'same'  # the background that the inferencer was made with
 
 
-class SCLIPInferencer(BaseInferencer):
+class SCLIPInferencer:
     """Segment your own pictures into your own words, through the code path of the evaluation.
 
     `SCLIPInferencer(classes=['cat', ['sofa', 'couch'], 'remote control'])('photo.jpg', out_dir='out')`
 
     Weights are loaded once, and pictures are processed one at a time. The text tower stays in memory, so that the words
-    can change from call to call. The settings are those of SCLIP for Pascal VOC: pictures have a short side of 336
-    pixels, and with a background its logit scale and thresholds of the shipped config `sclip_voc21` are used: a pixel
-    whose best class has a probability below 0.1 becomes background, and so does a class that covers less than a
-    tenth of the foreground. `cfg_options={'model.test_cfg.area_thd': None}` keeps such small things. Without a
-    background there are no thresholds (`sclip_voc20`).
+    can change from call to call; words belong to the call, so that several threads may call with different ones. The
+    settings are those of SCLIP for Pascal VOC: pictures have a short side of 336 pixels, and with a background its
+    logit scale and thresholds of the shipped config `sclip_voc21` are used: a pixel whose best class has a probability
+    below 0.1 becomes background, and so does a class that covers less than a tenth of the foreground.
+    `cfg_options={'model.test_cfg.area_thd': None}` keeps such small things. Without a background there are no
+    thresholds (`sclip_voc20`).
 
     Args:
         classes: A list of names or lists of synonyms, or a vocabulary; see `read_words`. None for those of `config`.
-        background: 'auto' for SCLIP's 26 words without those that the classes name, a list of phrases, or None.
+        background: 'auto' for SCLIP's 26 words without those that the classes name, a list of phrases, or None or
+            'none' for no background.
         model_name: CLIP's architecture; None for the config's, which is ViT-B-16-quickgelu.
         pretrained: Tag or file of CLIP's weights; None for the config's, which is openai.
-        attention: Name or config of the attention in the last block; None for the config's, which is SCLIP's.
+        attention: Attention in the last block: what `parse_attention` reads, such as 'CLIP', or a config; None for the
+            config's, which is SCLIP's.
         pamr: Steps of PAMR refinement, 0 for off; None for the config's, which is off.
         device: 'cpu', 'cuda', ...; None for a GPU where there is one.
         config: Name of a shipped config, or the path of one. Its model and pipeline are taken, and without `classes`
@@ -52,12 +59,13 @@ class SCLIPInferencer(BaseInferencer):
         cfg_options: Settings of the config to override, by dotted names.
 
     Attributes:
-        words: The classes that a call without `classes` has.
-        colours: RGB of each of them.
+        model: The segmentor, with the words of a call without `classes`.
+        words: These words, a `Vocabulary`.
+        colours: RGB of each of their classes.
 
     Raises:
-        ValueError: The words or the settings are wrong; the message says how.
-        FileNotFoundError: Weights, the config or the vocabulary are missing.
+        ConfigError: The words or the settings are wrong; the message says how.
+        MissingFileError: Weights, the config or the vocabulary are missing.
         UsageError: This machine has no such device.
     """
 
@@ -75,25 +83,29 @@ class SCLIPInferencer(BaseInferencer):
         cfg_options: Mapping | None = None,
     ) -> None:
         self.channel_order = channel_order
-        self._background = background
         words = None if classes is None else read_words(classes, background)  # errors before weights are loaded
         if words is None and config is None:
-            raise ValueError("Give classes=['cat', ...], or a config whose classes are to be found.")
+            raise ConfigError("Give classes=['cat', ...], or a config whose classes are to be found.")
         if words is None and background != AUTO:
-            raise ValueError(
+            raise ConfigError(
                 f'background={background!r} belongs to classes of your own, but these are those of {config}, which '
                 'says itself whether there is a background. Leave it out, or give classes.'
             )
         device = find_device(None if device is None else str(device))
         built = build_config(words, config, model_name, pretrained, attention, pamr, cfg_options)
-        init_default_scope('mmseg')
-        super().__init__(built, device=None if device is None else str(device), scope='mmseg', show_progress=False)
-        self.words = self._words_of_model() if words is None else words
-        self.colours = self._colours_of_model() if words is None else colours_of(words)
-        if words is None:  # for calls with classes
-            self._background = None if self.words.background_index is None else AUTO
-        self._in_model: Words | None = self.words
-        self._encode()
+        self._thresholds = {flag: thresholds(flag, config, cfg_options) for flag in (False, True)}
+        self._steps = built.test_dataloader.dataset.pipeline
+        self.model = build_model(built, device)
+        head = self.model.decode_head
+        if words is None:
+            names = tuple(head.dataset_meta['classes'])
+            words = replace(head.vocabulary, class_names=names, background_index=head.background_index)
+            background = NONE if head.background_index is None else AUTO  # of calls with classes
+            _, self.colours = classes_of(built.test_dataloader.dataset, head.dataset_meta)
+        else:
+            self.colours = as_colours(head.dataset_meta['palette'])
+        self.words, self._classes, self._background = words, classes, background
+        self._encode(self.model)
 
     def __call__(
         self,
@@ -103,17 +115,20 @@ class SCLIPInferencer(BaseInferencer):
         classes: Classes | None = None,
         heatmaps: bool = False,
         channel_order: str | None = None,
+        background: Background = SAME,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Segment pictures.
 
         Args:
             image: A file, an array (H, W, 3) or a Pillow image; or a folder, a glob or a list of these.
-            out_dir: Write `STEM.png` (labels), `STEM_overlay.png` and `summary.json` to this folder.
+            out_dir: Write `STEM.png` (labels), `STEM_overlay.png` and `summary.json` to this folder, and with
+                `heatmaps` also `STEM_heat_N.png` for each phrase, N counting from 1 through the phrases of all
+                classes in label order.
             return_scores: Give the class scores too.
-            classes: Words for this call only, with the background that the inferencer was made with.
-            heatmaps: Also write `STEM_heat_N.png` for each phrase, N counting from 1 through the phrases of all
-                classes in label order: its probability among all phrases, from 0 to 1. Takes a second forward.
+            classes: Words for this call only; None for the inferencer's.
+            heatmaps: Give the probability of each phrase too.
             channel_order: 'rgb' or 'bgr', of arrays; by default the inferencer's.
+            background: As in the class, for this call only; 'same' for the inferencer's.
 
         Returns:
             For a file, an array or a Pillow image a dict, else a list of them:
@@ -124,14 +139,19 @@ class SCLIPInferencer(BaseInferencer):
               of the labels, the background first where there is one;
             - `scores`: (C, H, W), float32, where they are asked for: the largest probability of the class's phrases,
               after the area threshold;
+            - `heatmaps`: (Q, H, W), float32, where they are asked for: the probability, among all phrases, of each
+              phrase of each class, in this order, or the phrase's score where the head makes no probabilities. The
+              largest of a class is its score before the area threshold. A refinement of class scores, such as
+              DenseCRF, treats each phrase as a class without a background here;
             - `files`: names of the files in `out_dir`.
 
         Raises:
-            FileNotFoundError: A picture is missing.
-            OSError: A picture is damaged, or a file cannot be written. What was done before is in `out_dir`.
-            ValueError: An argument is wrong.
+            MissingFileError: A picture is missing.
+            BadFileError: A picture is damaged. What was done before is in `out_dir`.
+            OutputError: A file cannot be written.
+            ConfigError: An argument is wrong.
         """
-        results = list(self.stream(image, out_dir, return_scores, classes, heatmaps, channel_order))
+        results = list(self.stream(image, out_dir, return_scores, classes, heatmaps, channel_order, background))
         one = isinstance(image, (np.ndarray, Image.Image)) or (
             isinstance(image, (str, Path)) and Path(image).expanduser().is_file()
         )
@@ -145,6 +165,7 @@ class SCLIPInferencer(BaseInferencer):
         classes: Classes | None = None,
         heatmaps: bool = False,
         channel_order: str | None = None,
+        background: Background = SAME,
         on_error: Callable[[Picture, Exception], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """As a call, but one result after the other, for more pictures than fit into memory.
@@ -156,120 +177,99 @@ class SCLIPInferencer(BaseInferencer):
             classes: As in a call.
             heatmaps: As in a call.
             channel_order: As in a call.
+            background: As in a call.
             on_error: Called with a picture that cannot be segmented, and the reason; then the next one follows. None
                 raises.
         """
-        words, colours = self.words, self.colours
-        if classes is not None:
-            words = read_words(classes, self._background)
-            colours = colours_of(words)
-        if out_dir is not None and len(words.names) > MOST_CLASSES:
-            raise ValueError(
-                f'There are {len(words.names)} classes, but label maps are written with at most {MOST_CLASSES}. Leave '
+        model, words, colours = self._with_words(classes, background, return_scores)
+        if out_dir is not None and words.num_classes > MOST_CLASSES:
+            raise ConfigError(
+                f'There are {words.num_classes} classes, but label maps are written with at most {MOST_CLASSES}. Leave '
                 'out_dir out and take the labels from the result, or name fewer classes.'
             )
-        if heatmaps and out_dir is None:
-            raise ValueError('heatmaps=True writes pictures: give out_dir, the folder that they go to.')
         pictures = list_pictures(image)
         writer = None if out_dir is None else ResultWriter(out_dir, pictures)
         try:
             for picture in pictures:
-                self._set_words(words)
                 try:
-                    rgb = self._read(picture, channel_order or self.channel_order)
-                    result, heat = self._segment(picture, rgb, colours, return_scores, heatmaps)
+                    rgb = read_picture(picture, channel_order or self.channel_order)
+                    path = picture if isinstance(picture, str) else None
+                    result = dict(image=path, **self._segment(model, words, rgb, path, heatmaps))
                 except Exception as error:
                     if on_error is None:
                         raise
                     on_error(picture, error)
                     continue
+                result['colours'] = list(colours)
                 if writer is not None:
-                    result['files'] = writer.write(result, rgb, heat)
+                    result['files'] = writer.write(result, rgb)
                 yield result
         finally:
             if writer is not None:
                 writer.write_summary()
 
-    def visualize(self, inputs: list, preds: Any, show: bool = False, **kwargs) -> list[np.ndarray]:
-        """Not used: pictures are drawn by `ResultWriter`, with the user's names and colours."""
-        raise NotImplementedError('SCLIPInferencer draws when it is called with out_dir.')
-
-    def postprocess(self, preds: Any, visualization: Any, return_datasample: bool = False, **kwargs) -> dict:
-        """Not used: see `__call__`."""
-        raise NotImplementedError('SCLIPInferencer gives results when it is called.')
-
-    def _segment(
-        self, picture: Picture, rgb: np.ndarray, colours: Sequence, return_scores: bool, heatmaps: bool
-    ) -> tuple[dict[str, Any], np.ndarray | None]:
-        """The result of one picture, and the probabilities of its phrases (Q, H, W) where they are asked for."""
-        path = picture if isinstance(picture, str) else None
-        loaded = dict(img=np.ascontiguousarray(rgb[..., ::-1]), img_path=path or 'The array')  # BGR, as MMCV loads
-        loaded['img_shape'] = loaded['ori_shape'] = rgb.shape[:2]
-        data = self.collate_fn([self.pipeline(loaded)])
-        words = self._in_model
-        with keeping_scores(self.model, return_scores):
-            sample = self.forward(data)[0]
-        count = len(words.names)
-        labels = sample.pred_sem_seg.data[0].cpu().numpy()
-        pixels = np.bincount(labels.ravel(), minlength=count)
-        result = dict(
-            image=path,
-            labels=labels.astype(np.uint8 if count <= MOST_CLASSES else np.uint16),
-            names=list(words.names),
-            phrases=[list(group) for group in words.phrases],
-            colours=[tuple(colour) for colour in colours],
-            coverage=(100 * pixels / labels.size).tolist(),
+    def _with_words(
+        self, classes: Classes | None, background: Background, return_scores: bool
+    ) -> tuple[SCLIPSegmentor, Vocabulary, list[tuple[int, int, int]]]:
+        """The segmentor with the words of a call, these words, and their colours."""
+        if classes is None and background != SAME and self._classes is None:
+            raise ConfigError(
+                f'background={background!r} belongs to classes of your own, but the inferencer has those of its '
+                'config. Leave it out, or give classes.'
+            )
+        words = self.words
+        if classes is not None or background != SAME:
+            words = read_words(
+                self._classes if classes is None else classes, self._background if background == SAME else background
+            )
+        same = words == self.words
+        if same and not return_scores:
+            return self.model, self.words, self.colours
+        settings = {} if same else self._thresholds[words.background_index is not None]
+        model = self.model.with_vocabulary(
+            list(words.classes), list(words.class_names), words.background_index, keep_scores=return_scores, **settings
         )
-        if return_scores:
+        if same:
+            model.decode_head.text_bank = self.model.decode_head.text_bank
+        self._encode(model)
+        return model, words, self.colours if same else as_colours(model.dataset_meta['palette'])
+
+    @torch.no_grad()
+    def _segment(
+        self,
+        model: SCLIPSegmentor,
+        words: Vocabulary,
+        rgb: np.ndarray,
+        path: str | None,
+        heatmaps: bool,
+    ) -> dict[str, Any]:
+        """The result of one picture (H, W, 3), but for its path and colours."""
+        packed = pack_photograph(self._steps, rgb, path or 'The array')
+        data = model.data_preprocessor(pseudo_collate([packed]), False)
+        (image,), (sample,) = data['inputs'], data['data_samples']
+        (cosines,) = model.score([image], [sample])
+        model.label(cosines, image, sample)
+        count = words.num_classes
+        labels = sample.pred_sem_seg.data[0].cpu().numpy()
+        result = dict(
+            labels=labels.astype(np.uint8 if count <= MOST_CLASSES else np.uint16),
+            names=list(words.class_names),
+            phrases=[list(group) for group in words.classes],
+            coverage=(100 * np.bincount(labels.ravel(), minlength=count) / labels.size).tolist(),
+        )
+        if model.test_cfg.keep_scores:
             result['scores'] = sample.seg_logits.data.float().cpu().numpy()
-        if not heatmaps:
-            return result, None
-        with each_phrase_a_class(self.model), keeping_scores(self.model, True):
-            return result, self.forward(data)[0].seg_logits.data.float().cpu().numpy()
+        if heatmaps:
+            each = model
+            if any(refinement.stage == CLASS_SCORES for refinement in model.refinements):
+                phrases = [[phrase] for group in words.classes for phrase in group]
+                each = model.with_vocabulary(phrases, prob_thd=None, area_thd=None)
+            scores = each.class_scores(cosines, image, sample)
+            heat = torch.cat([scores.part_band(*band) for band in bands(scores.parts)], dim=1)
+            result['heatmaps'] = heat.float().cpu().numpy()
+        return result
 
-    def _read(self, picture: Picture, channel_order: str | None) -> np.ndarray:
-        if isinstance(picture, str):
-            return read_photograph(picture)
-        if isinstance(picture, Image.Image):
-            return picture_to_rgb(picture)
-        return array_to_rgb(picture, channel_order)
-
-    def _set_words(self, words: Words) -> None:
-        if words != self._in_model:
-            self._in_model = None  # until all is well
-            self.model.set_vocabulary(list(words.phrases), list(words.names), words.background_index)
-            self._encode()
-            self._in_model = words
-
-    def _encode(self) -> None:
+    @staticmethod
+    def _encode(model: SCLIPSegmentor) -> None:
         """Now, since a phrase that is too long is no fault of the first picture."""
-        self.model.decode_head.encode_vocabulary(next(self.model.parameters()).device)
-
-    def _words_of_model(self) -> Words:
-        head = self.model.decode_head
-        return Words(tuple(head.dataset_meta['classes']), head.vocabulary.classes, head.background_index)
-
-    def _colours_of_model(self) -> list[tuple[int, int, int]]:
-        """Those of the config's dataset, where it has these classes."""
-        if isinstance(self.cfg.model.decode_head.get('class_names'), str):
-            palette = self.model.dataset_meta['palette']
-        else:
-            dataset = self.cfg.test_dataloader.dataset.type
-            meta = getattr(DATASETS.get(dataset) if isinstance(dataset, str) else dataset, 'METAINFO', {})
-            same = tuple(meta.get('classes') or ()) == self.words.names
-            palette = same and meta.get('palette') or colours_of(self.words)
-        return [tuple(int(value) for value in colour) for colour in palette]
-
-    def _load_weights_to_model(self, model: torch.nn.Module, checkpoint: Mapping | None, cfg: Config | None) -> None:
-        """CLIP's weights are in the model when it is built; MMSeg's inferencer would name its classes Cityscapes'."""
-
-    def _init_pipeline(self, cfg: Config) -> Compose:
-        """The config's test pipeline, for pictures that are read already."""
-        return Compose(steps_behind_loading(cfg.test_dataloader.dataset.pipeline))
-
-    def _init_collate(self, cfg: Config) -> Callable:
-        """MMEngine's, which it would find only with a warning."""
-        return pseudo_collate
-
-    def _init_visualizer(self, cfg: Config) -> None:
-        """None: MMSeg's would label the pictures itself."""
+        model.decode_head.encode_vocabulary(next(model.parameters()).device)

@@ -13,7 +13,9 @@ from mmengine.logging import print_log
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ..pictures import is_own_png
+from ..errors import ConfigError, MissingFileError
+from ..files import is_ours
+from ..images import array_to_rgb, picture_to_rgb, read_photograph
 
 Picture = str | np.ndarray | Image.Image
 SUFFIXES = (*IMG_EXTENSIONS, '.gif')
@@ -28,9 +30,9 @@ def list_pictures(given: Any) -> list[Picture]:
             depth), an array, a Pillow image, or a list of these. Results that lie in a folder are left out.
 
     Raises:
-        FileNotFoundError: A file is missing, or a folder or glob holds no picture.
+        MissingFileError: A file is missing, or a folder or glob holds no picture.
         TypeError: Something is none of these.
-        ValueError: Nothing is given.
+        ConfigError: Nothing is given.
     """
     if isinstance(given, (str, os.PathLike)):
         return _expand(os.fspath(given))
@@ -38,12 +40,26 @@ def list_pictures(given: Any) -> list[Picture]:
         return [given]
     if isinstance(given, (list, tuple)):
         if not given:
-            raise ValueError('The list of pictures is empty. Name a file, a folder or a glob.')
+            raise ConfigError('The list of pictures is empty. Name a file, a folder or a glob.')
         return [picture for item in given for picture in list_pictures(item)]
     raise TypeError(
         f'A picture is given as {type(given).__name__}; it must be a path, a folder, a glob, a NumPy array (H, W, 3), '
         'a Pillow image, or a list of these.'
     )
+
+
+def read_picture(picture: Picture, channel_order: str | None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a picture of `list_pictures`, upright.
+
+    Args:
+        picture: The picture.
+        channel_order: 'rgb' or 'bgr', of arrays.
+    """
+    if isinstance(picture, str):
+        return read_photograph(picture)
+    if isinstance(picture, Image.Image):
+        return picture_to_rgb(picture)
+    return array_to_rgb(picture, channel_order)
 
 
 def _expand(name: str) -> list[str]:
@@ -55,16 +71,16 @@ def _expand(name: str) -> list[str]:
     if any(character in name for character in _WILD):
         found = sorted(map(Path, glob.glob(str(path), recursive=True)))
         return _pictures_among(found, f'The glob {name}, tried in {Path.cwd()},')
-    raise FileNotFoundError(f'There is no picture {path.absolute()}. Correct the path.')
+    raise MissingFileError(f'There is no picture {path.absolute()}. Correct the path.')
 
 
 def _pictures_among(paths: Sequence[Path], where: str) -> list[str]:
     files = [path for path in paths if path.is_file() and not path.name.startswith('.')]
-    pictures = [str(path) for path in files if path.suffix.lower() in SUFFIXES and not is_own_png(path)]
+    pictures = [str(path) for path in files if path.suffix.lower() in SUFFIXES and not is_ours(path)]
     taken = set(pictures)
     others = [path.name for path in files if str(path) not in taken]
     if not pictures:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{where} holds no picture{_among(others)}. Pictures end with {", ".join(SUFFIXES)}; name others one '
             'by one.'
         )

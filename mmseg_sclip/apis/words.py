@@ -4,80 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from ..models.text import load_vocabulary
-from ..pictures import MOST_COLOURS, Colour, distinct_colours
+from ..errors import ConfigError, MissingFileError
+from ..models.text import Vocabulary, load_vocabulary
 
 Classes = Sequence[str | Sequence[str]] | str | Path
 Background = str | Sequence[str] | None
 
-AUTO = 'auto'
+AUTO, NONE = 'auto', 'none'
 BACKGROUND_NAME = 'background'
 _SOURCE_OF_AUTO = 'voc21'  # the shipped vocabulary whose first class is SCLIP's background
 
 
-class Words(NamedTuple):
-    """Classes in the order of the labels, the background first where there is one.
-
-    Attributes:
-        names: Of the classes.
-        phrases: Of each class.
-        background_index: 0 or None.
-    """
-
-    names: tuple[str, ...]
-    phrases: tuple[tuple[str, ...], ...]
-    background_index: int | None
-
-
-def read_words(classes: Classes, background: Background) -> Words:
-    """What a user's classes and background mean.
+def read_words(classes: Classes, background: Background) -> Vocabulary:
+    """What a user's classes and background mean, the background first where there is one.
 
     Args:
         classes: A list with a name or a list of synonyms for each class, the first of which is its name; or the name
             of a shipped vocabulary or the path of a text file, one class a line, synonyms after a comma and a space.
         background: 'auto' for SCLIP's 26 words of what is usually behind things, without those that the classes
-            name; a list of phrases; or None for no background: every pixel then gets one of the classes.
+            name; a list of phrases; or None or 'none' for no background: every pixel then gets one of the classes.
 
     Raises:
-        ValueError: There are no classes, a phrase stands twice or is empty, or no background is left.
-        FileNotFoundError: There is no such vocabulary.
+        ConfigError: There are no classes, a phrase stands twice or is empty, or no background is left.
+        MissingFileError: There is no such vocabulary.
     """
     if isinstance(classes, (str, Path)):
         try:
             classes = load_vocabulary(classes).classes
         except FileNotFoundError as error:
-            raise FileNotFoundError(f'{error} A single class is given as a list: {[str(classes)]}.') from error
+            raise MissingFileError(f'{error} A single class is given as a list: {[str(classes)]}.') from error
     elif not isinstance(classes, Sequence) or not classes:
-        raise ValueError(
+        raise ConfigError(
             f"The classes are {classes!r}. Name at least one: ['cat', ['sofa', 'couch'], 'remote control'], where "
             'the inner list holds synonyms.'
         )
     phrases = [tuple(map(_tidy, group)) for group in load_vocabulary(list(classes)).classes]
     names = [group[0] for group in phrases]
-    background = _background_phrases(background, phrases)
-    if background is not None:
-        names, phrases = [BACKGROUND_NAME, *names], [background, *phrases]
+    behind = _background_phrases(background, phrases)
+    if behind is not None:
+        names, phrases = [BACKGROUND_NAME, *names], [behind, *phrases]
     _refuse_repeated(names, phrases)
-    return Words(tuple(names), tuple(phrases), None if background is None else 0)
-
-
-def colours_of(words: Words) -> list[Colour]:
-    """RGB of each class, the background's black; beyond 256 classes colours come again."""
-    count = len(words.names)
-    palette = distinct_colours(min(count, MOST_COLOURS), words.background_index is not None)
-    return [palette[label % MOST_COLOURS] for label in range(count)]
+    return Vocabulary('given by the user', tuple(phrases), tuple(names), None if behind is None else 0)
 
 
 def _background_phrases(background: Background, classes: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
-    if background is None:
+    word = background.lower() if isinstance(background, str) else background
+    if word in (None, NONE):
         return None
-    if background == AUTO:
+    if word == AUTO:
         named = {phrase.lower() for group in classes for phrase in group}
         left = tuple(word for word in load_vocabulary(_SOURCE_OF_AUTO).classes[0] if word.lower() not in named)
         if not left:
-            raise ValueError(
+            raise ConfigError(
                 "background='auto' has no words left, because the classes name them all. Give a list of phrases, or "
                 'None for no background.'
             )
@@ -88,8 +67,9 @@ def _background_phrases(background: Background, classes: Sequence[Sequence[str]]
         or not background
         or not all(isinstance(phrase, str) and phrase.strip() for phrase in background)
     ):
-        raise ValueError(
-            f"The background is {background!r}; it must be 'auto', None, or a list of phrases such as ['sky', 'wall']."
+        raise ConfigError(
+            f"The background is {background!r}; it must be 'auto', None or 'none', or a list of phrases such as "
+            "['sky', 'wall']."
         )
     return tuple(map(_tidy, background))
 
@@ -102,14 +82,14 @@ def _refuse_repeated(names: Sequence[str], phrases: Sequence[Sequence[str]]) -> 
             if phrase.lower() in owners:
                 other = owners[phrase.lower()]
                 both = f'in the class {name!r}' if other is name else f'in the classes {other!r} and {name!r}'
-                raise ValueError(
+                raise ConfigError(
                     f'The phrase {phrase!r} stands twice, {both}. Upper and lower case are the same to CLIP: leave '
                     'one out.'
                 )
             owners[phrase.lower()] = name
     repeated = next((name for name in names if sum(name.lower() == other.lower() for other in names) > 1), None)
     if repeated is not None:
-        raise ValueError(f'Two classes are called {repeated!r}; the background is called {BACKGROUND_NAME!r}.')
+        raise ConfigError(f'Two classes are called {repeated!r}; the background is called {BACKGROUND_NAME!r}.')
 
 
 def _tidy(phrase: str) -> str:

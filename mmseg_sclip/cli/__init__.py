@@ -1,1 +1,1 @@
-"""The command line. What lies here at module level must import without torch and without mmseg, except commands."""
+"""The command line: a module a command, each with `main(argv) -> int`. Nothing outside of it imports from here."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from mmengine.config import Config
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import Progress
-from rich.table import Table
 
-from ..ablation.engine import Outcome, execute
-from ..ablation.report import Entry, by_table, columns, lines, remarks, write_report
-from ..ablation.runs import Settings, plan
-from ..ablation.tables import DATASETS, TITLES, check_names, select
-from .configuring import find_device
-from .errors import ArgumentParser, UsageError, describe
-from .flags import add_model_flags
+from ..ablation.report import FILES, tables, write_report
+from ..ablation.rows import DATASETS, TABLES, check_names, select
+from ..ablation.running import Entry, run
+from ..config import add_model_flags, apply_clip_flags, find_device
+from ..errors import ArgumentParser, OutputError, UsageError, output_error
+from ..files import is_free
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,9 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog='mmseg-sclip ablate',
         description="Run the rows of the SCLIP paper's tables that can run with the data present, and compare "
-        'them with the paper. Finished runs are kept: the same command goes on where it was interrupted.',
+        'them with the paper. The same command goes on where it was interrupted, and keeps what is finished.',
     )
-    parser.add_argument('--table', nargs='+', required=True, choices=tuple(TITLES), help='which tables')
+    parser.add_argument('--table', nargs='+', required=True, choices=tuple(TABLES), help='which tables')
     parser.add_argument('--datasets', nargs='+', default=['demo'], choices=DATASETS, help='default: demo')
     parser.add_argument(
         '--rows',
@@ -42,10 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--out',
-        type=Path,
-        default=Path('work_dirs/ablate'),
+        type=os.path.expanduser,
+        default='work_dirs/ablate',
         metavar='DIR',
-        help='folder of the tables and of the finished runs (default: work_dirs/ablate)',
+        help='folder of the tables and of the finished rows (default: work_dirs/ablate)',
     )
     parser.add_argument(
         '--data-root',
@@ -62,96 +64,81 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the rows and write the tables; see `--help`.
 
     Returns:
-        1 where a run failed. Rows that cannot run here are no failure.
+        1 where a row failed. Rows that cannot run here are no failure.
 
     Raises:
         UsageError: The flags name what does not exist.
+        OutputError: The folder of the tables cannot be written, or holds files of the same names that are not ours.
     """
     args = build_parser().parse_args(argv)
-    settings = _settings(args)
-    try:
-        if args.rows:
-            check_names(args.table, args.rows)
-        wanted = [
-            (table, row, dataset)
-            for dataset in dict.fromkeys(args.datasets)
-            for table in dict.fromkeys(args.table)
-            for row in select(table, args.rows)
-        ]
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    args.out.mkdir(parents=True, exist_ok=True)
-    console = Console(file=sys.stdout, highlight=False)
-    outcomes = _run(wanted, settings, console)
+    check_names(args.table, args.rows or ())
+    out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
+    if args.demo_count is not None and args.demo_count < 1:
+        raise UsageError(f'--demo-count is {args.demo_count}; it must be at least 1.')
+    _check_folder(out)
     entries = [
-        Entry(table, row, dataset, settings.demo_seed if dataset == 'demo' else None, outcome)
-        for (table, row, dataset), outcome in zip(wanted, outcomes, strict=True)
+        Entry(table, row, dataset, args.demo_seed if dataset == 'demo' else None)
+        for dataset in dict.fromkeys(args.datasets)
+        for table in dict.fromkeys(args.table)
+        for row in select(table, args.rows)
     ]
-    files = write_report(entries, args.out)
-    for table, part in by_table(entries).items():
-        _print(console, table, part)
+
+    def change(config: Config, dataset: str) -> None:
+        apply_clip_flags(config, args.model_name, args.pretrained)
+        if dataset == 'demo' and args.demo_count is not None:
+            config.test_dataloader.dataset.count = args.demo_count
+        # The demo is trained on other scenes than it is tested on, and a folder has those of the test.
+        training = None if dataset == 'demo' else config.get('train_dataloader')
+        for loader in (training, config.test_dataloader) if dataset in roots else ():
+            if loader is not None:
+                loader.dataset.data_root = roots[dataset]
+
+    console = Console(file=sys.stdout, highlight=False)
+    # Drawn at each row's ends only: a thread that draws would be forked into the loaders' workers.
+    with Progress(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as progress:
+        bar = progress.add_task('Rows that share their images are tested in one pass', total=len(entries))
+        progress.refresh()
+        for entry in run(entries, out, device, args.cfg_options or {}, change):
+            progress.update(bar, advance=1, refresh=True)
+            title = f'{entry.dataset}, table {entry.table}: {entry.row.name}'
+            console.print(f'{title}: {_words(entry)}', markup=False, soft_wrap=True)
+    files = write_report(entries, out)
+    for table in tables(entries):
+        console.print(Markdown(table.markdown()))
     console.print(f'\nThe tables are in {" and ".join(str(path.resolve()) for path in files)}', soft_wrap=True)
-    failed = sum(outcome.failed for outcome in outcomes)
+    failed = sum(entry.failed for entry in entries)
     if failed:
-        console.print(f'{failed} runs failed; the reasons stand above. The same command tries them again.')
+        console.print(f'{failed} rows failed; the reasons stand above. The same command tries them again.')
     return 1 if failed else 0
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _data_roots(pairs: Sequence[str]) -> dict[str, str]:
     roots = {}
-    for pair in args.data_root:
-        name, equals, folder = pair.partition('=')
-        if not equals or not folder or name not in DATASETS:
+    for pair in pairs:
+        name, _, folder = pair.partition('=')
+        if not folder or name not in DATASETS:
             raise UsageError(f'--data-root {pair}: it takes NAME=DIR, with a NAME out of {", ".join(DATASETS)}.')
-        roots[name] = folder
-    if args.demo_count is not None and args.demo_count < 1:
-        raise UsageError(f'--demo-count is {args.demo_count}; it must be at least 1.')
-    return Settings(
-        out=args.out,
-        demo_seed=args.demo_seed,
-        demo_count=args.demo_count,
-        data_roots=roots,
-        model_name=args.model_name,
-        pretrained=args.pretrained,
-        device=find_device(args.device),
-        options=args.cfg_options or {},
-    )
+        roots[name] = os.path.expanduser(folder)
+    return roots
 
 
-def _run(wanted: Sequence[tuple], settings: Settings, console: Console) -> list[Outcome]:
-    """Do the runs under a progress bar, with one line for each that ends."""
-    names = [f'{dataset}, table {table}: {row.name}' for table, row, dataset in wanted]
-    runs = [plan(row, dataset, settings) for _, row, dataset in wanted]
-    # Drawn at each run's ends only: a thread that draws would be forked into the loaders' workers.
-    with Progress(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as progress:
-        bar = progress.add_task('', total=len(runs))
-
-        def before(index: int) -> None:
-            progress.update(bar, description=names[index], refresh=True)
-
-        def after(index: int, outcome: Outcome) -> None:
-            progress.update(bar, advance=1, refresh=True)
-            progress.console.print(f'{names[index]}: {_words(outcome)}', markup=False, soft_wrap=True)
-
-        return execute(runs, settings.out / 'runs', describe, before, after)
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot take the tables, before an hour of work finds out."""
+    for path in (folder / name for name in FILES):
+        if not is_free(path):
+            raise OutputError(
+                f'{path} is there already and was not written by mmseg_sclip. Move it away, or name another --out.'
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise output_error(folder, error, '--out') from error
 
 
-def _words(outcome: Outcome) -> str:
-    if outcome.result is None:
-        return f'{"FAILED" if outcome.failed else "skipped"}: {outcome.reason}'
-    return f'{outcome.result["mIoU"]:.2f} mIoU, {outcome.seconds:.1f} s{" (kept)" if outcome.kept else ""}'
-
-
-def _print(console: Console, table: str, entries: Sequence[Entry]) -> None:
-    """A table as `tables.md` has it."""
-    shown = Table('row', 'numbers')
-    for name in columns(entries):
-        shown.add_column('mean of eight' if name == 'mean' else name, justify='right')
-    for row, kind, cells in lines(entries):
-        shown.add_row(row.name if kind == 'measured' else '', kind, *(cell.replace('[', r'\[') for cell in cells))
-    console.print(f'\n{TITLES[table]}')
-    console.print(shown)
-    for title, found in remarks(table, entries):
-        console.print(title)
-        for line in found:
-            console.print(f'  {line}', markup=False, soft_wrap=True)
+def _words(entry: Entry) -> str:
+    if entry.result is None:
+        return f'{"FAILED" if entry.failed else "skipped"}: {entry.reason}'
+    miou, seconds = entry.result['metrics']['mIoU'], entry.result['seconds']
+    words = f'{miou:.2f} mIoU, {seconds:.1f} s{" (kept)" if entry.kept else ""}'
+    return ' '.join([words, *entry.result.get('unwritten', ())])

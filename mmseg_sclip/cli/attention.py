@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.device import get_device
-from mmseg.apis import init_model
 from PIL import Image
 
-from ..apis.photographs import read_photograph
-from ..attention_maps import OWN, Point, attention_figure, attention_maps, bind_strategy, check_points, parse_attention
-from ..demo.scenes import scene
-from ..photos import pack_photograph
-from ..pictures import write_atomically
-from .configuring import apply_clip_flags, find_device, load_config
-from .errors import ArgumentParser, UsageError
-from .figure_flags import add_figure_flags, check_figure_flags, save_figure
-from .flags import add_model_flags
+from ..config import add_model_flags, apply_clip_flags, find_device, load_config
+from ..datasets.scenes import scene
+from ..engine.runner import build_model
+from ..errors import ArgumentParser, MissingFileError, UsageError
+from ..images import pack_photograph, read_photograph
+from ..models.attention.parsing import METHODS, parse_attention
+from ..outputs import OutputFolder
+from ..visual.attention import attention_maps, check_points
+from ..visual.attention_figure import attention_figure
+from ..visual.png import save_png
+from ..visual.strategies import OWN, bind_strategy
+from ..visual.view import Point
+from .figure_flags import add_figure_flags, open_folder, save_figure
 
 _CONFIG, _DEMO_CONFIG = 'sclip_voc21', 'sclip_demo'
 _DEMO_SCENE, _DEMO_POINTS = 13, ['50,25', '110,60', '90,105']
@@ -29,10 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Which image and points, and what is shown of the attention."""
     parser = ArgumentParser(
         prog='mmseg-sclip attention',
-        description='Draw what points of an image attend to: a row of pictures for each strategy, layer and head, a '
-        'column for each point.',
-        epilog='example: mmseg-sclip attention photo.jpg --points 120,80 300,200 --attention VanillaSelfAttention '
-        'CorrelativeSelfAttention "LocalSelfAttention(window=5)" --layers 12',
+        description='Draw what points of an image attend to: a picture for each strategy, layer, head and point.',
+        epilog='example: mmseg-sclip attention photo.jpg --points 120,80 300,200 --attention CLIP SCLIP '
+        '"LocalSelfAttention(window=5)" --layers 12',
     )
     parser.add_argument('image', nargs='?', help='image file; photographs are turned upright by their EXIF tag')
     parser.add_argument(
@@ -44,10 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--attention',
         nargs='+',
-        default=['VanillaSelfAttention', OWN],
+        default=['CLIP', OWN],
         metavar='NAME',
-        help="registered attentions, with parameters as in 'LocalSelfAttention(window=5)' or \"dict(type='...')\"; the "
-        f"word {OWN} is the config's own (default: VanillaSelfAttention, which is CLIP's, and {OWN})",
+        help=f"{', '.join(METHODS)} or registered attentions, with parameters as in 'LocalSelfAttention(window=5)' or "
+        f"\"dict(type='...')\"; the word {OWN} is the config's own (default: CLIP {OWN})",
     )
     parser.add_argument(
         '--layers',
@@ -57,7 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='N',
         help='blocks, counted from 1, or negative from the end (default: -1, the last)',
     )
-    parser.add_argument('--heads', default='mean', help='mean, all (a row for each) or a number from 1 (default: mean)')
+    parser.add_argument(
+        '--heads', default='mean', help='mean, all (a picture for each) or a number from 1 (default: mean)'
+    )
     parser.add_argument(
         '--config',
         help=f'config file or name: its CLIP, its resizing and its windows are used (default: {_CONFIG})',
@@ -87,31 +89,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ValueError: A point, layer, head or strategy does not exist, or the config is wrong.
-        FileNotFoundError: The image, the weights or the config are missing.
+        ConfigError: A point, layer, head or strategy does not exist, or the config is wrong.
+        MissingFileError: The image, the weights or the config are missing.
+        OutputError: The folder holds the image, or cannot be written to.
     """
     args = build_parser().parse_intermixed_args(argv)
     points, heads = _check(args)
-    config = load_config(args.config or (_DEMO_CONFIG if args.demo else _CONFIG), args.cfg_options)
+    folder = open_folder(args, [args.image] if args.image else [])
+    name = args.config or (_DEMO_CONFIG if args.demo else _CONFIG)
+    config = load_config(name, args.cfg_options, own_modules=True)
     apply_clip_flags(config, args.model_name, args.pretrained)
-    path = Path(args.image) if args.image else _paint(args.out_dir)
+    path = Path(args.image) if args.image else _paint(folder)
     pixels = read_photograph(path)
     check_points(points, pixels.shape[:2])
     for text in args.attention:
         if text != OWN:
             parse_attention(text)  # before weights are loaded
-    device = find_device(args.device) or get_device()
+    if args.checkpoint:
+        config.load_from = args.checkpoint
     try:
-        model = init_model(copy.deepcopy(config), args.checkpoint or config.get('load_from'), device=str(device))
+        model = build_model(config, find_device(args.device))
     except FileNotFoundError as error:  # without weights
-        raise FileNotFoundError(f'{error} To try this command without weights, add --demo.') from error
+        raise MissingFileError(f'{error} To try this command without weights, add --demo.') from error
     strategies = [bind_strategy(model, text, config.model) for text in args.attention]
     packed = pack_photograph(config.test_dataloader.dataset.pipeline, pixels, path)
     image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
     model.backbone.tower.check_size(image, str(path))
     maps = attention_maps(model, image, points, strategies, args.layers, heads, args.mode, pixels.shape[:2])
     title = f'{path.name}, {config.model.clip.model_name}.'
-    save_figure(attention_figure(pixels, maps, title, args.max_side), args, f'{path.stem}_attention')
+    figure = attention_figure(pixels, maps, title, args.max_side)
+    save_figure(figure, args, folder, folder.name(path, '_attention.png', '_attention.pdf') + '_attention')
     return 0
 
 
@@ -124,14 +131,13 @@ def _check(args: argparse.Namespace) -> tuple[list[Point], str | int]:
     if args.points is None and (args.image or not args.demo):
         raise UsageError('Say which points: --points X,Y [X,Y ...], in pixels of the image.')
     if args.checkpoint and not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f'There is no checkpoint {args.checkpoint}. SCLIP needs none: leave it out.')
+        raise MissingFileError(f'There is no checkpoint {args.checkpoint}. SCLIP needs none: leave it out.')
     heads = args.heads
     if heads not in ('mean', 'all'):
         try:
             heads = int(heads)
         except ValueError:
             raise UsageError(f'--heads is {heads!r}; it is mean, all or a number from 1.') from None
-    check_figure_flags(args)
     return [_parse_point(text) for text in args.points or _DEMO_POINTS], heads
 
 
@@ -146,10 +152,9 @@ def _parse_point(text: str) -> Point:
     return x, y
 
 
-def _paint(folder: Path) -> Path:
+def _paint(folder: OutputFolder) -> Path:
     """A scene of the demo's evaluation set, as a file that the user can look at."""
-    path = folder / f'scene_{_DEMO_SCENE}.png'
-    with write_atomically(path) as unfinished:
-        Image.fromarray(scene('evaluation', 0, _DEMO_SCENE, 128, 5).image).save(unfinished)
-    print(f'The painted scene is {path.resolve()}')
-    return path
+    name = folder.name(f'scene_{_DEMO_SCENE}.png', '.png') + '.png'
+    save_png(folder, name, Image.fromarray(scene('evaluation', 0, _DEMO_SCENE, 128, 5).image))
+    print(f'The painted scene is {(folder.folder / name).resolve()}')
+    return folder.folder / name

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from ..comparison import (
-    CRITERIA,
-    Compared,
-    Failures,
-    Method,
-    OneModel,
-    Subject,
-    all_subjects,
-    check_comparable,
-    compare,
-    compare_figure,
-    find_subjects,
-    rank,
-    score,
-    short_names,
-)
-from .configuring import apply_clip_flags, find_device, load_config
-from .errors import ArgumentParser, UsageError, describe
-from .figure_flags import add_figure_flags, check_figure_flags, save_figure
-from .flags import add_model_flags
+from ..config import add_model_flags, apply_clip_flags, apply_data_flags, find_device, input_files, load_config
+from ..errors import ArgumentParser, BadFileError, ConfigError, UsageError, describe
+from ..outputs import OutputFolder
+from ..visual.comparison import CRITERIA, Device, Failures, Prediction, compare, rank, score
+from ..visual.comparison_figure import comparison_figure
+from ..visual.methods import Method, check_comparable, short_names
+from ..visual.subjects import Subject, all_subjects, find_subjects
+from .figure_flags import add_figure_flags, open_folder, save_figure
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -81,7 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
         '--rows', type=int, default=6, metavar='N', help='images in one figure; more make more figures (default: 6)'
     )
     parser.add_argument(
-        '--data-root', metavar='DIR', help="folder of the dataset, in place of the configs' data_root (as in test)"
+        '--data-root',
+        type=os.path.expanduser,
+        metavar='DIR',
+        help="folder of the dataset, in place of the configs' data_root (as in test)",
     )
     add_figure_flags(parser, 'work_dirs/compare')
     add_model_flags(parser, 'model.test_cfg.window_batch=32')
@@ -93,24 +85,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ValueError: A config is wrong, or the configs cannot be compared; or an image could not be used, after the
-            others were drawn.
-        FileNotFoundError: Data, weights or a config are missing.
+        ConfigError: A config is wrong, or the configs cannot be compared.
+        BadFileError: An image could not be used; the others are drawn.
+        MissingFileError: Data, weights or a config are missing.
+        OutputError: The folder holds images, or cannot be written to.
     """
     args = build_parser().parse_intermixed_args(argv)
     _check(args)
     methods = _methods(args)
-    models, failures = OneModel(find_device(args.device)), {}
-    subjects = find_subjects(args.images, methods[0]) if args.images else _ranked(args, methods, models, failures)
+    device, failures = find_device(args.device), {}
+    subjects = find_subjects(args.images, methods[0]) if args.images else all_subjects(methods[0])
+    folder = open_folder(args, [*input_files(methods[0].config), *(subject.path for subject in subjects)])
+    if not args.images:
+        subjects = _ranked(args, subjects, methods, device, failures)
     _refuse_without_truth(args, [subject.path for subject in subjects if subject.index is None], len(subjects))
-    compared = compare(subjects, methods, models, failures)
+    compared = compare(subjects, methods, device, failures)
     if compared:
         _print_scores(compared, methods)
-        _draw(args, compared, methods)
+        _draw(args, folder, compared, methods)
     for subject, error in failures.items():
         print(f'{subject.path} was left out: {describe(error)}', file=sys.stderr)
     if failures:
-        raise ValueError(
+        raise BadFileError(
             f'{len(failures)} image{"s were" if len(failures) > 1 else " was"} left out; the reasons stand above.'
             f'{"" if compared else " No figure was drawn."}'
         )
@@ -118,74 +114,76 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for flag in ('worst', 'best', 'max_images', 'rows'):
+    for flag in ('worst', 'best', 'rows'):
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise UsageError(f'--{flag.replace("_", "-")} is {value}; it must be at least 1.')
     if not 0 <= args.opacity <= 1:
         raise UsageError(f'--opacity is {args.opacity}; it must be a number from 0 to 1.')
-    if args.images and (args.max_images or args.by != 'first'):
+    if args.images and (args.max_images is not None or args.by != 'first'):
         raise UsageError('--by and --max-images belong to --worst and --best. Leave them out with --images.')
     if args.by == 'gain' and len(args.configs) < 2:
         raise UsageError('--by gain compares the last config with the first, and there is one only. Give two or more.')
-    check_figure_flags(args)
 
 
 def _methods(args: argparse.Namespace) -> list[Method]:
     methods = []
     for name, given in zip(short_names(args.configs), args.configs, strict=True):
-        config = load_config(given, args.cfg_options)
+        config = load_config(given, args.cfg_options, own_modules=True)
         apply_clip_flags(config, args.model_name, args.pretrained)
-        if args.data_root:
-            config.test_dataloader.dataset.data_root = args.data_root
+        apply_data_flags(config, args.data_root, args.max_images)
         methods.append(Method(name, config))
     check_comparable(methods)
     return methods
 
 
-def _ranked(args: argparse.Namespace, methods: Sequence[Method], models: OneModel, failures: Failures) -> list[Subject]:
+def _ranked(
+    args: argparse.Namespace, subjects: Sequence[Subject], methods: Sequence[Method], device: Device, failures: Failures
+) -> list[Subject]:
     """The images that --worst or --best asks for."""
-    subjects = all_subjects(methods[0])[: args.max_images]
     deciding = [methods[index] for index in CRITERIA[args.by].methods]
-    scores = score(subjects, deciding, models, failures)
+    scores = score(subjects, deciding, device, failures)
     without = sum(subject not in scores and subject not in failures for subject in subjects)
     if without:
         print(f'{without} of {len(subjects)} images have no ground truth and are not ranked.')
     chosen = rank(scores, args.by, args.worst is not None, args.worst or args.best)
     if not chosen and not failures:
-        raise ValueError(
+        raise ConfigError(
             f'None of the {len(subjects)} images of {type(methods[0].dataset).__name__} has an mIoU: they have no '
             'ground truth, or it is ignored everywhere.'
         )
     return chosen
 
 
-def _print_scores(compared: Sequence[Compared], methods: Sequence[Method]) -> None:
-    if all(image.truth is None for image in compared):
+def _print_scores(compared: Sequence[Sequence[Prediction]], methods: Sequence[Method]) -> None:
+    if all(image[0].truth is None for image in compared):
         return
     table = Table('image', *(method.name for method in methods), title='mIoU of each image', title_justify='left')
     for image in compared:
-        scores = image.scores(methods[0]) or [float('nan')] * len(methods)
-        table.add_row(image.subject.name, *('-' if math.isnan(value) else f'{value:.2f}' for value in scores))
+        values = ('-' if math.isnan(prediction.miou) else f'{prediction.miou:.2f}' for prediction in image)
+        table.add_row(image[0].subject.name, *values)
     Console(file=sys.stdout, highlight=False, width=1000).print(table)  # a table is as wide as its words
 
 
-def _draw(args: argparse.Namespace, compared: Sequence[Compared], methods: Sequence[Method]) -> None:
+def _draw(
+    args: argparse.Namespace, folder: OutputFolder, compared: Sequence[Sequence[Prediction]], methods: Sequence[Method]
+) -> None:
     """Write one figure, or several of `--rows` images."""
-    without = [image.subject.path for image in compared if image.truth is None]
+    without = [image[0].subject.path for image in compared if image[0].truth is None]
     _refuse_without_truth(args, without, len(compared))
     pages = [compared[start : start + args.rows] for start in range(0, len(compared), args.rows)]
     for number, page in enumerate(pages, 1):
-        sheet = compare_figure(
+        figure = comparison_figure(
             page,
             methods,
             truth=len(without) < len(compared) if args.gt is None else args.gt,
-            errors=args.error_map,
+            error_maps=args.error_map,
             opacity=args.opacity,
             max_side=args.max_side,
             title=_title(args, methods),
         )
-        save_figure(sheet, args, 'comparison' if len(pages) == 1 else f'comparison_{number}')
+        stem = 'comparison' if len(pages) == 1 else f'comparison_{number}'
+        save_figure(figure, args, folder, folder.name(stem, '.png', '.pdf'))
 
 
 def _refuse_without_truth(args: argparse.Namespace, without: Sequence[str], count: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .. import paths
-from .errors import ArgumentParser
+from ..errors import ArgumentParser
 
 
 def main(argv: Sequence[str]) -> int:

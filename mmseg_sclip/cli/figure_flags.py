@@ -3,9 +3,11 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..pictures import picture_error
-from ..sheets import Sheet
-from .errors import UsageError
+from matplotlib.figure import Figure
+
+from ..errors import UsageError
+from ..outputs import OutputFolder
+from ..visual.figure import save
 
 
 def add_figure_flags(parser: ArgumentParser, folder: str) -> None:
@@ -23,28 +25,27 @@ def add_figure_flags(parser: ArgumentParser, folder: str) -> None:
         '--max-side',
         type=int,
         metavar='N',
-        help="make pictures smaller whose longer side has more than N pixels (default: the image's own resolution)",
+        help="make pictures smaller whose longer side has more than N pixels (default: the image's own resolution, "
+        'as far as the figure stays below 8000 pixels)',
     )
 
 
-def check_figure_flags(args: Namespace) -> None:
-    """Make the folder, before an hour of work finds out that it cannot be made.
+def open_folder(args: Namespace, inputs: list[str]) -> OutputFolder:
+    """The folder of the figures, made before an hour of work finds out that it cannot be made.
 
     Raises:
         UsageError: A flag is wrong.
-        OSError: The folder cannot be made.
+        OutputError: The folder cannot be made, or holds one of the inputs.
     """
     if args.max_side is not None and args.max_side < 1:
         raise UsageError(f'--max-side is {args.max_side}; it must be at least 1.')
-    try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise picture_error(args.out_dir, error) from error
+    folder = OutputFolder(args.out_dir, '--out-dir', inputs)
+    folder.prepare()
+    return folder
 
 
-def save_figure(sheet: Sheet, args: Namespace, name: str) -> list[Path]:
-    """Write `NAME.png`, and `NAME.pdf` where `--pdf` asks for it; print and return where they are."""
-    paths = [sheet.save(args.out_dir / f'{name}{suffix}') for suffix in ('.png', *['.pdf'] * args.pdf)]
-    for path in paths:
-        print(f'The figure is {path.resolve()}', flush=True)
-    return paths
+def save_figure(figure: Figure, args: Namespace, folder: OutputFolder, stem: str) -> None:
+    """Write `STEM.png`, and `STEM.pdf` where `--pdf` asks for it, and print where they are."""
+    for suffix in ('.png', *['.pdf'] * args.pdf):
+        save(figure, folder, f'{stem}{suffix}')
+        print(f'The figure is {(folder.folder / f"{stem}{suffix}").resolve()}', flush=True)

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
+from ..config import add_model_flags, apply_clip_flags, load_config
+from ..errors import ArgumentParser, UsageError
 from ..flops import count, default_shape
-from .configuring import apply_clip_flags, load_config
-from .errors import ArgumentParser, UsageError
-from .flags import CfgOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog='mmseg-sclip get-flops',
         description='Count the multiply-adds of a config for a window and for an image, attention included. No weights '
-        'are read, and nothing is computed.',
+        'are read or fetched, and nothing is computed; of a model hf-hub:ORG/REPO only the description is fetched.',
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
     parser.add_argument(
@@ -30,14 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='height and width of the image file in pixels, or one side of a square (default: 375 500, typical of '
         'Pascal VOC; for the demo the size of a scene)',
     )
-    parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as model.test_cfg.crop_size=448; values cannot contain spaces',
-    )
+    add_model_flags(parser, 'model.test_cfg.crop_size=448', weights=False)
     parser.add_argument('--json', action='store_true', help='print JSON')
     return parser
 
@@ -47,15 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UsageError: The shape is none.
-        ValueError: The config is wrong.
-        FileNotFoundError: There is no such config.
+        ConfigError: The config is wrong.
+        MissingFileError: There is no such config.
     """
     args = build_parser().parse_intermixed_args(argv)
     shape = args.shape
     if shape is not None and (len(shape) > 2 or min(shape) < 1):
         raise UsageError(f'--shape is {" ".join(map(str, shape))}; it takes one or two positive numbers of pixels.')
     with redirect_stdout(sys.stderr):  # the model's own log lines are no JSON
-        config = load_config(args.config, args.cfg_options)
+        config = load_config(args.config, args.cfg_options, own_modules=True)
         apply_clip_flags(config, args.model_name, None)
         cost = count(config, default_shape(config) if shape is None else (shape[0], shape[-1]))
     if args.json:

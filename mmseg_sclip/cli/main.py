@@ -6,20 +6,18 @@ A new command is one line in `COMMANDS` and a module with `main(argv) -> int`.
 import argparse
 import difflib
 import importlib
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .. import errors
 from ..version import __version__
-from . import errors
 
 
 class Command(NamedTuple):
-    """A module of this package, its line in the help, and whether it needs mmseg_sclip itself to be importable."""
+    """A module of this package, and its line in the help."""
 
     module: str
     help: str
-    needs_package: bool = True
 
 
 COMMANDS = {
@@ -29,11 +27,12 @@ COMMANDS = {
     'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
     'compare': Command('compare', 'draw what several configs make of the same images, side by side'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
-    'benchmark': Command('benchmark', 'time configs against a plain implementation, side by side'),
+    'compare-methods': Command(
+        'compare_methods', 'test many methods on one dataset, together where they read its images alike'
+    ),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
-    'configs': Command('configs', 'list the shipped configs and where they lie', needs_package=False),
-    'doctor': Command('doctor', 'show versions, and what to run where they do not fit', needs_package=False),
-    'train-demo-clip': Command('train_demo_clip', 'train the tiny CLIP of the demo from nothing'),
+    'configs': Command('configs', 'list the shipped configs and where they lie'),
+    'doctor': Command('doctor', 'show versions, and what to run where they do not fit'),
 }
 
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 after an error, whose message is the last line on stderr.
     """
-    return errors.run(_dispatch, list(sys.argv[1:] if argv is None else argv))
+    return errors.run(_dispatch, argv)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -60,17 +59,7 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]!r}? ' if near else ''
         raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
-    command = COMMANDS[name]
-    if command.needs_package:
-        _execute_package()
-    return importlib.import_module(f'mmseg_sclip.cli.{command.module}').main(rest)
-
-
-def _execute_package() -> None:
-    """Run the `__init__` of mmseg_sclip where `mmseg_sclip_cli` left that out: it checks versions and registers."""
-    package = sys.modules['mmseg_sclip']
-    if not hasattr(package, '__version__'):
-        package.__spec__.loader.exec_module(package)
+    return importlib.import_module(f'mmseg_sclip.cli.{COMMANDS[name].module}').main(rest)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from .. import errors
 from ..apis import SCLIPInferencer, list_pictures
 from ..apis.inputs import SUFFIXES
-from ..demo.scenes import scene
-from ..pictures import picture_error, write_atomically
-from . import errors
-from .errors import ArgumentParser, UsageError
-from .flags import add_model_flags
+from ..apis.words import AUTO, NONE
+from ..config import add_model_flags, load_config
+from ..datasets.scenes import scene
+from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
+from ..files import MARK
+from ..models.attention.parsing import METHODS
+from ..outputs import OutputFolder
 
 DEMO_CONFIG = 'sclip_demo'
 DEMO_SCENE = dict(purpose='evaluation', seed=0, index=28, size=256, max_regions=6)
@@ -70,10 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
         '--heatmaps',
         action='store_true',
         help='also write STEM_heat_N.png for each phrase, in label order, those of the background too: its '
-        'probability (0 to 1) among all phrases. Takes twice the time',
+        'probability (0 to 1) among all phrases',
     )
     parser.add_argument(
-        '--attention', metavar='NAME', help='attention of the last block, e.g. VanillaSelfAttention for plain CLIP'
+        '--attention',
+        metavar='NAME',
+        help=f'attention of the last block: {", ".join(METHODS)}, or a registered one, with parameters as in '
+        "'LocalSelfAttention(window=5)' (default: the config's, which is SCLIP's)",
     )
     parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10 (default: off)')
     add_model_flags(parser, 'model.test_cfg.area_thd=None, which keeps small things')
@@ -85,18 +93,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ValueError: The words or the config are wrong, or a picture could not be segmented.
-        FileNotFoundError: A picture, the weights or the config are missing.
-        OSError: The folder cannot be written to.
+        ConfigError: The words or the config are wrong.
+        BadFileError: A picture could not be segmented; the others are done.
+        MissingFileError: A picture, the weights or the config are missing.
+        OutputError: The folder holds a picture, or cannot be written to.
     """
     args = build_parser().parse_intermixed_args(argv)
     classes, background = _read_words(args)
     pictures = list_pictures(args.images) if args.images else []
-    _make_folder(args.out_dir)
+    folder = OutputFolder(args.out_dir, '--out-dir', pictures)
+    folder.prepare()  # before weights are loaded
     inferencer = _build(args, classes, background)
     failed = _segment(inferencer, pictures or [_paint_demo(args.out_dir)], args)
     if failed:
-        raise ValueError(
+        raise BadFileError(
             f'{len(failed)} of {_count(len(pictures))} could not be segmented: '
             f'{" ".join(list(failed.values())[:3])}{" ..." if len(failed) > 3 else ""}'
         )
@@ -124,10 +134,10 @@ def _read_words(args: argparse.Namespace) -> tuple[list | str | None, list | str
     if classes is None:
         if args.background:
             raise UsageError('--background belongs to --classes or --classes-file; a config says itself what is what.')
-        return None, 'auto'
-    background = args.background or ['none' if args.demo else 'auto']
-    if len(background) == 1 and background[0].lower() in ('auto', 'none'):
-        return classes, None if background[0].lower() == 'none' else 'auto'
+        return None, AUTO
+    background = args.background or [NONE if args.demo else AUTO]
+    if len(background) == 1 and background[0].lower() in (AUTO, NONE):
+        return classes, background[0]
     return classes, [phrase for word in background for phrase in _synonyms(word)]
 
 
@@ -140,24 +150,18 @@ def _synonyms(word: str) -> list[str]:
     return phrases
 
 
-def _paint_demo(folder: str) -> str:
-    path = Path(folder).expanduser() / 'painted_scene.jpg'
-    with write_atomically(path) as unfinished:
-        Image.fromarray(scene(**DEMO_SCENE).image).save(unfinished, quality=95)
-    return str(path)
-
-
-def _make_folder(name: str) -> None:
-    """Before weights are loaded."""
-    try:
-        Path(name).expanduser().mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f'--out-dir {name} must be a folder, but a file is in its place. Name another one.') from error
-    except OSError as error:
-        raise picture_error(Path(name), error) from error
+def _paint_demo(out_dir: str) -> str:
+    """The demo's picture, in a folder of its own, since results are never written beside pictures."""
+    folder = OutputFolder(Path(out_dir) / 'input', '--out-dir')
+    name = folder.name('painted_scene.jpg', '.jpg') + '.jpg'
+    with folder.write(name) as unfinished:
+        Image.fromarray(scene(**DEMO_SCENE).image).save(unfinished, quality=95, comment=MARK)
+    return str(folder.folder / name)
 
 
 def _build(args: argparse.Namespace, classes: list | str | None, background: list | str | None) -> SCLIPInferencer:
+    if args.config:
+        load_config(args.config, own_modules=True)  # imports its modules, which may lie in the user's folder
     try:
         return SCLIPInferencer(
             classes,
@@ -173,20 +177,22 @@ def _build(args: argparse.Namespace, classes: list | str | None, background: lis
     except FileNotFoundError as error:
         if 'weights' not in str(error):
             raise
-        raise FileNotFoundError(f'{error} {TRY_DEMO}') from error
+        raise MissingFileError(f'{error} {TRY_DEMO}') from error
 
 
 def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
     """Segment all pictures, and return the reasons for those that could not be."""
     failed: dict[str, str] = {}
     done = 0
-    console = Console()
-    with Progress(console=console, transient=True, disable=len(pictures) == 1 or not console.is_terminal) as progress:
-        task = progress.add_task('Segmenting', total=len(pictures))
+    console = Console(stderr=True)
+    out = console if console.is_terminal and sys.stdout.isatty() else Console()  # above the bar, where both are seen
+    say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False) as progress:
+        task = progress.add_task('Segmenting', total=len(pictures) if len(pictures) > 1 else None)  # None: it moves
 
         def show(line: str) -> None:
             progress.advance(task)
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
 
         def fail(picture: str, error: Exception) -> None:
             reason = errors.describe(error)
@@ -201,8 +207,7 @@ def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argpars
                     show(_line(result))
         finally:
             if done:
-                console.print(f'The results of {_count(done)} are in ', end='')
-                console.print(Path(args.out_dir).expanduser().resolve(), soft_wrap=True, highlight=False)
+                say(f'The results of {_count(done)} are in {Path(args.out_dir).expanduser().resolve()}')
     return failed
 
 

@@ -1,1 +1,0 @@
-"""Speed and memory against a plain implementation, in one run."""
