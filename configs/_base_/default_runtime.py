@@ -5,6 +5,8 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+tta_model = dict(type='SCLIPTTAModel')  # for tools/test.py --tta, with the tta_pipeline of the dataset
+model_wrapper_cfg = dict(type='FrozenModelWrapper')  # nothing is trained, so no gradients are exchanged
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None

@@ -1,24 +1,2 @@
-dataset_type = 'COCOStuffDataset'
-data_root = 'data/coco_stuff164k'
-test_pipeline = [
-    # Ground truth is not turned by EXIF orientation, so images are not either.
-    dict(type='LoadCheckedImage'),
-    dict(type='Resize', scale=(2048, 448), keep_ratio=True),
-    # After Resize: the ground truth keeps its size, and predictions are brought to it.
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
-        pipeline=test_pipeline,
-    ),
-)
-test_evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
-test_cfg = dict(type='TestLoop')
+_base_ = ['../data/coco_stuff164k.py', '../pipelines/short_448.py']
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

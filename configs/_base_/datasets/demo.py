@@ -2,15 +2,28 @@ dataset_type = 'PaintedScenesDataset'
 data_root = None  # painted into the cache folder on first use
 test_pipeline = [
     # Ground truth is not turned by EXIF orientation, so images are not either.
-    dict(type='LoadCheckedImage'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
+    dict(type='CheckImageFile'),  # refuses damaged files; photographs from outside the dataset are turned upright
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
+]
+tta_pipeline = [
+    *test_pipeline[:2],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (0.75, 1.0, 1.25, 1.5)],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='EvaluationSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -22,5 +35,14 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
+# What a method's config takes over for this dataset: the tiny CLIP, the captions that it was trained on, and windows of
+# the size of its images.
+tiny_clip = dict(
+    clip=dict(model_name='builtin:demo', pretrained=None),
+    decode_head=dict(
+        vocabulary='demo', templates=['a photo of {}.', '{}.', 'an image of {}.', 'a picture with {} in it.']
+    ),
+    test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
+)
 test_evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
-test_cfg = dict(type='TestLoop')
+test_cfg = dict(type='EvaluationLoop')

@@ -19,7 +19,6 @@ model = dict(
         logit_scale=40,
         prob_thd=None,
         area_thd=None,
-        pamr=dict(steps=0, dilations=(8, 16)),
         window_batch=16,
         keep_scores=False,
     ),

@@ -1,0 +1,17 @@
+# COCO-Stuff10k; a test pipeline is added by ../datasets.
+dataset_type = 'COCOStuffDataset'
+data_root = 'data/coco_stuff10k'
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='EvaluationSampler'),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='images/test2014', seg_map_path='annotations/test2014'),
+        reduce_zero_label=True,
+    ),
+)
+test_evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
+test_cfg = dict(type='EvaluationLoop')

@@ -1,3 +1,0 @@
-# SCLIP's Table 2: the query projection alone.
-_base_ = '../sclip_voc21.py'
-model = dict(backbone=dict(decoder=dict(attention=dict(projections=['q']))))

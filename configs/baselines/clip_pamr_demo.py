@@ -1,2 +1,0 @@
-_base_ = 'clip_demo.py'
-model = dict(test_cfg=dict(pamr=dict(steps=10, dilations=(8, 16))))

@@ -1,2 +1,0 @@
-_base_ = 'maskclip_context60.py'
-model = dict(test_cfg=dict(pamr=dict(steps=10, dilations=(8, 16))))

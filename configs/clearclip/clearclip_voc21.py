@@ -1,0 +1,6 @@
+_base_ = ['../_base_/protocols/clearclip.py', '../_base_/data/voc21.py', '../_base_/pipelines/short_448.py']
+model = dict(
+    decode_head=dict(vocabulary='voc21_plain', class_names='PascalVOCDataset', background_index=0),
+    test_cfg=dict(prob_thd=0.5),
+)
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

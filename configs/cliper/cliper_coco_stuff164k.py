@@ -1,0 +1,3 @@
+_base_ = ['../_base_/protocols/cliper.py', '../_base_/data/coco_stuff164k.py', '../_base_/pipelines/patches_336.py']
+model = dict(decode_head=dict(scale=50, score_thd=0.1, vocabulary='coco_stuff', class_names='COCOStuffDataset'))
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

@@ -1,0 +1,2 @@
+_base_ = ['../_base_/models/cliper.py', '../_base_/datasets/demo.py', '../_base_/default_runtime.py']
+model = _base_.tiny_clip

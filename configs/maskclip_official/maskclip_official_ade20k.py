@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/maskclip_official.py',
+    '../_base_/data/ade20k.py',
+    '../_base_/pipelines/short_512.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(decode_head=dict(vocabulary='ade20k', class_names='ADE20KDataset'))
+test_pipeline = _base_.test_pipeline
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

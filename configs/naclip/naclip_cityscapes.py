@@ -1,0 +1,2 @@
+_base_ = ['../_base_/protocols/naclip.py', '../_base_/datasets/cityscapes.py']
+model = dict(decode_head=dict(vocabulary='cityscapes', class_names='CityscapesDataset'))

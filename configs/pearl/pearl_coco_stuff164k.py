@@ -1,0 +1,2 @@
+_base_ = ['../_base_/models/pearl.py', '../_base_/datasets/coco_stuff164k_336.py', '../_base_/default_runtime.py']
+model = dict(decode_head=dict(vocabulary='coco_stuff', class_names='COCOStuffDataset'))

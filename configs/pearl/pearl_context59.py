@@ -1,0 +1,2 @@
+_base_ = ['../_base_/models/pearl.py', '../_base_/datasets/context59.py', '../_base_/default_runtime.py']
+model = dict(decode_head=dict(vocabulary='context59', class_names='PascalContextDataset59'))

@@ -1,0 +1,3 @@
+_base_ = '../resclip/resclip_coco_stuff10k.py'
+model = _base_.model
+model.backbone.decoder.attention.base.base = dict(_delete_=True, type='CorrelativeSelfAttention', projections='q')

@@ -1,0 +1,4 @@
+_base_ = '../resclip/resclip_context59.py'
+model = _base_.model
+model.backbone.decoder.update(residual=True, ffn=True)
+model.backbone.decoder.attention.base.base = dict(_delete_=True, type='CorrelativeSelfAttention')

@@ -1,0 +1,5 @@
+# The paper's blocks 9, 4 and 4 to 10 of 12, in a tower of five.
+_base_ = ['../_base_/models/sc_clip.py', '../_base_/datasets/demo.py', '../_base_/default_runtime.py']
+model = dict(
+    **_base_.tiny_clip, backbone=dict(decoder=dict(attention=dict(affinity_block=3), smoothing_block=1, levels=(1, 3)))
+)
