@@ -1,21 +1,26 @@
-"""Where the command line enters: opens mmseg_sclip without running its `__init__`.
+"""Where `mmseg-sclip` enters.
 
-`import mmseg_sclip` refuses a broken environment, but `mmseg-sclip doctor` is made for one. So the package is put in
-place unexecuted here, and `mmseg_sclip.cli.main` executes it for the commands that need it.
+It lies outside the package, which refuses to be imported in an environment that does not fit. What does not fit is then
+printed here, so that `mmseg-sclip doctor` works there too.
 """
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of `mmseg-sclip`; see `mmseg_sclip.cli.main`."""
-    if 'mmseg_sclip' not in sys.modules:
-        spec = importlib.util.find_spec('mmseg_sclip')
-        sys.modules['mmseg_sclip'] = importlib.util.module_from_spec(spec)
-    from mmseg_sclip.cli.main import main as command
-
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        from mmseg_sclip.cli.main import main as command
+    except ImportError as error:
+        if not hasattr(error, 'report'):
+            raise
+        if argv[:1] == ['doctor']:
+            print(error.report)
+        else:
+            print(f'Error: {error}', file=sys.stderr)
+        return 1
     return command(argv)
 
 

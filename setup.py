@@ -1,4 +1,4 @@
-"""Ships the top-level `configs/` inside the wheel, where mim looks for them; all else is in setup.cfg."""
+"""Ships the top-level `configs/` and `tools/` inside the wheel, where mim looks for them; all else is in setup.cfg."""
 
 import shutil
 from pathlib import Path
@@ -10,16 +10,19 @@ ROOT = Path(__file__).parent
 
 
 class BuildWithConfigs(build_py):
-    """`build_py` that adds `mmseg_sclip/.mim`; an editable install goes on using the checkout's `configs/`."""
+    """`build_py` that adds `mmseg_sclip/.mim`; an editable install goes on using the checkout's folders."""
 
     def run(self) -> None:
-        """Build the package, then copy the configs beside it."""
+        """Build the package, then copy what mim wants beside it."""
         super().run()
         if self.editable_mode:
             return
         mim = Path(self.build_lib) / 'mmseg_sclip' / '.mim'
         shutil.rmtree(mim, ignore_errors=True)  # a config deleted since the last build must not ship
-        shutil.copytree(ROOT / 'configs', mim / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
+        # What only developers run needs a checkout.
+        left_out = shutil.ignore_patterns('__pycache__', 'bench', 'benchmark.py', 'soak.py', 'train_demo_clip.py')
+        for folder in ('configs', 'tools'):
+            shutil.copytree(ROOT / folder, mim / folder, ignore=left_out)
         shutil.copy2(ROOT / 'model-index.yml', mim)
 
 

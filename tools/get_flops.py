@@ -1,6 +1,7 @@
 import sys
 
-from mmseg_sclip_cli import main
+from mmseg_sclip.cli.get_flops import main
+from mmseg_sclip.errors import run
 
 if __name__ == '__main__':
-    sys.exit(main(['get-flops', *sys.argv[1:]]))
+    sys.exit(run(main))

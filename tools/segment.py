@@ -1,6 +1,7 @@
 import sys
 
-from mmseg_sclip_cli import main
+from mmseg_sclip.cli.segment import main
+from mmseg_sclip.errors import run
 
 if __name__ == '__main__':
-    sys.exit(main(['segment', *sys.argv[1:]]))
+    sys.exit(run(main))

@@ -9,11 +9,7 @@ from mmseg_sclip.models import Attention, BlockInput
 
 @MODELS.register_module()
 class MyCosineAttention(Attention):
-    """softmax(sharpness * cos(k_i, k_j)).
-
-    Args:
-        sharpness: Multiplies the cosines; 0 averages over all tokens.
-    """
+    """softmax(sharpness * cos(k_i, k_j)); a sharpness of 0 averages over all tokens."""
 
     def __init__(self, sharpness: float = 10.0) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ class MyEarlyExit(Decoder):
     """Project the output of one block.
 
     Args:
-        block: Counts from 1; negative numbers count from the end, -2 is the last block but one.
+        block: The number of the block, from 1; negative numbers count from the end, -2 is the last block but one.
     """
 
     def __init__(self, block: int = -2) -> None:
@@ -19,10 +19,10 @@ class MyEarlyExit(Decoder):
 
     def bind(self, tower) -> None:
         """Settle what is recorded; the tower runs to this block and no further."""
-        self.block = tower.block_number(self.block)
-        self.needs = frozenset({self.block})
+        self.number = tower.block_number(self.block)
+        self.needs = frozenset({self.number})
 
-    def forward(self, tower, memory, grid, feedback=None) -> Tokens:
-        """The final LayerNorm and the projection on `memory[block]`, (B, N, width)."""
-        tokens = tower.project(memory[self.block])  # (B, N, D)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], grid)
+    def forward(self, tower, memory, feedback=None) -> Tokens:
+        """Run the final LayerNorm and the projection on `memory[number]`, (B, N, width)."""
+        tokens = tower.project(memory[self.number])  # (B, N, D)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid)

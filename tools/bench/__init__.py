@@ -1,0 +1,1 @@
+"""Speed and memory of configs against the plain implementation in tests/reference.py; see tools/benchmark.py."""
