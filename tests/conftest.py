@@ -1,14 +1,22 @@
+import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+from mmseg.visualization import SegLocalVisualizer
+
+from mmseg_sclip.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 # The architecture of tests/data/recipe.py in open_clip's words.
@@ -20,9 +28,36 @@ MINI = dict(
 )
 
 
+class Result(NamedTuple):
+    """What a person sees of a run."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self):
+        return self.err.rstrip('\n').rpartition('\n')[2]
+
+
+def forget_runs():
+    """MMEngine keeps loggers, message hubs, scopes and visualizers by name: a second run would get the first one's."""
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    for manager in (MMLogger, MessageHub, DefaultScope, Visualizer, SegLocalVisualizer):
+        manager._instance_dict.clear()
+
+
 def pytest_configure():
     """Two pytest processes on one machine otherwise fight over its cores."""
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 1)))
+
+
+def pytest_collection_finish():
+    """MMEngine collects garbage at every dataset, which is half of a short test while all modules and tests count."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=['cpu', *(['cuda'] if torch.cuda.is_available() else [])])
@@ -91,6 +126,18 @@ def mini_clip(mini_json, mini_weights):
 
 
 @pytest.fixture(scope='session')
+def deep_clip(recipe, mini_json, tmp_path_factory):
+    """The twelve-layer variant of the synthetic CLIP."""
+    folder = tmp_path_factory.mktemp('deep')
+    description = json.loads(mini_json.read_text())
+    description['vision_cfg']['layers'] = 12
+    (folder / 'deep.json').write_text(json.dumps(description))
+    state = {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0, 12).items()}
+    torch.save(state, folder / 'deep.pt')
+    return dict(model_name=str(folder / 'deep.json'), pretrained=str(folder / 'deep.pt'))
+
+
+@pytest.fixture(scope='session')
 def run_tool():
     """`run_tool(*argv, cwd=None, env=None)` runs tools/test.py as a person would, and returns the finished process."""
 
@@ -104,5 +151,28 @@ def run_tool():
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture
+def fresh_engine(monkeypatch):
+    """MMEngine without traces of earlier runs, and a module search path that is put back."""
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    forget_runs()
+    yield
+    forget_runs()
+
+
+@pytest.fixture
+def run_main(fresh_engine, tmp_path, monkeypatch, capfd):
+    """`run_main(config, *flags)` is `mmseg-sclip test config *flags` in this process, which saves the imports."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(config, *flags):
+        forget_runs()
+        capfd.readouterr()
+        code = main.main(['test', str(config), '--work-dir', str(tmp_path / 'work'), *map(str, flags)])
+        return Result(code, *capfd.readouterr())
 
     return run

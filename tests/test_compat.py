@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mmseg_sclip import compat
+from mmseg_sclip import compat, mmcv_ops
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {
@@ -24,6 +24,9 @@ GOOD = {
     'mmcv-lite': None,
 }
 LITE = {**GOOD, 'mmcv': None, 'mmcv-lite': '2.1.0'}
+COMMON = {name: GOOD[name] for name in ('torch', 'torchvision', 'open_clip_torch')}
+ONEDL = {**COMMON, 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmsegmentation': '1.4.2'}
+INSTALL_ONEDL = 'pip install "onedl-mmengine>=0.10.12,<1.0" "onedl-mmcv>=2.3.6,<3" "onedl-mmsegmentation>=1.4.2,<2"'
 
 
 def run_python(code, *folders, **kwargs):
@@ -38,6 +41,8 @@ def run_python(code, *folders, **kwargs):
     [
         GOOD,
         LITE,
+        ONEDL,
+        {**ONEDL, 'onedl-mmcv': None, 'mmcv': compat.UNKNOWN},
         {**GOOD, 'mmcv': '2.0.0rc4'},
         {**GOOD, 'mmcv': compat.UNKNOWN},
         {**GOOD, 'torch': '2.9.0.dev20251001+cpu'},
@@ -61,7 +66,27 @@ def test_versions_that_fit(installed):
         ({**GOOD, 'mmcv': '2.2.0'}, 'mmcv', '>=2.0.0rc4,<2.2.0', f'pip uninstall -y mmcv && {compat.INSTALL_LITE}'),
         ({**GOOD, 'mmcv': '1.7.2'}, 'mmcv', 'mmcv 1.7.2', f'pip uninstall -y mmcv && {compat.INSTALL_LITE}'),
         ({**LITE, 'mmcv-lite': '2.2.0'}, 'mmcv-lite', 'mmcv-lite 2.2.0', compat.INSTALL_LITE),
-        ({**GOOD, 'mmcv': None}, 'mmcv', 'mmseg_sclip[lite]', compat.INSTALL_LITE),
+        ({**GOOD, 'mmcv': None}, 'mmcv', 'neither mmcv nor mmcv-lite is installed', compat.INSTALL_LITE),
+        (COMMON, 'mmsegmentation', 'mmseg_sclip[onedl]', INSTALL_ONEDL),
+        ({**ONEDL, 'onedl-mmcv': '3.0'}, 'onedl-mmcv', 'onedl-mmcv 3.0', 'pip install "onedl-mmcv>=2.3.6,<3"'),
+        (
+            {**ONEDL, 'onedl-mmcv': None},
+            'onedl-mmcv',
+            'onedl-mmcv is not installed; onedl-mmsegmentation needs',
+            'pip install "onedl-mmcv>=2.3.6,<3"',
+        ),
+        (
+            {**LITE, 'onedl-mmcv': '2.3.6'},
+            'onedl-mmcv',
+            'mmengine 0.10.4, mmsegmentation 1.2.2, mmcv-lite 2.1.0, onedl-mmcv 2.3.6',
+            f'pip uninstall -y mmengine mmsegmentation mmcv-lite onedl-mmcv && {INSTALL_ONEDL}',
+        ),
+        (
+            {**ONEDL, 'mmengine': '0.10.7'},
+            'onedl-mmengine',
+            'two families',
+            f'pip uninstall -y mmengine onedl-mmengine onedl-mmcv onedl-mmsegmentation && {INSTALL_ONEDL}',
+        ),
     ],
 )
 def test_versions_that_do_not_fit(installed, package, words, command):
@@ -73,18 +98,27 @@ def test_versions_that_do_not_fit(installed, package, words, command):
 
 def test_all_problems_are_told_at_once():
     packages = [problem.package for problem in compat.check_versions({})]
-    assert packages == ['torch', 'torchvision', 'mmengine', 'mmsegmentation', 'open_clip_torch', 'mmcv']
+    assert packages == ['torch', 'torchvision', 'open_clip_torch', 'mmsegmentation']
+    packages = [problem.package for problem in compat.check_versions({'mmcv-lite': '2.2.0'})]
+    assert packages == ['torch', 'torchvision', 'open_clip_torch', 'mmengine', 'mmsegmentation', 'mmcv-lite']
 
 
 def test_ranges_are_those_of_setup_cfg():
     config = ConfigParser()
     config.read(ROOT / 'setup.cfg')
-    lines = config['options']['install_requires'] + config['options.extras_require']['lite']
-    declared = {r.name: r.specifier for r in map(Requirement, lines.split('\n')[1:]) if r}
-    for package, _, allowed, _ in compat.REQUIREMENTS:
-        if package != 'mmcv':
-            assert declared[package] == compat.SpecifierSet(allowed), package
-    assert 'mmcv' not in declared
+    extras = config['options.extras_require']
+
+    def declared(lines):
+        return {r.name: r.specifier for r in map(Requirement, filter(None, lines.split('\n')))}
+
+    def required(requirements):
+        return {package: compat.SpecifierSet(allowed) for package, _, allowed, _ in requirements if package != 'mmcv'}
+
+    always = declared(config['options']['install_requires'])
+    assert always.items() >= required(compat.COMMON).items()
+    assert not any('mm' in package for package in always)  # pip would install one family over the other
+    assert declared(extras['lite']) == required(compat.OPENMMLAB)
+    assert declared(extras['onedl']) == required(compat.ONEDL)
 
 
 def fake_metadata(monkeypatch, versions):
@@ -104,6 +138,19 @@ def test_prepare_says_everything_in_one_message(monkeypatch):
     assert '2 packages do not fit' in message
     for part in ('mmcv 2.2.0', compat.MMCV_ALLOWED, compat.INSTALL_LITE, 'open_clip_torch 2.20.0', '>=3,<4', 'doctor'):
         assert part in message
+
+
+@pytest.mark.parametrize('ops', [None, ImportError('undefined symbol: _ZN3c10')])
+def test_ops_that_do_not_load_are_a_problem(monkeypatch, ops):
+    def import_module(name):
+        if name == 'mmcv._ext' and ops:
+            raise ops
+
+    monkeypatch.setattr(mmcv_ops, 'are_compiled', lambda: True)
+    monkeypatch.setattr(compat.importlib, 'import_module', import_module)
+    problems = compat.look().problems
+    assert [problem.package for problem in problems] == ['mmcv'] * bool(ops)
+    assert not ops or ('undefined symbol' in problems[0].text and 'mmcv-lite' in problems[0].command)
 
 
 def test_prepare_warns_of_mmcv_over_mmcv_lite(monkeypatch):
@@ -135,7 +182,7 @@ def test_torchvision_for_another_torch_is_named(monkeypatch):
 
 
 def test_placeholder_resolves_names_and_refuses_use():
-    ops = compat._placeholder()
+    ops = mmcv_ops._placeholder()
     assert ops.point_sample is ops.point_sample
     assert not isinstance(3, ops.DeformConv2d)
 
@@ -143,12 +190,12 @@ def test_placeholder_resolves_names_and_refuses_use():
         pass
 
     for use in (ops.point_sample, Mine):
-        with pytest.raises(RuntimeError, match=r'mmcv\.ops\.\w+ needs the compiled ops.*pip uninstall -y mmcv-lite'):
+        with pytest.raises(RuntimeError, match=r'mmcv\.ops\.\w+ needs the compiled ops'):
             use(1, key=2)
 
 
 def test_placeholder_has_no_dunder_names(monkeypatch):
-    ops = compat._placeholder()
+    ops = mmcv_ops._placeholder()
     for name in ('__file__', '__path__', '__all__', '__wrapped__'):
         assert not hasattr(ops, name)
     monkeypatch.setitem(sys.modules, 'mmcv.ops', ops)
@@ -156,16 +203,17 @@ def test_placeholder_has_no_dunder_names(monkeypatch):
     assert importlib.import_module('mmcv.ops') is ops
 
 
+@pytest.mark.slow
 def test_mmseg_imports_after_mmseg_sclip():
     code = (
         'import mmseg_sclip, sys, importlib.util\n'
-        'from mmseg_sclip import compat\n'
+        'from mmseg_sclip import mmcv_ops\n'
         'from mmseg.apis import init_model\n'
         'from mmengine.utils.dl_utils import mmcv_full_available\n'
         'from mmseg.utils import collect_env\n'
         'import mmcv.utils\n'
-        'assert mmcv_full_available() == compat.has_compiled_ops()\n'
-        'assert ("mmcv._ext" in sys.modules) == compat.has_compiled_ops()\n'
+        'assert mmcv_full_available() == mmcv_ops.are_compiled()\n'
+        'assert ("mmcv._ext" in sys.modules) == mmcv_ops.are_compiled()\n'
         'assert mmcv.utils.collect_env()["MMCV"]\n'
         'print("fine")'
     )
@@ -174,24 +222,34 @@ def test_mmseg_imports_after_mmseg_sclip():
     assert 'MultiScaleDeformableAttention' not in result.stderr
 
 
+def test_the_placeholder_is_made_only_where_it_is_needed(monkeypatch):
+    monkeypatch.setattr(mmcv_ops, 'are_compiled', lambda: False)
+    for needed in (False, True):
+        monkeypatch.delitem(sys.modules, 'mmcv.ops', raising=False)
+        mmcv_ops.stand_in(needed)
+        assert ('mmcv.ops' in sys.modules) == needed
+
+
+@pytest.mark.slow
 def test_full_mmcv_is_left_alone(tmp_path):
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '__init__.py').touch()
     (tmp_path / 'mmcv' / '_ext.py').touch()
-    load = f'import importlib.util as u, sys; s = u.spec_from_file_location("compat", {compat.__file__!r}); '
-    load += 'c = u.module_from_spec(s); sys.modules["compat"] = c; s.loader.exec_module(c); c.prepare(); '
-    load += 'print(c.has_compiled_ops(), [name for name in sys.modules if name.startswith("mmcv")])'
+    load = f'import importlib.util as u, sys; s = u.spec_from_file_location("ops", {mmcv_ops.__file__!r}); '
+    load += 'o = u.module_from_spec(s); s.loader.exec_module(o); o.stand_in(); '
+    load += 'print(o.are_compiled(), [name for name in sys.modules if name.startswith("mmcv")])'
     result = run_python(load, tmp_path)
     assert result.stdout == 'True []\n', result.stderr
 
 
+@pytest.mark.slow
 def test_import_ends_with_the_message(tmp_path):
-    (tmp_path / 'mmsegmentation-0.30.0.dist-info').mkdir()
-    (tmp_path / 'mmsegmentation-0.30.0.dist-info' / 'METADATA').write_text('Name: mmsegmentation\nVersion: 0.30.0\n')
+    (tmp_path / 'open_clip_torch-2.30.0.dist-info').mkdir()
+    (tmp_path / 'open_clip_torch-2.30.0.dist-info' / 'METADATA').write_text('Name: open_clip_torch\nVersion: 2.30.0\n')
     result = run_python('import mmseg_sclip', tmp_path)
     assert result.returncode == 1
-    assert 'ImportError: mmseg_sclip cannot start, because one package does not fit' in result.stderr
-    assert 'pip install "mmsegmentation>=1.2,<2"' in result.stderr
+    assert 'UnfitEnvironment: mmseg_sclip cannot start, because one package does not fit' in result.stderr
+    assert 'pip install "open_clip_torch>=3,<4"' in result.stderr
 
 
 def test_a_good_environment_gives_no_warning():

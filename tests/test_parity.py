@@ -1,6 +1,5 @@
 """Outputs of the official code on synthetic weights: tokens, scores, label maps."""
 
-import json
 from pathlib import Path
 
 import mmcv
@@ -9,8 +8,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-
-from mmseg_sclip.benchmark import plain
+from reference import Reference
 
 GOLDENS = np.load(Path(__file__).parent / 'data' / 'sclip_seed0.npz')
 BACKGROUND = [
@@ -29,7 +27,11 @@ CASES = {
     'context60like': (BACKGROUND, 336, dict(logit_scale=50, prob_thd=0.1)),
     'highthd': (BACKGROUND, 336, dict(logit_scale=50, prob_thd=0.35, area_thd=0.25)),
     'adelike': (NO_BACKGROUND, 336, dict(logit_scale=40)),
-    'pamr': (BACKGROUND, 336, dict(logit_scale=65, prob_thd=0.1, pamr=dict(steps=5, dilations=(8, 16)))),
+    'pamr': (
+        BACKGROUND,
+        336,
+        dict(logit_scale=65, prob_thd=0.1, refine=[dict(type='PAMR', steps=5, dilations=(8, 16))]),
+    ),
     'citylike': (NO_BACKGROUND, 560, dict(logit_scale=40)),
     'whole': (NO_BACKGROUND, None, dict(logit_scale=40, mode='whole')),
 }
@@ -108,7 +110,7 @@ def test_label_maps_and_scores_of_two_sizes_in_one_batch(mini_clip, recipe, devi
 
 
 @pytest.mark.parametrize('case', [case for case in CASES if 'pamr' not in case])
-def test_label_maps_of_the_benchmarks_plain_way(mini_clip, recipe, case):
+def test_label_maps_of_the_plain_way(mini_clip, recipe, case):
     vocabulary, short_side, test_cfg = CASES[case]
     model = segmentor(mini_clip, vocabulary, **test_cfg)
     for height, width in SIZES:
@@ -116,42 +118,5 @@ def test_label_maps_of_the_benchmarks_plain_way(mini_clip, recipe, case):
         image = mmcv.imrescale(image, (2048, short_side)) if short_side else mmcv.imresize(image, (224, 224))
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
         (pixels,) = model.data_preprocessor(dict(inputs=[pixels]))['inputs']
-        labels = plain.predict(model, pixels, (height, width)).numpy()
+        labels = Reference(model).predict(pixels, (height, width)).numpy()
         assert (labels == GOLDENS[f'{case}/{height}x{width}/pred']).mean() >= 0.9999
-
-
-FAMILY = np.load(Path(__file__).parent / 'data' / 'family_seed0.npz')
-STEPS = {(224, 224): 1, (160, 224): 3, (336, 448): 5}  # every so many tokens are stored
-TYPES = {
-    'vanilla': dict(type='VanillaSelfAttention'),
-    'MaskCLIP': dict(type='IdentityAttention'),
-    'SCLIP': dict(type='CorrelativeSelfAttention'),
-    'ClearCLIP': dict(type='CorrelativeSelfAttention', projections='q'),
-}
-
-
-@pytest.fixture(scope='session')
-def deep_clip(recipe, mini_json, tmp_path_factory):
-    """The twelve-layer variant of the synthetic CLIP."""
-    folder = tmp_path_factory.mktemp('deep')
-    description = json.loads(mini_json.read_text())
-    description['vision_cfg']['layers'] = 12
-    (folder / 'deep.json').write_text(json.dumps(description))
-    state = {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0, 12).items()}
-    torch.save(state, folder / 'deep.pt')
-    return dict(model_name=str(folder / 'deep.json'), pretrained=str(folder / 'deep.pt'))
-
-
-@pytest.mark.parametrize('size', STEPS, ids=str)
-@pytest.mark.parametrize('kept', [True, False])
-@pytest.mark.parametrize('name', TYPES)
-def test_tokens_of_the_family(deep_clip, recipe, device, name, kept, size):
-    decoder = dict(type='LastBlock', attention=TYPES[name], residual=kept, ffn=kept)
-    backbone = MODELS.build(dict(type='CLIPVisionTransformer', clip=deep_clip, decoder=decoder)).to(device)
-    image = recipe.image(sum(size), *size)[..., ::-1].astype(np.float32)
-    image = (image - (122.771, 116.746, 104.094)) / (68.501, 66.632, 70.323)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().to(device)
-    with torch.no_grad():
-        ours = backbone.decode(backbone.record(pixels)).patches[0, :: STEPS[size]].cpu().numpy()
-    key = f'clearclip/{name}/{"res" if kept else "nores"}/{size[0]}x{size[1]}'
-    np.testing.assert_allclose(ours, FAMILY[key], atol=5e-5)

@@ -143,6 +143,7 @@ class Naive:
         return labels.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason='the photographs are not here')
 @pytest.mark.parametrize('name', SETS)
 def test_real_photographs(name, recipe, mini_json, tmp_path, capsys, monkeypatch):

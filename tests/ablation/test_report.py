@@ -2,28 +2,38 @@ import csv
 import io
 import json
 
-from mmseg_sclip.ablation.engine import Outcome
-from mmseg_sclip.ablation.report import Entry, columns, comma_separated, markdown, measured, write_report
-from mmseg_sclip.ablation.tables import BENCHMARKS, select
+import pytest
+
+from mmseg_sclip.ablation.report import comma_separated, markdown, tables, write_report
+from mmseg_sclip.ablation.rows import BENCHMARKS, select
+from mmseg_sclip.ablation.running import Entry
+from mmseg_sclip.errors import OutputError
+from mmseg_sclip.files import MARK, is_ours
 
 KEYS = ['table', 'row', 'config', 'dataset', 'seed', 'images', 'mIoU', 'paper', 'skipped', 'seconds']
 
 
 def entry(table, name, dataset, miou=None, reason=None, seed=None):
     (row,) = select(table, [name])
-    outcome = Outcome(reason=reason) if miou is None else Outcome(dict(images=7, mIoU=miou), 1.5)
-    return Entry(table, row, dataset, seed, outcome)
+    result = None if miou is None else dict(images=7, metrics=dict(mIoU=miou), seconds=1.5)
+    return Entry(table, row, dataset, seed, result, reason=reason)
 
 
-def test_results(tmp_path):
-    entries = [entry('1', 'clip', 'voc21', 18.5), entry('2', 'learned', 'demo', reason='not trained', seed=3)]
+def test_files(tmp_path):
+    entries = [entry('1', 'clip', 'voc21', 18.504), entry('3', 'local:5', 'demo', reason='no data', seed=3)]
     files = write_report(entries, tmp_path)
     assert [file.name for file in files] == ['results.json', 'tables.md', 'tables.csv']
+    assert all(is_ours(file) for file in files)
     first, second = json.loads(files[0].read_text())
-    assert list(first) == list(second) == KEYS
-    assert list(first.values()) == ['1', 'clip', 'baselines/clip_voc21', 'voc21', None, 7, 18.5, 18.8, None, 1.5]
-    expected = ['2', 'learned', 'ablations/sclip_learned_demo', 'demo', 3, None, None, None, 'not trained', None]
-    assert list(second.values()) == expected
+    assert list(first) == list(second) == [*KEYS, 'options', 'result', 'software']
+    assert list(first.values()) == ['1', 'clip', 'clip_voc21', 'voc21', None, 7, 18.5, 18.8, None, 1.5, {}, None, MARK]
+    assert list(second.values())[:10] == ['3', 'local:5', 'sclip_demo', 'demo', 3, None, None, None, 'no data', None]
+    assert second['options']['model.backbone.decoder.attention']['window'] == 5
+    assert write_report(entries, tmp_path) == files  # ours are replaced
+    files[1].write_text('mine')
+    with pytest.raises(OutputError, match=r'tables.md .*\(the tables\)'):
+        write_report(entries, tmp_path)
+    assert files[1].read_text() == 'mine'
 
 
 def test_the_mean_over_eight_needs_all_eight():
@@ -31,10 +41,10 @@ def test_the_mean_over_eight_needs_all_eight():
     clip = [entry('1', 'clip', name, 5.0) for name in BENCHMARKS[:7]]
     clip.append(entry('1', 'clip', BENCHMARKS[7], reason='no data'))
     entries = [*sclip, *clip, entry('1', 'sclip', 'coco_stuff10k', 90.0)]
-    assert columns(entries)[-1] == 'mean'
-    assert measured(entries, 'sclip')['mean'] == 13.5
-    assert 'mean' not in measured(entries, 'clip')
-    assert columns(sclip[:7]) == list(BENCHMARKS[:7])
+    (table,) = tables(entries)
+    assert table.columns[-1] == 'mean'
+    assert table.values['sclip']['mean'] == 13.5 and 'mean' not in table.values['clip']
+    assert tables(sclip[:7])[0].columns == list(BENCHMARKS[:7])
     text = markdown(entries)
     assert '| coco_stuff10k | mean of eight |' in text
     assert '| 17.00 | 90.00 | 13.50 |' in text
@@ -51,7 +61,6 @@ def test_markdown_shows_what_contradicts_the_paper():
     ]
     lines = markdown(entries).splitlines()
     assert '| row | what | numbers | demo | voc21 |' in lines
-    assert "| clip+pamr | CLIP's own attention, PAMR | measured | 1.00 | – |" in lines
     at = lines.index('|  |  | paper | – | 59.1 [A] |')
     assert lines[at - 1] == '| sclip | correlative self-attention | measured | 50.00 | – |'
     assert '- demo: 7 images, scenes of seed 4' in lines
@@ -85,17 +94,19 @@ def test_the_search_names_the_best_setting():
         entry('pamr', 'maskclip+pamr:steps=2,dilations=1-2', 'demo', 41.0),
         entry('pamr', 'maskclip+pamr:steps=10,dilations=8-16', 'demo', 39.0),
         entry('pamr', 'clip+pamr:steps=2,dilations=1-2', 'demo', 9.0),
+        entry('pamr', 'clip+pamr:steps=5,dilations=1-2', 'demo', 8.0),
     ]
     text = markdown(entries)
-    assert '- demo: maskclip 41.00 with steps=2,dilations=1-2, +1.00 against 40.00 without PAMR' in text
-    assert '- demo: clip 9.00 with steps=2,dilations=1-2\n' in text
-    assert '52.0 [C]' in text  # the default setting's
+    best = 'identity as the last attention, PAMR: 2 steps, dilations 1-2'
+    assert f'- demo: 41.00 with {best}, +1.00 against 40.00 without PAMR' in text
+    assert "- demo: 9.00 with CLIP's own attention, PAMR: 2 steps, dilations 1-2\n" in text
 
 
 def test_csv():
     entries = [entry('1', 'clip', 'voc21', 18.5), entry('1', 'clip', 'voc20', reason='x'), entry('2', 'q', 'demo', 2.0)]
-    rows = list(csv.reader(io.StringIO(comma_separated(entries))))
-    assert rows == [
+    *lines, last = comma_separated(entries).splitlines()
+    assert last == f'# {MARK}'
+    assert list(csv.reader(io.StringIO('\n'.join(lines)))) == [
         ['table', 'row', 'numbers', 'voc21', 'voc20', 'demo'],
         ['1', 'clip', 'measured', '18.50', '', ''],
         ['1', 'clip', 'paper', '18.8', '49.4', ''],

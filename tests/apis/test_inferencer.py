@@ -3,8 +3,8 @@
 import json
 import logging
 import shutil
+import threading
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,10 +14,11 @@ from mmseg.apis import inference_model, init_model
 from PIL import Image
 
 from mmseg_sclip.apis import SCLIPInferencer, writing
-from mmseg_sclip.apis.writing import ResultWriter
-from mmseg_sclip.cli.configuring import load_config
-from mmseg_sclip.demo.scenes import scene
-from mmseg_sclip.pictures import distinct_colours
+from mmseg_sclip.apis.settings import build_config
+from mmseg_sclip.config import load_config
+from mmseg_sclip.datasets.palette import distinct_palette
+from mmseg_sclip.datasets.scenes import scene
+from mmseg_sclip.files import is_ours
 
 # From the paper's code, without those that the classes below name.
 BACKGROUND = (
@@ -81,7 +82,7 @@ def test_the_code_path_of_the_evaluation(own, by_config, photo):
     assert result['phrases'] == [BACKGROUND.split(', '), ['cat'], ['couch', 'Bed'], ['remote control'], ['кошка 猫']]
     assert result['coverage'] == pytest.approx([100 * (labels == label).mean() for label in range(5)], rel=1e-12)
     assert sum(result['coverage']) == pytest.approx(100)
-    assert result['colours'] == distinct_colours(5, background=True)
+    assert result['colours'] == distinct_palette(5, background_index=0)
     assert 'scores' not in own(photo) and 'files' not in result
 
 
@@ -94,7 +95,7 @@ def test_without_background_there_are_no_thresholds(mini_clip, photo):
     result = plain(str(photo), return_scores=True)
     np.testing.assert_array_equal(result['scores'], sample.seg_logits.data.numpy())
     np.testing.assert_array_equal(result['labels'], result['scores'].argmax(axis=0))
-    assert result['names'] == ['cat', 'couch'] and result['colours'] == distinct_colours(2)
+    assert result['names'] == ['cat', 'couch'] and result['colours'] == distinct_palette(2)
 
 
 def test_settings_are_those_of_the_configs(own, mini_clip):
@@ -114,17 +115,18 @@ def test_settings_are_those_of_the_configs(own, mini_clip):
 
 
 def test_attention_and_pamr(mini_clip, photo, own):
-    config = load_config('baselines/clip_voc20')
+    config = load_config('clip_voc20')
     config.model.clip = dict(mini_clip)
     config.model.decode_head.update(vocabulary=['cat', 'dog'], class_names=None, templates='simple')
-    config.model.test_cfg.pamr.steps = 2
+    config.model.test_cfg.refine = [dict(type='PAMR', steps=2)]
     wanted = evaluated(config, photo).seg_logits.data.numpy()
 
     def scores(**more):
         inferencer = SCLIPInferencer(['cat', 'dog'], None, **mini_clip, device='cpu', cfg_options=OPTIONS, **more)
         return inferencer(photo, return_scores=True)['scores']
 
-    np.testing.assert_array_equal(scores(attention='VanillaSelfAttention', pamr=2), wanted)
+    for name in ('VanillaSelfAttention', 'clip'):
+        np.testing.assert_array_equal(scores(attention=name, pamr=2), wanted)
     np.testing.assert_array_equal(scores(attention=dict(type='VanillaSelfAttention'), pamr=2), wanted)
     for others in (dict(attention='VanillaSelfAttention'), dict(pamr=2)):
         assert np.abs(scores(**others) - wanted).max() > 1e-4
@@ -199,12 +201,65 @@ def test_words_change_from_call_to_call(mini_clip, photo, tmp_path, fresh_cache)
     assert again['names'] == ['cat', 'dog']
 
 
-def test_the_same_words_are_not_encoded_again(demo, painted):
-    head = demo.model.decode_head
-    demo(painted.image, channel_order='rgb')
-    bank = head.text_bank
-    demo(painted.image, channel_order='rgb', classes=list(demo.words.names))
-    assert head.text_bank is bank
+def test_the_same_words_are_not_encoded_again(demo, painted, monkeypatch):
+    head = type(demo.model.decode_head)
+    asked = []
+    encode = head.encode
+    monkeypatch.setattr(head, 'encode', lambda self, *args: asked.append(self) or encode(self, *args))
+    for more in ({}, dict(classes=list(demo.words.class_names)), dict(return_scores=True), dict(heatmaps=True)):
+        demo(painted.image, channel_order='rgb', **more)
+    assert not asked
+    demo(painted.image, channel_order='rgb', classes=['lava', 'snow'])
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize('nothing', [None, 'none', 'None'])
+def test_the_background_changes_from_call_to_call(own, mini_clip, photo, nothing):
+    """As in an inferencer that was made so, thresholds and logit scale included."""
+    before = own(photo, return_scores=True)
+    for background in (nothing, ['wall', 'sky'], 'auto'):
+        result = own(photo, return_scores=True, background=background)
+        fresh = SCLIPInferencer(CLASSES, background, **mini_clip, device='cpu', cfg_options=OPTIONS)
+        wanted = fresh(photo, return_scores=True)
+        np.testing.assert_array_equal(result['labels'], wanted['labels'])
+        np.testing.assert_allclose(result['scores'], wanted['scores'], atol=1e-5)
+        assert result['names'] == wanted['names'] and result['colours'] == wanted['colours']
+    other = own(photo, classes=['cat'], background=nothing)
+    assert other['names'] == ['cat'] and own(photo, classes=['cat'])['names'] == ['background', 'cat']
+    np.testing.assert_array_equal(own(photo, return_scores=True)['scores'], before['scores'])
+
+
+@pytest.mark.slow
+def test_two_threads_with_different_words(own, demo, photo, painted, tmp_path):
+    """Each gets what it would get alone, files included."""
+    wishes = [
+        dict(classes=['cat', ['couch', 'Bed']], return_scores=True, heatmaps=True),
+        dict(classes=['snow', 'sky', 'dog'], background=None, return_scores=True),
+    ]
+    alone = [own(photo, **wish) for wish in wishes]
+    results = [[], []]
+    start = threading.Barrier(2)
+
+    def work(which):
+        start.wait()
+        for turn in range(4):
+            out = tmp_path / f'{which}-{turn}' if turn == 1 else None
+            results[which].append(own(photo, out_dir=out, **wishes[which]))
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for found, wanted in zip(results, alone, strict=True):
+        assert len(found) == 4
+        for result in found:
+            assert result['names'] == wanted['names'] and result['coverage'] == wanted['coverage']
+            for key in ('labels', 'scores', 'heatmaps'):
+                if key in wanted:
+                    np.testing.assert_array_equal(result[key], wanted[key])
+    assert own.model.dataset_meta['classes'] == list(own.words.class_names)
+    assert {path.name for path in tmp_path.iterdir()} == {'0-1', '1-1'}
 
 
 def test_files(own, photo, tmp_path):
@@ -213,19 +268,16 @@ def test_files(own, photo, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ['photo.png', 'photo_overlay.png', 'summary.json']
     assert result['files'] == dict(labels='photo.png', overlay='photo_overlay.png')
     written = Image.open(out / 'photo.png')
-    assert written.mode == 'P'
+    assert written.mode == 'P' and is_ours(out / 'photo.png') and is_ours(out / 'photo_overlay.png')
     np.testing.assert_array_equal(np.asarray(written), result['labels'])
     colours = np.array(result['colours'])
     np.testing.assert_array_equal(np.asarray(written.convert('RGB')), colours[result['labels']])
 
-    overlay = np.asarray(Image.open(out / 'photo_overlay.png')).astype(int)
-    height, width = result['labels'].shape
-    shown = cv2.imread(str(photo))[..., ::-1]
-    np.testing.assert_allclose(overlay[:height, :width], (shown + colours[result['labels']]) / 2, atol=0.5)
-    beside = overlay[:, width:]
-    for label, colour in enumerate(result['colours'][1:], 1):  # black is in the text too
-        assert ((beside == colour).all(axis=-1).sum() > 100) == (label in result['labels'])
+    overlay = np.asarray(Image.open(out / 'photo_overlay.png').convert('RGB')).astype(int)
+    for label, colour in enumerate(result['colours'][1:], 1):  # the legend's fields; black is in the text too
+        assert ((overlay == colour).all(axis=-1).sum() > 50) == (label in result['labels'])
 
+    height, width = result['labels'].shape
     (summary,) = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
     assert summary['image'] == str(photo) and summary['size'] == [width, height]
     assert [entry['name'] for entry in summary['classes']] == result['names']
@@ -236,98 +288,131 @@ def test_files(own, photo, tmp_path):
     assert summary['files'] == result['files']
 
 
-def test_the_legend_has_the_names(own, photo, tmp_path, monkeypatch):
-    asked = []
+def test_heat_is_the_probability_of_the_phrase(own, photo, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(writing, 'draw', lambda rows, **more: drawn.append((rows[0][0], more)) or draw(rows, **more))
+    from mmseg_sclip.visual.figure import draw
 
-    def spy(picture, names, palette, present):
-        asked.append((names, present))
-        return original(picture, names, palette, present)
-
-    original = writing.with_legend
-    monkeypatch.setattr(writing, 'with_legend', spy)
-    result = own(photo, out_dir=tmp_path)
-    assert asked == [(result['names'], sorted(set(result['labels'].ravel().tolist())))]
-
-
-def test_heat_maps(own, photo, tmp_path):
-    before = own(photo, return_scores=True)
-    result = own(photo, out_dir=tmp_path, heatmaps=True)
-    np.testing.assert_array_equal(result['labels'], before['labels'])
-    np.testing.assert_array_equal(own(photo, return_scores=True)['scores'], before['scores'])
-    phrases = [phrase for group in result['phrases'] for phrase in group]
-    assert list(result['files']['heatmaps']) == phrases and len(phrases) == 25 + 5
-    names = [f'photo_heat_{number}.png' for number in range(1, 31)]
-    assert list(result['files']['heatmaps'].values()) == names
-    assert {path.name for path in tmp_path.glob('*_heat_*')} == set(names)
-
-
-def test_heat_is_the_probability_of_the_phrase(own, photo, monkeypatch, tmp_path):
-    kept = []
-    original = ResultWriter.write
-
-    def write(self, result, image, heat):
-        kept.append((image, heat))
-        return original(self, result, image, heat)
-
-    monkeypatch.setattr(ResultWriter, 'write', write)
-    scores = own(photo, return_scores=True, out_dir=tmp_path, heatmaps=True)['scores']
-    ((image, heat),) = kept
+    forwards = []
+    handle = own.model.backbone.tower.block(1).register_forward_hook(lambda *_: forwards.append(1))
+    plain = own(photo, return_scores=True)
+    assert len(forwards) == 1
+    result = own(photo, return_scores=True, heatmaps=True)
+    handle.remove()
+    assert len(forwards) == 2, 'heat takes no forward of its own'
+    heat, scores = result['heatmaps'], result['scores']
+    np.testing.assert_array_equal(scores, plain['scores'])
+    np.testing.assert_array_equal(result['labels'], plain['labels'])
+    assert heat.shape == (30, *result['labels'].shape) and heat.dtype == np.float32 and 'heatmaps' not in plain
     np.testing.assert_allclose(heat.sum(axis=0), 1, atol=1e-5)
     small = scores == 0  # suppressed by the area threshold
     groups = np.stack([heat[:25].max(axis=0), heat[25], heat[26:28].max(axis=0), heat[28], heat[29]])
     np.testing.assert_allclose(groups[~small], scores[~small], atol=1e-6)
 
-    for number in (1, 27):
-        picture = np.asarray(Image.open(tmp_path / f'photo_heat_{number}.png'))[: image.shape[0], : image.shape[1]]
-        colours = 255 * colormaps['turbo'](heat[number - 1])[..., :3]
-        np.testing.assert_allclose(picture, 0.4 * image + 0.6 * colours, atol=2)
+    result = own(photo, out_dir=tmp_path, heatmaps=True, classes=['cat', ['couch', 'Bed']], background=None)
+    names = ['photo_heat_1.png', 'photo_heat_2.png', 'photo_heat_3.png']
+    assert result['files']['heatmaps'] == dict(zip(['cat', 'couch', 'Bed'], names, strict=True))
+    assert {path.name for path in tmp_path.glob('*_heat_*')} == set(names)
+    rgb = np.asarray(Image.open(photo)).astype(float)
+    for (panel, more), phrase, heat in zip(drawn, ['cat', 'couch', 'Bed'], result['heatmaps'], strict=True):
+        assert panel.title == phrase and more['scale'] == 'probability'
+        np.testing.assert_allclose(panel.picture, 0.4 * rgb + 0.6 * 255 * colormaps['turbo'](heat)[..., :3], atol=6)
 
 
-def test_stems_that_repeat_and_inputs_that_stay(demo, painted, tmp_path):
+def test_the_attention_of_an_inner_and_of_the_default_decoder(tmp_path):
+    config = build_config(None, 'freecp_sclip_demo', attention='CLIP')
+    assert config.model.backbone.decoder.decoder.attention == dict(type='VanillaSelfAttention')
+    own = load_config('sclip_demo')
+    del own.model.backbone['decoder']
+    own.dump(tmp_path / 'own.py')
+    decoder = build_config(None, tmp_path / 'own.py', attention='CLIP').model.backbone.decoder
+    assert (decoder.type, decoder.attention.type) == ('LastBlock', 'VanillaSelfAttention')
+
+
+FOREGROUND_ONLY = {
+    'model.test_cfg.refine': [dict(type='ForegroundOnly')],
+    'model.test_cfg.logit_scale': 100,
+    'model.test_cfg.prob_thd': 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    'config, options', [('freecp_sclip_demo', None), ('cliper_demo', None), ('gem_demo', FOREGROUND_ONLY)]
+)
+def test_heat_of_the_background_is_what_labels_come_from(painted, config, options):
+    segment = SCLIPInferencer(
+        ['grass', 'water', 'sand'], ['brick', 'wood'], config=config, device='cpu', cfg_options=options
+    )
+    result = segment(painted.image, heatmaps=True, return_scores=True, channel_order='rgb')
+    heat, scores = result['heatmaps'], result['scores']
+    wanted = np.concatenate([heat[:2].max(axis=0, keepdims=True), heat[2:]])
+    kept = scores.any(axis=(1, 2))  # by the area threshold
+    assert heat.shape[0] == 5 and kept.any()
+    np.testing.assert_allclose(wanted[kept], scores[kept], atol=1e-6)
+
+
+def test_heat_of_a_phrase_of_two_classes(demo, painted, tmp_path):
+    result = demo(painted.image[:64, :64], heatmaps=True, channel_order='rgb')
+    result.update(phrases=[['brick', 'grass'], ['water'], ['grass']], heatmaps=result['heatmaps'][:4])
+    for key in ('names', 'colours', 'coverage'):
+        result[key] = result[key][:3]
+    result['labels'][:] = 0
+    files = writing.ResultWriter(tmp_path).write(result, painted.image[:64, :64])['heatmaps']
+    assert list(files) == ['brick', 'grass (2)', 'water', 'grass (4)']
+    assert set(files.values()) == {path.name for path in tmp_path.glob('*_heat_*')}
+
+
+def test_stems_that_repeat(demo, painted, tmp_path):
     picture = Image.fromarray(painted.image[:64, :64])
-    for name in ('a.png', 'a.jpg', 'A.bmp', 'a_overlay.png', 'sub/a.png'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        picture.save(tmp_path / name)
-    before = (tmp_path / 'a.png').read_bytes(), (tmp_path / 'a_overlay.png').read_bytes()
-    inputs = [tmp_path / name for name in ('a.png', 'a.jpg', 'A.bmp', 'a_overlay.png', 'sub/a.png')]
-    results = demo([*map(str, inputs), painted.image, painted.image], out_dir=tmp_path, channel_order='rgb')
-    assert ((tmp_path / 'a.png').read_bytes(), (tmp_path / 'a_overlay.png').read_bytes()) == before
-    written = [name.lower() for result in results for name in result['files'].values()]
-    assert len(written) == len(set(written)) == 14
-    assert [result['files']['labels'] for result in results] == [
-        'a-2.png',
-        'a-3.png',
-        'A-4.png',
-        'a_overlay-2.png',
-        'a-5.png',
-        'array.png',
-        'array-2.png',
-    ]
-    summary = json.loads((tmp_path / 'summary.json').read_text())
+    inputs = [tmp_path / name for name in ('in/a.png', 'in/a.jpg', 'in/A.bmp', 'in/a_overlay.png', 'in/sub/a.png')]
+    for path in inputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    out = tmp_path / 'out'
+    for _ in range(2):  # a second run replaces the files of the first
+        results = demo([*map(str, inputs), painted.image, painted.image], out_dir=out, channel_order='rgb')
+        written = [name.lower() for result in results for name in result['files'].values()]
+        assert len(written) == len(set(written)) == 14 and len(list(out.iterdir())) == 15
+        stems = [result['files']['labels'].removesuffix('.png') for result in results]
+        assert stems == ['a', 'a-2', 'A-3', 'a_overlay-2', 'a-4', 'array', 'array-2']
+    summary = json.loads((out / 'summary.json').read_text())
     assert [entry['image'] for entry in summary] == [*map(str, inputs), None, None]
     for entry, result in zip(summary, results, strict=True):
-        labels = np.asarray(Image.open(tmp_path / entry['files']['labels']))
+        labels = np.asarray(Image.open(out / entry['files']['labels']))
         np.testing.assert_array_equal(labels, result['labels'])
 
 
 def test_nothing_of_the_user_is_written_over(demo, painted, tmp_path):
-    picture = Image.fromarray(painted.image[:64, :64])
-    picture.save(tmp_path / 'a.jpg')
-    picture.save(tmp_path / 'a.png')
-    (tmp_path / 'a-2_overlay.png').write_text('mine')
-    before = (tmp_path / 'a.png').read_bytes()
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    out.mkdir()
+    Image.fromarray(painted.image[:64, :64]).save(photos / 'a.png')
+    (tmp_path / 'link').symlink_to(photos)
+    for folder in (photos, tmp_path / 'link', out / '..' / 'photos'):
+        with pytest.raises(OSError, match='name another folder'):
+            demo(photos / 'a.png', out_dir=folder)
+    assert [path.name for path in photos.iterdir()] == ['a.png']
+    (out / 'a_overlay.png').write_text('mine')
     for _ in range(2):  # but what the first run wrote, the second may
-        assert demo(tmp_path / 'a.jpg', out_dir=tmp_path)['files']['labels'] == 'a-3.png'
-    assert (tmp_path / 'a.png').read_bytes() == before and (tmp_path / 'a-2_overlay.png').read_text() == 'mine'
-    (tmp_path / 'a-2_overlay.png').unlink()
-    results = demo(tmp_path.as_posix() + '/a*', out_dir=tmp_path / 'out')
-    assert len(results) == 2  # no label map and no overlay is taken for a picture
-    other = tmp_path / 'other'
-    other.mkdir()
-    (other / 'summary.json').write_text('{"mine": 1}')
-    with pytest.raises(FileExistsError, match='no summary of segmented pictures'):
-        demo(tmp_path / 'a.jpg', out_dir=other)
-    assert [path.name for path in other.iterdir()] == ['summary.json']
+        assert demo(photos / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
+    assert (out / 'a_overlay.png').read_text() == 'mine'
+    (out / 'a_overlay.png').unlink()
+    with pytest.raises(FileNotFoundError, match='holds no picture and 3 other files'):
+        demo(out, out_dir=tmp_path / 'again')  # no label map and no overlay is taken for a picture
+    (out / 'summary.json').write_text('{"mine": 1}')
+    with pytest.raises(OSError, match='no summary of segmented pictures'):
+        demo(photos / 'a.png', out_dir=out)
+    assert (out / 'summary.json').read_text() == '{"mine": 1}'
+
+
+def test_a_full_disk_names_the_output(demo, painted, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Image.Image, 'save', full)
+    with pytest.raises(OSError, match=r'Cannot write .*array.png \(out_dir\): No space left.*Free some space'):
+        demo(painted.image, channel_order='rgb', out_dir=tmp_path / 'out')
+    assert not list((tmp_path / 'out').iterdir())
 
 
 @pytest.fixture
@@ -406,8 +491,8 @@ def test_no_cityscapes_and_no_warnings(recwarn, caplog):
     [
         (dict(), 'Give classes'),
         (dict(classes=['a', 'a']), 'twice'),
-        (dict(classes=['cat'], attention='Vanila'), 'Vanila'),
-        (dict(classes=['cat'], pamr=1.5), 'pamr.steps'),
+        (dict(classes=['cat'], attention='MaskClp'), "Did you mean 'MaskCLIP'"),
+        (dict(classes=['cat'], pamr=1.5), 'PAMR.steps is 1.5'),
         (dict(config='sclip_demo', background=None), 'belongs to classes of your own'),
         (dict(classes=['cat'], config='sclip_demo', cfg_options={'modle.x': 1}), "no 'modle'"),
         (dict(classes=['cat ' * 100], config='sclip_demo'), 'longer than'),
@@ -428,12 +513,12 @@ def test_wrong_words_in_a_call_spoil_no_later_one(demo, painted):
 
 
 def test_wrong_calls(demo, painted, tmp_path):
-    with pytest.raises(ValueError, match='out_dir'):
-        demo(painted.image, channel_order='rgb', heatmaps=True)
+    with pytest.raises(ValueError, match='belongs to classes of your own'):
+        demo(painted.image, channel_order='rgb', background=None)
     with pytest.raises(FileNotFoundError, match='none.jpg'):
         demo(tmp_path / 'none.jpg')
     (tmp_path / 'file').touch()
-    with pytest.raises(OSError, match='Cannot write .*file'):
+    with pytest.raises(OSError, match='out_dir .*file must be a folder'):
         demo(painted.image, channel_order='rgb', out_dir=tmp_path / 'file')
     with pytest.raises(FileNotFoundError, match='sclip_dmo'):
         SCLIPInferencer(config='sclip_dmo')

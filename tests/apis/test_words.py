@@ -1,7 +1,6 @@
 import pytest
 
 from mmseg_sclip.apis import read_words
-from mmseg_sclip.apis.words import colours_of
 
 # The 26 words, from the paper's code.
 SCLIP_BACKGROUND = [
@@ -38,37 +37,36 @@ SCLIP_BACKGROUND = [
 
 def test_synonyms_and_order():
     words = read_words(['remote  control ', ['sofa', 'couch'], 'cat'], None)
-    assert words.names == ('remote control', 'sofa', 'cat')
-    assert words.phrases == (('remote control',), ('sofa', 'couch'), ('cat',))
+    assert words.class_names == ('remote control', 'sofa', 'cat')
+    assert words.classes == (('remote control',), ('sofa', 'couch'), ('cat',))
     assert words.background_index is None
 
 
 def test_automatic_background_leaves_out_what_is_named():
     words = read_words(['cat'], 'auto')
-    assert words.names == ('background', 'cat') and words.background_index == 0
-    assert list(words.phrases[0]) == SCLIP_BACKGROUND and len(SCLIP_BACKGROUND) == 26
+    assert words.class_names == ('background', 'cat') and words.background_index == 0
+    assert list(words.classes[0]) == SCLIP_BACKGROUND and len(SCLIP_BACKGROUND) == 26
     words = read_words(['Tree', ['couch', 'BED']], 'auto')
-    assert list(words.phrases[0]) == [word for word in SCLIP_BACKGROUND if word not in ('tree', 'bed')]
+    assert list(words.classes[0]) == [word for word in SCLIP_BACKGROUND if word not in ('tree', 'bed')]
 
 
 def test_own_background():
-    assert read_words(['cat'], ['wall ', 'sky']).phrases == (('wall', 'sky'), ('cat',))
+    assert read_words(['cat'], ['wall ', 'sky']).classes == (('wall', 'sky'), ('cat',))
 
 
 def test_vocabularies(tmp_path):
     path = tmp_path / 'words.txt'
     path.write_text('# two\nсобака, пёс\n猫\n', encoding='utf-8')
     for spec in (path, str(path)):
-        assert read_words(spec, None).phrases == (('собака', 'пёс'), ('猫',))
-    assert read_words('cityscapes', None).names[:2] == ('road', 'sidewalk')
-    assert len(read_words('voc20', 'auto').names) == 21
+        assert read_words(spec, None).classes == (('собака', 'пёс'), ('猫',))
+    assert read_words('cityscapes', None).class_names[:2] == ('road', 'sidewalk')
+    assert len(read_words('voc20', 'auto').class_names) == 21
 
 
-def test_colours_of_classes():
-    plain, behind = read_words(['a', 'b'], None), read_words(['a', 'b'], 'auto')
-    assert colours_of(behind) == [(0, 0, 0), *colours_of(plain)]
-    many = colours_of(read_words([f'thing {i}' for i in range(700)], ['wall']))
-    assert len(many) == 701 and len(set(many)) == 256
+@pytest.mark.parametrize('nothing', [None, 'none', 'NONE'])
+def test_one_word_for_no_background(nothing):
+    words = read_words(['cat'], nothing)
+    assert (words.class_names, words.classes, words.background_index) == (('cat',), (('cat',),), None)
 
 
 @pytest.mark.parametrize(

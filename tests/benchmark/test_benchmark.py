@@ -1,6 +1,8 @@
-"""The benchmark: the plain way against goldens and by hand, the meters, and the tool's figures."""
+"""The benchmark: the tool's figures, its meters, and the plain implementation by hand."""
 
+import importlib.util
 import json
+import sys
 import time
 from types import SimpleNamespace
 
@@ -8,20 +10,32 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from mmengine.registry import init_default_scope
+from reference import class_probabilities
 
-from mmseg_sclip.benchmark import plain, start
-from mmseg_sclip.benchmark.inputs import file_items, usual_size
-from mmseg_sclip.benchmark.measure import Stages, peak_gflops, peak_mib, seconds
-from mmseg_sclip.benchmark.report import rows
-from mmseg_sclip.benchmark.run import Timing, miou
-from mmseg_sclip.cli.benchmark import main
-from mmseg_sclip.cli.configuring import load_config
-from mmseg_sclip.cli.main import main as run_command
-from mmseg_sclip.models.clip import ClipSource
-from mmseg_sclip.models.postprocess import class_scores, suppress_small_classes
+from mmseg_sclip import errors
+from mmseg_sclip.config import load_config
+from mmseg_sclip.errors import BadFileError, MissingFileError
+from mmseg_sclip.paths import PACKAGE
+
+TOOLS = PACKAGE.parent / 'tools'
+sys.path.append(str(TOOLS))
+from bench import measure, meters  # noqa: E402
+from bench.inputs import build_model, find_items  # noqa: E402
+from bench.meters import Stages, peak_gflops, peak_mib, seconds  # noqa: E402
+from bench.report import rows  # noqa: E402
 
 CPU = torch.device('cpu')
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('benchmark_tool', TOOLS / 'benchmark.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+main = load_tool().main
 
 
 @pytest.fixture
@@ -35,21 +49,23 @@ def photographs(tmp_path, recipe):
 
 @pytest.fixture
 def figures(tmp_path, capsys):
-    """Runs the tool and returns its figures, its output, and its code."""
+    """Runs the tool and returns its figures, its output, and its signs of life."""
 
-    def run(*argv):
+    def run_tool(*argv):
         file = tmp_path / 'figures.json'
         assert main([*map(str, argv), '--json', str(file)]) == 0
-        return json.loads(file.read_text()), capsys.readouterr().out
+        captured = capsys.readouterr()
+        return json.loads(file.read_text()), captured.out, captured.err
 
-    return run
+    return run_tool
 
 
 # --- the tool ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_demo_has_truth_and_all_figures_fit_together(figures):
-    found, printed = figures('sclip_demo', '--max-images', 2, '--repeats', 1, '--precision', 'fp32', 'bf16')
+    found, printed, signs = figures('sclip_demo', '--max-images', 2, '--repeats', 1, '--precision', 'fp32', 'bf16')
     assert [run['precision'] for run in found] == ['fp32', 'bf16']
     assert found[0]['plain'] == found[1]['plain']  # measured once
     for run in found:
@@ -65,14 +81,28 @@ def test_the_demo_has_truth_and_all_figures_fit_together(figures):
     assert abs(found[0]['miou']['ours'] - found[0]['miou']['plain']) < 0.01
     for words in ('9 windows', '12 phrases', 'cold start', 'share of vit', 'same labels', 'mIoU'):
         assert words in printed
+    assert 'sclip_demo: repetition 1 of 1, image 2 of 2, plain' in signs
 
 
+@pytest.mark.slow
+def test_methods_alone_and_in_one_pass(figures):
+    methods = ['sclip', 'naclip', 'cliptrase']
+    (run,), printed, _ = figures('sclip_demo', '--max-images', 2, '--repeats', 2, '--methods', *methods)
+    assert [method['name'] for method in run['methods']] == methods
+    for figure in (*run['methods'], run['together']):
+        least, most = figure['spread']
+        assert 0 < least <= figure['s_per_image'] <= most
+    assert all(method['equal_pixels'] == 1 for method in run['methods'])
+    for words in (*methods, 'all in one pass', 'one by one', 'times sclip'):
+        assert words in printed
+
+
+@pytest.mark.slow
 def test_photographs_random_weights_and_another_size(figures, photographs, mini_json):
-    found, _ = figures(
+    (run,), _, _ = figures(
         *('sclip_voc21', '--model-name', mini_json, '--random-weights', '--images', photographs, '--size', '60x90'),
         *('--max-images', 1, '--repeats', 1, '--cfg-options', 'model.decode_head.templates=simple'),
     )
-    (run,) = found
     assert (run['size'], run['images'], run['queries'], run['windows']) == ([60, 90], 1, 56, 8)
     assert run['miou'] is None
     assert run['equal_pixels'] > 0.999
@@ -86,95 +116,102 @@ def test_photographs_random_weights_and_another_size(figures, photographs, mini_
         (['--repeats', '0'], 'no positive whole number'),
         (['--images', 'nowhere'], '--images nowhere is no folder'),
         (['--precision', 'fp8'], 'fp8'),
+        (['sclip_voc20', '--methods', 'clip'], '--methods needs one sclip_DATASET'),
+        (['--methods', 'nothing'], 'nothing'),
         (['--random-weights'], 'builtin:demo brings its weights'),
         (['--json', '.'], 'is a folder'),
         (['--json', f'{__file__}/figures.json'], 'cannot be written'),
+        (['--json', __file__], 'not written by mmseg_sclip'),
         (['--random-weights', '--pretrained', 'x'], 'exclude each other'),
-        (['--cfg-options', 'model.test_cfg.pamr.steps=2'], 'does not have test_cfg.pamr'),
+        (['--cfg-options', 'model.test_cfg.refine=[dict]'], 'refine'),
+        (['--cfg-options', 'model.backbone.decoder.attention.projections=[q]', 'model.clip.cache_dir=x'], 'cache_dir'),
     ],
     ids=str,
 )
-def test_wrong_arguments(argv, words, capsys):
-    assert run_command(['benchmark', 'sclip_demo', *argv]) == 1
+def test_wrong_arguments(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one of them makes a cache
+    assert errors.run(main, ['sclip_demo', *argv]) == 1
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_json_on_the_standard_output_is_nothing_else(capsys, mini_json):
-    argv = [
-        '--model-name',
-        str(mini_json),
-        '--random-weights',
-        '--size',
-        '60x90',
-        '--max-images',
-        '1',
-        '--repeats',
-        '1',
-    ]
-    assert main(['sclip_voc20', *argv, '--json', '-', '--cfg-options', 'model.decode_head.templates=simple']) == 0
+def test_what_the_plain_way_does_not_have_is_refused(tmp_path, capsys):
+    config = load_config('sclip_demo')
+    config.model.test_cfg.refine = [dict(type='PAMR')]
+    config.dump(tmp_path / 'own.py')
+    assert errors.run(main, [str(tmp_path / 'own.py')]) == 1
+    assert 'which does not have test_cfg.refine' in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_json_on_the_standard_output_is_nothing_else(capsys):
+    assert main(['sclip_demo', '--max-images', '1', '--repeats', '1', '--json', '-']) == 0
     captured = capsys.readouterr()
-    assert [run['config'] for run in json.loads(captured.out)] == ['sclip_voc20']
+    assert [figure['config'] for figure in json.loads(captured.out)] == ['sclip_demo']
     assert 'windows/s' in captured.err
 
 
-def test_the_text_cache_is_moved_and_weights_are_not(mini_clip, tmp_path):
-    source = ClipSource(dict(mini_clip, cache_dir=str(tmp_path)))
-    with start.empty_text_cache():
-        assert source.text_cache() != tmp_path / 'text_banks' and source.config.cache_dir == str(tmp_path)
-    assert source.text_cache() == tmp_path / 'text_banks'
-
-
-def test_a_folder_without_images_and_a_damaged_one(tmp_path):
+def test_folders_without_images_and_damaged_ones(tmp_path):
     (tmp_path / 'a.txt').write_text('')
-    with pytest.raises(FileNotFoundError, match='holds no image'):
+    with pytest.raises(MissingFileError, match='holds no image'):
         main(['sclip_demo', '--images', str(tmp_path)])
     (tmp_path / 'a.png').write_text('no image')
-    with pytest.raises(ValueError, match='a.png cannot be decoded'):
+    with pytest.raises(BadFileError, match='a.png cannot be decoded'):
         main(['sclip_demo', '--images', str(tmp_path), '--size', '50x50'])
+
+
+def test_sizes_and_files(photographs, tmp_path):
+    init_default_scope('mmseg')
+    config = load_config('sclip_voc20')
+    items = find_items(config, photographs, None, 3, tmp_path)
+    assert [item.size for item in items] == [(97, 130), (130, 97), (64, 64)]
+    assert items[1].load()['inputs'].shape == (3, 450, 336)  # the short side becomes 336
+    patterns = find_items(config, None, None, 2, tmp_path)
+    assert [item.size for item in patterns] == [(375, 500)] * 2
+    assert not np.array_equal(*(item.load()['inputs'].numpy() for item in patterns))
+
+
+@pytest.mark.parametrize('name', ['voc21', 'context59', 'context60', 'ade20k'])
+def test_patterns_stand_in_for_a_dataset_that_is_not_there(name, tmp_path, monkeypatch):
+    init_default_scope('mmseg')
+    monkeypatch.chdir(tmp_path)
+    (item,) = find_items(load_config(f'sclip_{name}'), None, None, 1, tmp_path)
+    assert item.load()['inputs'].shape[0] == 3
 
 
 # --- the plain way ----------------------------------------------------------------------------------------------------
 
 
-def test_class_probabilities_by_one_hot_products_equal_grouped_maxima():
-    torch.manual_seed(0)
-    cosines, sizes = torch.rand(7, 5, 6), (2, 1, 3, 1)
-    settings = dict(logit_scale=9, area_thd=0.3)
-    ours = suppress_small_classes(class_scores(cosines, 9, sizes), 0.3, 0)
-    assert torch.equal(plain.class_probabilities(cosines, sizes, settings, 0), ours)
-    expected = F.softmax(cosines * 9, 0)
-    settings['area_thd'] = None
-    assert torch.equal(plain.class_probabilities(cosines, sizes, settings, 0)[2], expected[3:6].amax(0))
+def test_class_probabilities_by_hand():
+    # Two queries for class 0, one for class 1; the logarithms make probabilities of 1/2, 1/4, 1/4 and so on.
+    cosines = torch.tensor([[[2.0, 1, 1, 1]], [[1, 1, 4, 1]], [[1, 2, 3, 6]]]).log()  # (Q, 1, 4)
+    expected = torch.tensor([[[2 / 4, 1 / 4, 4 / 8, 1 / 8]], [[1 / 4, 2 / 4, 3 / 8, 6 / 8]]])
+    settings = dict(logit_scale=1, area_thd=None)
+    torch.testing.assert_close(class_probabilities(cosines, (2, 1), settings, None), expected)
+    # Class 1 has two of two pixels of the foreground: it stays below a threshold of 1, and goes at it.
+    torch.testing.assert_close(class_probabilities(cosines, (2, 1), dict(logit_scale=1, area_thd=0.9), 0), expected)
+    gone = class_probabilities(cosines, (2, 1), dict(logit_scale=1, area_thd=1.0), 0)
+    torch.testing.assert_close(gone[0], expected[0])
+    assert not gone[1].any()
 
 
 # --- meters -----------------------------------------------------------------------------------------------------------
 
 
-def test_stages_count_wrapped_methods_and_leave_no_trace():
-    class Thing:
-        def slow(self):
-            return time.sleep(0.02) or 7
-
-        def fast(self):
-            return 3
-
-    thing = Thing()
+def test_stages_add_up_and_leave_no_hook():
+    config = load_config('sclip_demo')
+    model = build_model(config, 'fp32', CPU)
+    model.decode_head.encode_vocabulary(CPU)
+    modules = [*model.modules()]
     stages = Stages(CPU)
-    with stages.watching(work0=(thing, 'slow'), work1=(thing, 'fast')):
-        assert (thing.slow(), thing.fast(), thing.slow()) == (7, 3, 7)
-    assert 0.04 <= stages.seconds['work'] < 1
-    counted = stages.seconds['work']
-    thing.slow()
-    assert stages.seconds['work'] == counted and not vars(thing)
-
-
-def test_stages_of_a_module_leave_no_trace():
-    module = torch.nn.Linear(2, 2)
-    stages = Stages(CPU)
-    with stages.watching(work=(module, 'forward')):
-        module(torch.randn(1, 2))
-    assert stages.seconds['work'] > 0
-    assert 'forward' not in vars(module)
+    image = torch.randn(1, 3, 64, 64)
+    with stages.watching(model), torch.no_grad():
+        taken, _ = seconds(lambda: model._forward(image), CPU)
+    assert min(stages.seconds['text'], stages.seconds['vit']) > 0
+    assert stages.seconds['text'] + stages.seconds['vit'] < taken
+    before = dict(stages.seconds)
+    model._forward(image)
+    assert stages.seconds == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 def test_memory_is_what_the_work_needs_at_its_peak():
@@ -194,28 +231,50 @@ def test_seconds_and_peak_are_positive():
     assert peak_gflops(torch.float32, CPU, repeats=2) > 0
 
 
+@pytest.mark.parametrize('duration, products', [(0.2, 5), (0.8, 4), (8.0, 1)])
+def test_the_peak_is_that_of_the_best_product_and_slow_ones_are_few(monkeypatch, duration, products):
+    taken = []
+
+    def slowing_down(work, device):
+        taken.append(duration * (1 + len(taken) / 100))
+        return taken[-1], None
+
+    monkeypatch.setattr(meters, 'seconds', slowing_down)
+    assert meters.peak_gflops(torch.float32, CPU, repeats=5) == pytest.approx(5.577375744 / duration)
+    assert len(taken) == products
+
+
 def test_medians_over_repetitions_and_means_over_images():
-    timing = Timing([[1.0, 9.0, 2.0], [4.0, 4.0, 7.0]], [None, None])
+    timing = measure.Timing([[1.0, 9.0, 2.0], [4.0, 4.0, 7.0]], [None, None])
     assert timing.s_per_image == 3.0
     assert timing.spread == (2.5, 8.0)
 
 
 def test_plain_start_is_scaled_to_all_phrases(mini_clip, monkeypatch):
-    monkeypatch.setattr(start.plain, 'encode_phrase', lambda *_: time.sleep(0.01))
+    calls = []
+    monkeypatch.setattr(measure, 'encode_phrase', lambda *_: calls.append(time.sleep(0.01)))
     config = load_config('sclip_ade20k')
     config.model.clip = mini_clip
-    found = start.measure_start(config, None, CPU)
-    assert found.warm is None
-    assert 150 * 0.01 <= found.cold < 150 * 0.01 * 3
+    assert measure.plain_start(config, CPU) >= 150 * 0.01
+    assert len(calls) == measure.PLAIN_PHRASES
+
+
+def test_the_cache_of_words_is_empty_meanwhile(monkeypatch, tmp_path):
+    from mmseg_sclip.paths import cache_root
+
+    monkeypatch.setenv('MMSEG_SCLIP_CACHE', str(tmp_path))
+    with measure.empty_cache():
+        assert cache_root() != tmp_path and not list(cache_root().iterdir())
+    assert cache_root() == tmp_path
 
 
 def test_miou_by_hand():
     guess, truth = torch.tensor([[0, 0, 1]]), torch.tensor([[[0, 1, 1]]])
     sample = SimpleNamespace(get=lambda _: SimpleNamespace(data=truth))
     item = SimpleNamespace(load=lambda: dict(data_samples=sample))
-    assert miou([guess], [item], 3) == pytest.approx(50)  # 1/2 and 1/2; the third class is nowhere
+    assert measure.miou([guess], [item], 3) == pytest.approx(50)  # 1/2 and 1/2; the third class is nowhere
     nothing = SimpleNamespace(load=lambda: dict(data_samples=SimpleNamespace(get=lambda _: None)))
-    assert miou([guess], [nothing], 3) is None
+    assert measure.miou([guess], [nothing], 3) is None
 
 
 def test_rows_show_ratios_and_shares():
@@ -237,22 +296,3 @@ def test_rows_show_ratios_and_shares():
     assert table['share of vit'] == ['', '80.0 %']
     assert table['share of the peak'] == ['', '90 %']
     assert table['same labels'] == ['', '50.000 %']
-
-
-# --- inputs -----------------------------------------------------------------------------------------------------------
-
-
-def test_sizes_and_files(photographs, tmp_path):
-    from mmengine.registry import init_default_scope
-
-    init_default_scope('mmseg')
-    sizes = {'sclip_voc20': (375, 500), 'sclip_ade20k': (512, 683), 'sclip_cityscapes': (1024, 2048)}
-    assert {name: usual_size(load_config(name)) for name in sizes} == sizes
-    config = load_config('sclip_voc20')
-    paths = sorted(photographs.iterdir())
-    items = file_items(config, paths, None, 3, tmp_path)
-    assert [item.size for item in items] == [(97, 130), (130, 97), (64, 64)]
-    assert items[1].load()['inputs'].shape == (3, 450, 336)  # the short side becomes 336
-    patterns = file_items(config, [], (50, 70), 2, tmp_path)
-    assert [item.size for item in patterns] == [(50, 70)] * 2
-    assert not np.array_equal(*(item.load()['inputs'].numpy() for item in patterns))

@@ -6,13 +6,16 @@ import sys
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from mmseg.apis import inference_model, init_model
 from PIL import Image
 
 from mmseg_sclip.cli import compare, main
-from mmseg_sclip.cli.configuring import load_config
+from mmseg_sclip.config import load_config
+from mmseg_sclip.datasets import PaintedScenesDataset
+from mmseg_sclip.files import is_ours
 
-CONFIGS = ['configs/baselines/clip_demo.py', 'configs/baselines/maskclip_demo.py', 'configs/sclip_demo.py']
+CONFIGS = ['configs/clip/clip_demo.py', 'configs/maskclip/maskclip_demo.py', 'configs/sclip_demo.py']
 SCENES = ['--cfg-options', 'test_dataloader.dataset.count=4']
 
 
@@ -31,25 +34,37 @@ def run(tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
-def sheets(monkeypatch):
-    """Names of the images and the sheet of every figure."""
+def figures(monkeypatch):
+    """Names of the images, and title and pixels of each picture, of every figure."""
     seen = []
-    draw = compare.compare_figure
+    draw = compare.comparison_figure
 
     def watch(compared, *arguments, **more):
-        seen.append(([image.subject.name for image in compared], draw(compared, *arguments, **more)))
-        return seen[-1][1]
+        figure = draw(compared, *arguments, **more)
+        panels = [(cell.get_title(), np.asarray(cell.images[0].get_array())) for cell in figure.axes]
+        seen.append(([image[0].subject.name for image in compared], panels, figure))
+        return figure
 
-    monkeypatch.setattr(compare, 'compare_figure', watch)
+    monkeypatch.setattr(compare, 'comparison_figure', watch)
     return seen
 
 
 @pytest.fixture(scope='module')
 def scenes(cache, tmp_path_factory):
     """A folder of four scenes, as a data_root."""
-    from mmseg_sclip.demo.dataset import SceneSet, paint_folder
+    from mmseg_sclip.datasets.painting import SceneSet, paint_folder
 
     return paint_folder(SceneSet(count=4), tmp_path_factory.mktemp('scenes'))
+
+
+@pytest.fixture
+def centred(tmp_path):
+    """A config whose images are resized, and scored in the middle only."""
+    config = load_config(CONFIGS[2])
+    resize = dict(type='Resize', scale=(1000, 100), keep_ratio=True)
+    config.test_dataloader.dataset.pipeline[3:3] = [resize, dict(type='ScoreCentre', crop_size=96)]
+    config.dump(tmp_path / 'centred.py')
+    return tmp_path / 'centred.py'
 
 
 @pytest.fixture(scope='module')
@@ -79,60 +94,79 @@ def table(out):
     return {name: values for name, *values in rows}
 
 
-def test_the_command_of_the_readme(run, sheets, expected, tmp_path):
+@pytest.mark.slow
+def test_the_command_of_the_readme(run, figures, expected, tmp_path):
     code, out, err = run(*CONFIGS, '--worst', 3, '--out-dir', 'out', '--pdf', '--error-map', *SCENES)
     assert code == 0, err
     order = sorted(range(4), key=lambda i: expected[0][i][1])[:3]
-    ((names, sheet),) = sheets
+    ((names, panels, figure),) = figures
     assert names == [f'00000{i}' for i in order]
     assert table(out) == {f'00000{i}': [f'{method[i][1]:.2f}' for method in expected] for i in order}
     for suffix in ('png', 'pdf'):
-        assert f'The figure is {tmp_path / "out" / f"comparison.{suffix}"}' in out
-    drawn = np.asarray(Image.open(tmp_path / 'out' / 'comparison.png'))
-    assert np.array_equal(drawn, np.asarray(sheet.draw()))
-
-    from mmseg_sclip.datasets import PaintedScenesDataset
+        path = tmp_path / 'out' / f'comparison.{suffix}'
+        assert f'The figure is {path}' in out and is_ours(path)
+    assert figure.texts[0].get_text() == 'Lowest mIoU of clip_demo, image by image'
 
     palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
     for row, index in enumerate(order):
-        for column, method in enumerate(expected):
-            picture = sheet.at(2 * row, column + 1).picture[:: sheet.factor, :: sheet.factor]
-            assert np.array_equal(picture, palette[method[index][0]])
-            caption = f'mIoU {method[index][1]:.1f}'
-            assert any(text.text == caption and text.x == sheet.at(0, column + 1).x for text in sheet.texts)
-    names = {text.text: text.x for text in sheet.texts}
-    for column, name in enumerate(('image', 'clip_demo', 'maskclip_demo', 'sclip_demo', 'ground truth')):
-        assert names[name] == sheet.at(0, column).x
-    assert 'Lowest mIoU of clip_demo, image by image' in names
+        here = panels[8 * row : 8 * row + 8]
+        assert here[0][0] == f'00000{index}' and here[4][0] == 'ground truth'
+        for name, method, (title, pixels) in zip(('clip', 'maskclip', 'sclip'), expected, here[1:4], strict=True):
+            assert title == f'{name}_demo\nmIoU {method[index][1]:.1f}'
+            assert np.array_equal(pixels, palette[method[index][0]])
+        assert all(title.endswith('% right') for title, _ in here[5:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flag, by', [('--worst', 'last'), ('--best', 'gain')])
-def test_orders(run, sheets, expected, by, flag):
+def test_orders(run, figures, expected, by, flag):
     code, _, err = run(CONFIGS[0], CONFIGS[2], flag, 2, '--by', by, '--max-images', 3, *SCENES)
     assert code == 0, err
     first, last = ([value for _, value in expected[i][:3]] for i in (0, 2))
     values = dict(last=last, gain=np.subtract(last, first))[by]
     order = np.argsort(values)[:: -1 if flag == '--best' else 1][:2]
-    assert sheets[0][0] == [f'00000{i}' for i in order]
+    assert figures[0][0] == [f'00000{i}' for i in order]
 
 
-def test_images_by_name_and_from_elsewhere(run, sheets, expected, scenes, tmp_path):
+def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_path):
     shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
     code, out, err = run(CONFIGS[2], CONFIGS[0], '--images', '000002', 'own.jpg', '000000', *SCENES)
     assert code == 0, err
-    assert sheets[0][0] == ['000002', 'own', '000000']
+    assert figures[0][0] == ['000002', 'own', '000000']
     rows = table(out)
     assert rows['own'] == ['-', '-']
     assert rows['000002'] == [f'{expected[i][2][1]:.2f}' for i in (2, 0)]
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
 
 
-def test_pages_and_truth(run, sheets, tmp_path):
+def test_the_centre_that_is_scored(run, figures, centred):
+    code, out, err = run(centred, '--worst', 1, '--error-map', *SCENES)
+    assert code == 0, err
+    ((_, panels, _),) = figures
+    assert [pixels.shape for _, pixels in panels] == [(96, 96, 3)] * 4
+    code, _, err = run(CONFIGS[2], centred, '--worst', 1, *SCENES)
+    assert code == 1 and 'ScoreCentre or a step before it differs' in err
+
+
+def test_pages_and_truth(run, figures, tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'comparison_2.png').write_text('mine')
     arguments = [CONFIGS[0], '--images', '000000', '000001', '000002', '--out-dir', 'out', *SCENES]
     assert run(*arguments, '--rows', 2, '--no-gt')[0] == 0
-    assert [names for names, _ in sheets] == [['000000', '000001'], ['000002']]
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['comparison_1.png', 'comparison_2.png']
-    assert all(text.text != 'ground truth' for text in sheets[0][1].texts)
+    assert [names for names, *_ in figures] == [['000000', '000001'], ['000002']]
+    written = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert written == ['comparison_1.png', 'comparison_2-2.png', 'comparison_2.png']
+    assert (tmp_path / 'out' / 'comparison_2.png').read_text() == 'mine'
+    assert all(title != 'ground truth' for title, _ in figures[0][1])
+
+
+@pytest.mark.parametrize('folder', ['images', 'annotations/../images', 'link', 'annotations'])
+def test_figures_never_lie_beside_images(run, scenes, tmp_path, folder):
+    root = shutil.copytree(scenes, tmp_path / 'scenes')
+    (root / 'link').symlink_to(root / 'images')
+    before = sorted(root.rglob('*'))
+    code, _, err = run(CONFIGS[0], '--images', '000001', '--data-root', root, '--out-dir', root / folder)
+    assert code == 1 and 'name another folder' in err and sorted(root.rglob('*')) == before
 
 
 @pytest.fixture
@@ -148,28 +182,46 @@ def broken(scenes, tmp_path):
     return root
 
 
-def test_damaged_images_do_not_stop_the_others(run, sheets, broken, tmp_path):
+def test_damaged_images_do_not_stop_the_others(run, figures, broken, tmp_path):
     code, out, err = run(*CONFIGS[:2], '--images', '000000', '000001', '000002', '000003', '--data-root', broken)
     assert code == 1
-    assert sheets[0][0] == ['000001', '000003']
+    assert figures[0][0] == ['000001', '000002', '000003']
     assert table(out)['000001'] == ['-', '-']
     assert re.search(r'000000.jpg was left out: .*damaged or no image', err)
-    assert re.search(r'000002.jpg was left out: its label map has the labels \[77\], but the classes are 0 to 11', err)
-    assert err.rstrip().endswith('Error: 2 images were left out; the reasons stand above.')
+    assert err.rstrip().endswith('Error: 1 image was left out; the reasons stand above.')
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
 
 
-def test_damaged_images_are_not_ranked(run, sheets, broken):
+def test_labels_that_are_no_class_cost_no_image(run, figures, broken, caplog):
+    """They count as wrong, as in the evaluation, which gives the same advice; ignored, they do not."""
+    arguments = [*CONFIGS[:1], '--images', '000002', '--data-root', broken]
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    code, counted, err = run(*arguments)
+    assert code == 0, err
+    assert 'has the label 77, but there are 12 classes' in caplog.text and 'ignore_index=77' in caplog.text
+    caplog.clear()
+    _, panels, figure = figures[-1]
+    assert (panels[2][1][:5] == 255).all()
+    assert 'no class' in [text.get_text() for text in figure.legends[0].get_texts()]
+    code, ignored, err = run(*arguments, '--cfg-options', 'test_evaluator.ignore_index=77')
+    logger.removeHandler(caplog.handler)
+    assert code == 0 and 'has the label' not in caplog.text, err
+    assert float(table(ignored)['000002'][0]) > float(table(counted)['000002'][0])
+
+
+@pytest.mark.slow
+def test_damaged_images_are_not_ranked(run, figures, broken):
     code, out, err = run(*CONFIGS[:2], '--worst', 4, '--by', 'gain', '--data-root', broken)
     assert code == 1
-    assert sheets[0][0] == ['000003']
+    assert sorted(figures[0][0]) == ['000002', '000003']
     assert '1 of 4 images have no ground truth and are not ranked.' in out
-    assert '2 images were left out' in err
+    assert '1 image was left out' in err
 
 
-def test_nothing_left(run, sheets, broken):
+def test_nothing_left(run, figures, broken):
     code, _, err = run(CONFIGS[0], '--images', '000000', '--data-root', broken)
-    assert code == 1 and not sheets
+    assert code == 1 and not figures
     assert err.rstrip().endswith('1 image was left out; the reasons stand above. No figure was drawn.')
 
 
@@ -185,7 +237,7 @@ WRONG = {
     'errors': (['--images', 'own.jpg', '--error-map'], '--error-map: none of the images has ground truth'),
     'root': (['--worst', 1, '--data-root', 'nowhere'], 'nowhere'),
     'twice': (['--worst', 1, CONFIGS[0]], 'is given twice'),
-    'other': ([CONFIGS[2], 'sclip_voc21', '--worst', 1], 'have different classes: 12 and 21'),
+    'other': ([CONFIGS[2], 'sclip_voc21', '--worst', 1], 'have different classes (12 from'),
     'config': (['no_such', '--worst', 1], 'No shipped config is called'),
     'device': (['--worst', 1, '--device', 'cuda:99'], '--device cuda:99 cannot be used'),
 }
@@ -201,21 +253,3 @@ def test_wrong_flags(run, kind, scenes, tmp_path):
     assert code == 1
     assert last.startswith('Error: ') and message in last
     assert not list(tmp_path.glob('out/*.png'))
-
-
-def test_help(run):
-    code, out, _ = run('--help')
-    assert code == 0
-    for flag in [
-        '--images',
-        '--worst',
-        '--best',
-        '--by',
-        '--gt',
-        '--error-map',
-        '--pdf',
-        '--out-dir',
-        '--data-root',
-        '--device',
-    ]:
-        assert flag in out

@@ -4,8 +4,10 @@ import pytest
 from mmengine.config import Config
 
 from mmseg_sclip import flops
+from mmseg_sclip.ablation.rows import select
+from mmseg_sclip.ablation.running import configure
 from mmseg_sclip.cli import main
-from mmseg_sclip.cli.configuring import load_config
+from mmseg_sclip.config import load_config
 
 
 def cost(capsys, *argv):
@@ -14,16 +16,19 @@ def cost(capsys, *argv):
 
 
 @pytest.mark.parametrize(
-    'mode, size, windows, window, clip',
+    'row, size, windows, window, clip',
     [
-        (1, [224, 299], 2, 224, 17.563),
-        (2, [336, 448], 6, 224, 17.563),
-        (4, [448, 597], 15, 224, 17.563),
-        (5, [448, 597], 2, 448, 78.5),
+        ('mode1', [224, 299], 2, 224, 17.563),
+        ('mode2', [336, 448], 6, 224, 17.563),
+        ('mode4', [448, 597], 15, 224, 17.563),
+        ('mode5', [448, 597], 2, 448, 78.5),
     ],
 )
-def test_the_modes_of_table_4(capsys, mode, size, windows, window, clip):
-    found = cost(capsys, f'ablations/sclip_mode{mode}_voc21')
+def test_the_modes_of_table_4(capsys, tmp_path, row, size, windows, window, clip):
+    (mode,) = select('4', [row])
+    config = configure(mode, 'voc21', {})
+    config.dump(tmp_path / 'mode.py')
+    found = cost(capsys, tmp_path / 'mode.py')
     assert (found['image'], found['network_input']) == ([375, 500], size)
     assert (found['windows'], found['window']) == (windows, [window, window])
     assert found['gmac_clip_per_window'] == pytest.approx(clip, abs=0.01)
@@ -37,16 +42,21 @@ def test_windows_of_336(capsys):
 
 
 @pytest.mark.parametrize(
-    'name, products',
-    [('baselines/clip_voc21', 2), ('sclip_voc21', 4), ('baselines/maskclip_voc21', 0), ('ablations/sclip_q_voc21', 2)],
+    'name, options, products',
+    [
+        ('clip_voc21', [], 2),
+        ('sclip_voc21', [], 4),
+        ('maskclip_voc21', [], 0),
+        ('sclip_voc21', ['--cfg-options', 'model.backbone.decoder.attention.projections=[q]'], 2),
+    ],
 )
-def test_the_decoder_is_counted(capsys, name, products):
+def test_the_decoder_is_counted(capsys, name, options, products):
     tokens, width, out = 197, 768, 512
     per_block = 12 * tokens * width * width  # qkv, the output and the feed-forward part
     patches = 196 * 768 * width
     expected = 12 * per_block + 11 * 2 * tokens**2 * width + products * tokens**2 * width + patches
     expected += tokens * width * out
-    assert cost(capsys, name)['gmac_per_window'] == pytest.approx(expected / 1e9, rel=1e-6)
+    assert cost(capsys, name, *options)['gmac_per_window'] == pytest.approx(expected / 1e9, rel=1e-6)
 
 
 def test_shapes(capsys):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmseg_sclip import compat, paths
-from mmseg_sclip.cli import doctor, errors, main
+from mmseg_sclip import compat, errors, paths
+from mmseg_sclip.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,10 +22,10 @@ def command(*argv, path=(), cwd=None):
 
 @pytest.fixture
 def broken(tmp_path):
-    """A folder that makes the environment look as if mmcv-lite were too new."""
-    info = tmp_path / 'site' / 'mmcv_lite-2.2.0.dist-info'
+    """A folder that makes the environment look as if open_clip were too old."""
+    info = tmp_path / 'site' / 'open_clip_torch-2.32.0.dist-info'
     info.mkdir(parents=True)
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmcv-lite\nVersion: 2.2.0\n')
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: open_clip_torch\nVersion: 2.32.0\n')
     return tmp_path / 'site'
 
 
@@ -55,10 +55,10 @@ def test_a_command_gets_all_that_follows_its_name(monkeypatch):
     assert seen == [['config.py', '--help', '--out', 'a b']]
 
 
-def test_every_command_explains_itself():
-    for name in main.COMMANDS:
-        result = command(name, '--help')
-        assert result.returncode == 0 and 'usage' in result.stdout, (name, result.stderr)
+@pytest.mark.parametrize('name', main.COMMANDS)
+def test_every_command_explains_itself(capsys, name):
+    assert main.main([name, '--help']) == 0
+    assert f'usage: mmseg-sclip {name}' in capsys.readouterr().out
 
 
 def test_configs_lists_names_and_paths(capsys):
@@ -78,14 +78,16 @@ def test_doctor_is_content(capsys):
 @pytest.mark.parametrize(
     'installed, words',
     [
-        ({'mmcv': None, 'mmcv-lite': None}, ['neither mmcv nor mmcv-lite', 'mmseg_sclip[lite]', compat.INSTALL_LITE]),
+        ({'mmcv': None, 'mmcv-lite': None}, ['neither mmcv nor mmcv-lite', compat.INSTALL_LITE]),
         ({'mmcv': '2.2.0', 'mmcv-lite': None}, ['mmcv 2.2.0', 'mmsegmentation needs mmcv>=2.0.0rc4', 'uninstall']),
         ({'mmcv': '2.1.0', 'mmcv-lite': '2.1.0'}, ['over each other', 'pip uninstall -y mmcv mmcv-lite']),
         ({'torchvision': None}, ['torchvision is not installed', 'pip install "torchvision"']),
     ],
 )
 def test_doctor_names_the_pair_and_the_command(monkeypatch, capsys, installed, words):
-    found = {**compat.installed_versions(), **installed}
+    lite = {'mmengine': '0.10.7', 'mmsegmentation': '1.2.2', 'mmcv-lite': '2.1.0'}  # whichever family is installed
+    family = {requirement.package: None for requirement in (*compat.OPENMMLAB, *compat.ONEDL)}
+    found = {**compat.installed_versions(), **family, **lite, **installed}
     monkeypatch.setattr(compat, 'installed_versions', lambda: found)
     assert main.main(['doctor']) == 1
     out = capsys.readouterr().out
@@ -93,29 +95,19 @@ def test_doctor_names_the_pair_and_the_command(monkeypatch, capsys, installed, w
     assert '1 to repair' in out
 
 
-def test_doctor_names_ops_that_do_not_load(monkeypatch):
-    def import_module(name):
-        if name == 'mmcv._ext':
-            raise ImportError('undefined symbol: _ZN3c10')
-
-    monkeypatch.setattr(compat, 'has_compiled_ops', lambda: True)
-    monkeypatch.setattr(doctor.importlib, 'import_module', import_module)
-    state, (problem,) = doctor.compiled_ops()
-    assert state == 'broken' and 'undefined symbol' in problem.text and 'mmcv-lite' in problem.command
-
-
-def test_doctor_and_configs_run_where_the_package_cannot_be_imported(broken, tmp_path):
+@pytest.mark.slow
+def test_doctor_runs_where_the_package_cannot_be_imported(broken, tmp_path):
     result = command('doctor', path=[broken], cwd=tmp_path)
-    assert result.returncode == 1 and 'mmcv-lite 2.2.0 is installed, but mmsegmentation needs' in result.stdout
-    assert f'    {compat.INSTALL_LITE}\n' in result.stdout
-    assert command('configs', path=[broken], cwd=tmp_path).returncode == 0
+    assert result.returncode == 1 and 'open_clip_torch 2.32.0 is installed, but mmseg_sclip needs' in result.stdout
+    assert '    pip install "open_clip_torch>=3,<4"\n' in result.stdout and result.stderr == ''
 
 
+@pytest.mark.slow
 def test_other_commands_end_with_the_reason_there(broken, tmp_path):
     result = command('test', 'sclip_voc21', path=[broken], cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith('Error: mmseg_sclip cannot start, because one package does not')
-    assert compat.INSTALL_LITE in result.stderr.splitlines()[-1]
+    assert result.stderr.startswith('Error: mmseg_sclip cannot start, because one package does not')
+    assert 'pip install "open_clip_torch>=3,<4"' in result.stderr
 
 
 def failing(error):
@@ -126,24 +118,29 @@ def failing(error):
 
 
 @pytest.mark.parametrize(
-    'error, line',
+    'error, line, plain',
     [
-        (ValueError('a\n  b\n\nc'), 'a b c'),
-        (KeyError('no such thing'), 'no such thing'),
-        (KeyError('crop'), 'KeyError: crop'),
-        (AssertionError(), 'AssertionError without a message (--debug shows where it was raised)'),
-        (FileNotFoundError(2, 'No such file or directory', 'x.jpg'), "[Errno 2] No such file or directory: 'x.jpg'"),
-        (SystemExit('stopped for a reason'), 'stopped for a reason'),
+        (errors.ConfigError('a\n  b\n\nc'), 'a b c', True),
+        (SystemExit('stopped for a reason'), 'stopped for a reason', True),
+        (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has'), 'window_batch=4', True),
+        (RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1'), '--resume', True),
+        (ConnectionResetError(104, 'Connection reset by peer'), 'ConnectionResetError: [Errno 104] Conn', False),
+        (ValueError('of a library'), 'ValueError: of a library', False),
+        (KeyError('crop'), "KeyError: 'crop'", False),
+        (AssertionError(), 'AssertionError', False),
+        (FileNotFoundError(2, 'No such file', 'x.jpg'), "FileNotFoundError: [Errno 2] No such file: 'x.jpg'", False),
     ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else '',
 )
-def test_errors_end_with_one_line(capsys, error, line):
-    print('progress')
+def test_errors_of_ours_end_with_one_line_others_with_a_traceback(capsys, error, line, plain):
     assert errors.run(failing(error), []) == 1
-    assert capsys.readouterr().err == f'Error: {line}\n'
+    text = capsys.readouterr().err
+    assert line in text.splitlines()[-1] and text.splitlines()[-1].startswith('Error: ')
+    assert ('Traceback' in text) != plain and (len(text.splitlines()) == 1) == plain
 
 
 def test_debug_shows_the_traceback_before_the_line(capsys):
-    assert errors.run(failing(ValueError('bad value')), ['--debug']) == 1
+    assert errors.run(failing(errors.ConfigError('bad value')), ['--debug']) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith('Traceback') and lines[-1] == 'Error: bad value'
 
@@ -169,19 +166,12 @@ class Corrupt(torch.utils.data.Dataset):
             raise self.error  # noqa: B904 (the chained traceback is what is tested)
 
 
-class TwoArguments(Exception):
-    def __init__(self, one, two):
-        super().__init__(f'{one}: {two}')
-
-
 @pytest.mark.parametrize(
     'error, line',
     [
-        (OSError('cannot read a.jpg: truncated\nuse another file'), 'cannot read a.jpg: truncated use another file'),
-        (KeyError('no "label" here'), 'no "label" here'),
-        (KeyError('label'), 'KeyError: label'),
-        (TwoArguments('a.png', 'not a picture'), 'a.png: not a picture'),
-        (AssertionError(), 'AssertionError without a message (--debug shows where it was raised)'),
+        (errors.BadFileError('a.jpg is cut\nuse another file'), 'BadFileError: a.jpg is cut use another file'),
+        (KeyError('label'), "KeyError: 'label'"),
+        (AssertionError(), 'AssertionError'),
     ],
 )
 def test_errors_of_loader_workers_are_unwrapped(capsys, error, line):
@@ -189,7 +179,7 @@ def test_errors_of_loader_workers_are_unwrapped(capsys, error, line):
         list(torch.utils.data.DataLoader(Corrupt(error), num_workers=1))
 
     assert errors.run(load, []) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f'Error: {line}'
+    assert line.split(': ', 1)[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_failed_custom_imports_name_the_cause(tmp_path):
@@ -199,6 +189,4 @@ def test_failed_custom_imports_name_the_cause(tmp_path):
     with pytest.raises(ImportError) as caught:
         Config.fromfile(tmp_path / 'config.py')
     line = errors.describe(caught.value)
-    assert line == (
-        "Failed to import no_such_module: No module named 'no_such_module' (named in `custom_imports` of the config)"
-    )
+    assert line.startswith("No module named 'no_such_module' (a module in `custom_imports`")

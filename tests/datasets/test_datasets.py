@@ -1,4 +1,4 @@
-"""Datasets: classes, real pipelines on tiny files in each layout, painted scenes, errors."""
+"""Datasets: classes, real pipelines on tiny files in each layout, missing files."""
 
 import os
 from itertools import combinations
@@ -16,13 +16,10 @@ from mmseg.datasets import COCOStuffDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_sclip.datasets import COCOObjectDataset, PaintedScenesDataset, PascalVOC20Dataset
-from mmseg_sclip.demo import dataset as painting
-from mmseg_sclip.demo.dataset import SceneSet, paint_folder
-from mmseg_sclip.demo.scenes import MATERIALS, PURPOSES, scene
+from mmseg_sclip.datasets import COCOObjectDataset, ImageFolderDataset, PaintedScenesDataset, PascalVOC20Dataset
+from mmseg_sclip.datasets.scenes import MATERIALS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
-FEW = SceneSet(count=3, size=32)
 
 
 def build(config: str, root: Path, **changes):
@@ -225,149 +222,68 @@ def test_voc20_does_not_list_the_image_folder():
         PascalVOC20Dataset(ann_file='', lazy_init=True)
 
 
-# --- painted scenes --------------------------------------------------------------------------------------------------
+# --- a folder of images of any kind ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv('MMSEG_SCLIP_CACHE', str(tmp_path))
+def mixed(tmp_path):
+    """Images with four suffixes and label maps that hold the number of the image."""
+    for folder in ('images/deep', 'labels/deep'):
+        (tmp_path / folder).mkdir(parents=True)
+    for number, name in enumerate(('a.jpg', 'b.JPG', 'c.jpeg', 'deep/d.png')):
+        Image.new('RGB', (4, 2)).save(tmp_path / 'images' / name, 'PNG' if name.endswith('png') else 'JPEG')
+        label = (tmp_path / 'labels' / name).with_suffix('.png')
+        Image.new('L', (4, 2), number).save(label)
+    (tmp_path / 'images' / 'notes.txt').touch()
+    (tmp_path / 'images' / '.hidden.png').touch()
     return tmp_path
 
 
-@pytest.fixture
-def no_painting(monkeypatch):
-    def forbid() -> None:
-        monkeypatch.setattr(painting, 'scene', lambda *_: pytest.fail('painted again'))
-
-    return forbid
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob('*') if file.is_file()}
-
-
-def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
-    one, two = paint_folder(FEW, tmp_path / 'one'), paint_folder(FEW, tmp_path / 'two')
-    assert one != two
-    assert one.name == two.name
-    assert contents(one) == contents(two)
-    assert len(contents(one)) == 2 * FEW.count
-    for index, (image, label) in enumerate(
-        zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')), strict=True)
-    ):
-        painted = scene('evaluation', 0, index, 32, 5)
-        assert np.array_equal(np.asarray(Image.open(label)), painted.label)
-        difference = np.asarray(Image.open(image), float) - painted.image
-        assert np.abs(difference.mean((0, 1))).max() < 3  # a swapped channel order is far off
-        assert np.abs(difference).mean() < 12
-
-
-def test_every_parameter_has_a_folder_of_its_own(tmp_path, monkeypatch):
-    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-128px-200-5regions'
-    sets = [
-        SceneSet(),
-        SceneSet('training'),
-        SceneSet(seed=1),
-        SceneSet(count=201),
-        SceneSet(size=129),
-        SceneSet(max_regions=4),
-    ]
-    names = {scenes.name for scenes in sets}
-    monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
-    assert len(names | {SceneSet().name}) == len(sets) + 1
-
-
-def test_second_use_does_not_paint(tmp_path, no_painting):
-    first = paint_folder(FEW, tmp_path)
-    before = {file: file.stat().st_mtime_ns for file in first.rglob('*')}
-    no_painting()
-    assert paint_folder(FEW, tmp_path) == first
-    assert {file: file.stat().st_mtime_ns for file in first.rglob('*')} == before
-
-
-def test_another_process_may_be_first(tmp_path, monkeypatch):
-    """The other one paints the whole folder while we are at our first scene; its files stay, ours go."""
-    others = []
-
-    def overtaken(*which):
-        if not others:
-            others.append(None)
-            others[0] = paint_folder(FEW, tmp_path).stat().st_ino
-        return scene(*which)
-
-    monkeypatch.setattr(painting, 'scene', overtaken)
-    folder = paint_folder(FEW, tmp_path)
-    assert folder.stat().st_ino == others[0]
-    assert list(tmp_path.iterdir()) == [folder]
-    assert len(contents(folder)) == 2 * FEW.count
-
-
-def test_interrupted_painting_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
-    def interrupted(purpose, seed, index, *size):
-        if index == 2:
-            raise KeyboardInterrupt
-        return scene(purpose, seed, index, *size)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(painting, 'scene', interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            paint_folder(FEW, tmp_path)
-        assert list(tmp_path.iterdir()) == []
-        patch.setattr(painting.shutil, 'rmtree', lambda *_, **__: None)  # killed: no time to clean up
-        with pytest.raises(KeyboardInterrupt):
-            paint_folder(FEW, tmp_path)
-    assert [folder.name[0] for folder in tmp_path.iterdir()] == ['.']
-    assert len(contents(paint_folder(FEW, tmp_path))) == 2 * FEW.count
-
-
-def test_a_damaged_folder_is_an_error(tmp_path):
-    folder = paint_folder(FEW, tmp_path)
-    next(folder.glob('images/*')).unlink()
-    with pytest.raises(RuntimeError, match='holds 2 of 3 .* Delete'):
-        paint_folder(FEW, tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError, match='Cannot paint scenes into .*MMSEG_SCLIP_CACHE'):
-        paint_folder(FEW, tmp_path / 'file')
-
-
-def test_dataset_paints_once_into_the_cache(cache, no_painting):
-    lazy = PaintedScenesDataset(count=3, size=32, lazy_init=True)
-    assert list(cache.iterdir()) == []
-    lazy.full_init()
-    folder = cache / 'scenes' / FEW.name
-    assert [Path(sample['img_path']) for sample in lazy] == sorted(folder.glob('images/*'))
-    no_painting()
+def test_images_of_every_suffix_find_their_label_maps(mixed):
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
     with DefaultScope.overwrite_default_scope('mmseg'):
-        again = PaintedScenesDataset(
-            count=3,
-            size=32,
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
-        )
-    assert len(again) == 3
-    assert not again.metainfo['reduce_zero_label']
-    for index, sample in enumerate(again):
-        painted = scene('evaluation', 0, index, 32, 5)
-        assert np.array_equal(sample['data_samples'].gt_sem_seg.data[0].numpy(), painted.label)
-        loaded_bgr = sample['inputs'].numpy().transpose(1, 2, 0)
-        assert np.abs((loaded_bgr[..., ::-1].astype(float) - painted.image).mean((0, 1))).max() < 3
+        dataset = ImageFolderDataset(str(mixed), metainfo=dict(classes=tuple('abcd')), pipeline=pipeline)
+    names = [Path(dataset.get_data_info(i)['img_path']).name for i in range(len(dataset))]
+    assert names == ['a.jpg', 'b.JPG', 'c.jpeg', 'd.png']
+    assert [int(sample['data_samples'].gt_sem_seg.data.max()) for sample in dataset] == [0, 1, 2, 3]
+    indices = ImageFolderDataset(str(mixed), metainfo=dict(classes=tuple('abcd')), indices=2)
+    assert [Path(sample['img_path']).name for sample in indices] == names[:2]
 
 
-def test_a_given_folder_is_read_instead(cache, tmp_path_factory, no_painting):
-    folder = paint_folder(FEW, tmp_path_factory.mktemp('given'))
-    no_painting()
-    assert len(PaintedScenesDataset(data_root=str(folder), count=7, purpose='training')) == 3
-    assert list(cache.iterdir()) == []
+def test_a_split_file_chooses_among_images_of_any_suffix(mixed):
+    (mixed / 'val.txt').write_text('b\ndeep/d\n')
+    dataset = ImageFolderDataset(str(mixed), ann_file='val.txt')
+    assert [Path(dataset.get_data_info(i)['img_path']).name for i in range(len(dataset))] == ['b.JPG', 'd.png']
+    (mixed / 'val.txt').write_text('b\nnowhere\n')
+    with pytest.raises(FileNotFoundError, match='val.txt names 1 images that are not there, such as nowhere'):
+        ImageFolderDataset(str(mixed), ann_file='val.txt')
 
 
-def test_unknown_purpose_is_an_error():
-    with pytest.raises(ValueError, match="'test'; choose one of 'evaluation', 'training', 'projection'"):
-        SceneSet('test')
+def test_images_and_label_maps_in_one_folder(mixed):
+    for label in (mixed / 'labels').glob('*.png'):
+        label.rename(mixed / 'images' / f'{label.stem}_label.png')
+    dataset = ImageFolderDataset(str(mixed), dict(img_path='images', seg_map_path='images'), '_label.png')
+    assert [Path(sample['seg_map_path']).name for sample in dataset][:3] == [f'{x}_label.png' for x in 'abc']
 
 
-def test_purposes_share_no_scene():
-    """Nor do the first scenes of three seeds."""
-    painted = [scene(purpose, seed, index, 32, 5) for purpose in PURPOSES for seed in range(3) for index in range(30)]
-    assert len({one.image.tobytes() for one in painted}) == 3 * 3 * 30
+@pytest.mark.parametrize('labels', ['labels', 'deep/../labels'])
+def test_label_maps_in_a_folder_below_the_images(mixed, labels):
+    images = mixed / 'images'
+    (mixed / 'labels').rename(images / 'labels')
+    Image.new('RGB', (4, 2)).save(images / 'labels2.png')  # no label map
+    dataset = ImageFolderDataset(str(images), dict(img_path='', seg_map_path=labels))
+    names = [Path(sample['img_path']).relative_to(images).as_posix() for sample in dataset]
+    assert names == ['a.jpg', 'b.JPG', 'c.jpeg', 'deep/d.png', 'labels2.png']
+
+
+def test_two_images_of_one_label_map_are_refused(mixed):
+    (mixed / 'images' / 'a.jpg').rename(mixed / 'images' / 'b.png')
+    with pytest.raises(ValueError, match='b.JPG and b.png .* would both have the label map b.png. Rename'):
+        ImageFolderDataset(str(mixed))
+
+
+def test_an_image_folder_without_images_is_named(mixed):
+    for image in (mixed / 'images').rglob('*.*'):
+        image.unlink()
+    with pytest.raises(FileNotFoundError, match='no image in .*images.*data_prefix.img_path'):
+        ImageFolderDataset(str(mixed))

@@ -10,7 +10,7 @@ import mmseg_sclip  # before mmseg, which cannot be imported first with mmcv-lit
 from mmseg import datasets as theirs
 
 from mmseg_sclip.datasets import COCOObjectDataset, PascalVOC20Dataset
-from mmseg_sclip.demo.scenes import MATERIALS
+from mmseg_sclip.datasets.scenes import MATERIALS
 
 FOLDER = Path(mmseg_sclip.__file__).parent / 'datasets' / 'vocabularies'
 COUNTS = dict(
@@ -23,11 +23,19 @@ COUNTS = dict(
     cityscapes=(19, 19),
     ade20k=(150, 150),
     demo=(12, 12),
+    **dict(voc21_plain=(21, 21), voc20_plain=(20, 20), coco_object_plain=(81, 81)),
+    **dict(voc21_people=(21, 56), voc20_people=(20, 30), cityscapes_people=(19, 19)),
+    **dict(voc21_merged=(21, 46), voc20_merged=(20, 20), coco_object_merged=(81, 106)),
+    **dict(voc21_cliptrase=(21, 52), voc20_cliptrase=(20, 20), context60_cliptrase=(60, 60)),
+    **dict(context59_cliptrase=(59, 59), coco_object_cliptrase=(81, 187), coco_stuff_cliptrase=(171, 171)),
+    **dict(ade20k_cliptrase=(150, 150), ade20k_cliper=(150, 150), coco_object_cliper=(81, 103)),
+    **dict(voc21_cliper=(21, 45), voc20_cliper=(20, 20), context60_cliper=(60, 60), context59_cliper=(59, 59)),
 )
 
 
 def read(name: str) -> list[list[str]]:
-    return [line.split(', ') for line in (FOLDER / f'{name}.txt').read_text().splitlines()]
+    lines = (FOLDER / f'{name}.txt').read_text().splitlines()
+    return [line.split(', ') for line in lines if not line.startswith('#')]
 
 
 def unspaced(names) -> list[str]:
@@ -106,3 +114,42 @@ def test_synonyms():
 
 def test_demo_names_the_materials():
     assert tuple(line[0] for line in read('demo')) == MATERIALS
+
+
+@pytest.mark.parametrize(
+    'name, changed',
+    [
+        ('voc21_plain', {0: ['background'], 15: ['person'], 20: ['tvmonitor']}),
+        ('voc20_plain', {14: ['person'], 19: ['tvmonitor']}),
+        ('coco_object_plain', {0: ['background'], 1: ['person']}),
+        ('voc20_merged', {14: ['person in shirt jeans dress sweater skirt jacket'], 19: ['television monitor screen']}),
+        ('coco_object_merged', {1: ['person in shirt jeans dress sweater skirt jacket body']}),
+        ('cityscapes_people', {11: ['people']}),
+        ('context59_cliptrase', {49: ['diningtable']}),
+        ('ade20k_cliper', {12: ['person with cloth people human']}),
+    ],
+)
+def test_variants_differ_from_sclips_in_these_classes_only(name, changed):
+    variant, classes = read(name), read(name.rpartition('_')[0])
+    for index, phrases in changed.items():
+        assert variant[index] == phrases != classes[index]
+        classes[index] = phrases
+    assert variant == classes
+
+
+def test_people_take_the_place_of_the_person():
+    for name, index in (('voc21', 15), ('voc20', 14)):
+        renamed = [phrase.replace('person', 'people') for phrase in read(name)[index]]
+        assert read(f'{name}_people') == [*read(name)[:index], renamed, *read(name)[index + 1 :]]
+
+
+@pytest.mark.parametrize('with_background, without', [('voc21', 'voc20'), ('context60', 'context59')])
+@pytest.mark.parametrize('variant', ['cliptrase', 'cliper'])
+def test_variants_without_the_background_have_the_same_words(with_background, without, variant):
+    assert read(f'{with_background}_{variant}')[1:] == read(f'{without}_{variant}')
+
+
+def test_words_that_are_the_datasets_own():
+    for name, dataset in (('ade20k', theirs.ADE20KDataset), ('coco_stuff', theirs.COCOStuffDataset)):
+        assert [line[0] for line in read(f'{name}_cliptrase')] == [c.strip() for c in dataset.METAINFO['classes']]
+    assert [line[0] for line in read('coco_object_cliptrase')[1:]] == list(COCOObjectDataset.METAINFO['classes'][1:])

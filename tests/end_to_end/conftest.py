@@ -1,38 +1,8 @@
-import sys
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
-from mmseg.visualization import SegLocalVisualizer
 from torch import nn
-
-from mmseg_sclip.cli import main
-
-
-class Result(NamedTuple):
-    """What a person sees of a run."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self):
-        return self.err.rstrip('\n').rpartition('\n')[2]
-
-
-def forget_runs():
-    """MMEngine keeps loggers, message hubs, scopes and visualizers by name: a second run would get the first one's."""
-    for logger in MMLogger._instance_dict.values():
-        for handler in logger.handlers:
-            handler.close()
-    for manager in (MMLogger, MessageHub, DefaultScope, Visualizer, SegLocalVisualizer):
-        manager._instance_dict.clear()
 
 
 class Node(nn.Module):
@@ -64,29 +34,6 @@ def write_openai_archive(path, state):
 def openai_archive():
     """`openai_archive(path, state)` writes such a file."""
     return write_openai_archive
-
-
-@pytest.fixture
-def fresh_engine(monkeypatch):
-    """MMEngine without traces of earlier runs, and a module search path that is put back."""
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    forget_runs()
-    yield
-    forget_runs()
-
-
-@pytest.fixture
-def run_main(fresh_engine, tmp_path, monkeypatch, capfd):
-    """`run_main(config, *flags)` is `mmseg-sclip test config *flags` in this process, which saves the imports."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(config, *flags):
-        forget_runs()
-        capfd.readouterr()
-        code = main.main(['test', str(config), '--work-dir', str(tmp_path / 'work'), *map(str, flags)])
-        return Result(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope='session')

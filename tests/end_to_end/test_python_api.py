@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.apis import inference_model, init_model, show_result_pyplot
+from mmseg.apis import MMSegInferencer, inference_model, init_model, show_result_pyplot
+from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_sclip.cli.configuring import load_config
-from mmseg_sclip.paths import config_path
+from mmseg_sclip.config import load_config
+from mmseg_sclip.datasets.scenes import scene
+from mmseg_sclip.paths import config_path, configs_root, list_configs
 
 SIZES = ((61, 83), (90, 47))
 
@@ -55,7 +57,7 @@ def test_one_file_many_files_and_arrays(model, files):
 
 def test_the_api_and_the_command_agree(model, files, config, run_main, mini_clip, small_voc, tmp_path):
     clip = ['--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
-    options = ['--cfg-options', 'model.decode_head.templates=simple']
+    options = ['--cfg-options', 'model.decode_head.templates=simple', 'test_dataloader.num_workers=0']
     result = run_main('sclip_voc20', *clip, '--data-root', small_voc, '--out', tmp_path / 'out', *options)
     assert result.code == 0, result.err
     for number, file in enumerate(files):
@@ -64,27 +66,86 @@ def test_the_api_and_the_command_agree(model, files, config, run_main, mini_clip
         assert agree.mean() > 0.999
 
 
-def test_the_stored_orientation_counts(model, files, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
-    turned = tmp_path / 'turned.jpg'
-    image = Image.open(files[0])
-    image.save(turned, exif=exif, quality=95)
-    image.save(tmp_path / 'plain.jpg', quality=95)
-    assert cv2.imread(str(turned)).shape[:2] == SIZES[0][::-1]  # what OpenCV does unless it is told otherwise
-    wanted = labels(inference_model(model, str(tmp_path / 'plain.jpg')))
-    np.testing.assert_array_equal(labels(inference_model(model, str(turned))), wanted)
+def drawn(model, file, result, path):
+    """(H, W, 3) RGB of MMSeg's picture, colours only."""
+    show_result_pyplot(model, file, result, show=False, out_file=str(path), with_labels=False, opacity=1.0)
+    return cv2.imread(str(path))[..., ::-1]
 
 
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend')
 def test_picture(model, files, tmp_path):
     result = inference_model(model, files[0])
-    path = tmp_path / 'picture.png'
-    show_result_pyplot(model, files[0], result, show=False, out_file=str(path), with_labels=False, opacity=1.0)
-    picture = cv2.imread(str(path))[..., ::-1]
-    palette = np.array(model.dataset_meta['palette'])
     assert model.dataset_meta['classes'][0] == 'aeroplane'
-    np.testing.assert_array_equal(picture, palette[labels(result)])
+    expected = np.array(model.dataset_meta['palette'])[labels(result)]
+    np.testing.assert_array_equal(drawn(model, files[0], result, tmp_path / 'picture.png'), expected)
+
+
+# What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[::-1].transpose(1, 0, 2),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a[:, ::-1].transpose(1, 0, 2),
+}
+
+
+@pytest.fixture(scope='module')
+def demo():
+    """The tiny CLIP by `init_model`, and MMSeg's inferencer by the path of the config."""
+    path = str(config_path('sclip_demo'))
+    return init_model(path, device='cpu'), MMSegInferencer(model=path, device='cpu')
+
+
+@pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
+@pytest.mark.parametrize('orientation', TURNS)
+def test_photographs_are_segmented_and_drawn_upright(demo, tmp_path, orientation):
+    model, inferencer = demo
+    stored = scene('evaluation', 0, 28, 96, 6).image[:, :70]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = str(tmp_path / 'photo.jpg')
+    Image.fromarray(stored).save(file, exif=exif, quality=100, subsampling=0)
+    decoded = cv2.imread(file, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    upright = np.ascontiguousarray(TURNS[orientation](decoded))
+    expected = inferencer(upright)['predictions']  # of an array, which has no tag
+    result = inference_model(model, file)
+    np.testing.assert_array_equal(labels(result), expected)
+    colours = np.array(model.dataset_meta['palette'])[expected]
+    np.testing.assert_array_equal(drawn(model, file, result, tmp_path / 'picture.png'), colours)
+    ours = inferencer(file, return_vis=True, opacity=1.0, with_labels=False)
+    np.testing.assert_array_equal(ours['predictions'], expected)
+    np.testing.assert_array_equal(ours['visualization'], colours)
+
+
+QUICK = ('sclip_voc21', 'sclip_ade20k')  # with and without a background
+NINE = [path.stem for path in list_configs() if path.parent == configs_root() and path.stem != 'sclip_demo']
+
+
+@pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NINE])
+def test_mmsegs_functions_on_every_config(fresh_engine, files, tmp_path, name):
+    config = Config.fromfile(config_path(name))
+    config.model.clip = dict(model_name='builtin:demo', pretrained=None)
+    config.model.test_cfg.update(crop_size=(64, 64), stride=(64, 64))
+    config.model.decode_head.templates = 'simple'
+    config.dump(tmp_path / f'{name}.py')
+    model = init_model(str(tmp_path / f'{name}.py'), device='cpu')
+    result = inference_model(model, files[0])
+    assert labels(result).shape == SIZES[0]
+    meta = DATASETS.get(config.test_dataloader.dataset.type).METAINFO
+    assert tuple(model.dataset_meta['classes']) == tuple(meta['classes'])
+    assert drawn(model, files[0], result, tmp_path / 'picture.png').shape == (*SIZES[0], 3)
+    inferencer = MMSegInferencer(model=str(tmp_path / f'{name}.py'), device='cpu')
+    np.testing.assert_array_equal(inferencer(files[0])['predictions'], labels(result))
+    inferencer(files, out_dir=str(tmp_path / 'out'))
+    assert len(list((tmp_path / 'out' / 'vis').iterdir())) == len(list((tmp_path / 'out' / 'pred').iterdir())) == 2
+    assert (
+        inferencer.model.dataset_meta == model.dataset_meta and inferencer.visualizer.dataset_meta == model.dataset_meta
+    )
 
 
 def test_the_demo_needs_no_checkpoint(fresh_engine, device, recipe):
@@ -125,10 +186,11 @@ model = dict(
     clip=dict(model_name={model_name!r}, pretrained={pretrained!r}),
     backbone=dict(decoder=dict(attention=dict(_delete_=True, type={attention!r}))),
     decode_head=dict(vocabulary='words/own.txt', templates=['a {{}}.'], class_names=None))
-test_dataloader = dict(dataset=dict(data_root={data_root!r}))
+test_dataloader = dict(num_workers=0, dataset=dict(data_root={data_root!r}))
 """
 
 
+@pytest.mark.slow
 def test_own_config_module_and_vocabulary(run_main, mini_clip, small_voc, tmp_path):
     home = tmp_path / 'my project'
     (home / 'words').mkdir(parents=True)
@@ -156,5 +218,6 @@ def test_vocabulary_in_the_current_folder(run_main, mini_clip, small_voc, tmp_pa
     (tmp_path / 'here.txt').write_text('\n'.join(f'thing {number}' for number in range(20)))
     clip = ['--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
     options = ['model.decode_head.vocabulary=here.txt', 'model.decode_head.class_names=None']
+    options += ['model.decode_head.templates=simple', 'test_dataloader.num_workers=0']
     result = run_main('sclip_voc20', *clip, '--data-root', small_voc, '--cfg-options', *options)
     assert result.code == 0, result.err

@@ -1,5 +1,7 @@
 """Attention strategies against a second implementation, written out per head and per token."""
 
+from types import MethodType, SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -22,15 +24,15 @@ def softmax(row):
     return [value / sum(exponents) for value in exponents]
 
 
-def naive_map(block, pairs):
-    """The sum over `pairs` of softmax(a b^T / sqrt(d)), one row at a time."""
+def naive_map(block, pairs, tau=DIM**0.5):
+    """The sum over `pairs` of softmax(a b^T / tau), one row at a time."""
     total = np.zeros((2, HEADS, 7, 7))
     for image in range(2):
         for head in range(HEADS):
             for first, second in pairs:
                 a, b = getattr(block, first)[image, head].numpy(), getattr(block, second)[image, head].numpy()
                 for i in range(7):
-                    row = [sum(a[i, c] * b[j, c] for c in range(DIM)) / np.sqrt(DIM) for j in range(7)]
+                    row = [sum(a[i, c] * b[j, c] for c in range(DIM)) / tau for j in range(7)]
                     total[image, head, i] += softmax(row)
     return total
 
@@ -46,11 +48,20 @@ def naive_map(block, pairs):
     ],
     ids=str,
 )
-def test_weights_and_values(block, config, pairs):
-    attention = MODELS.build(config)
-    expected = naive_map(block, pairs)
-    np.testing.assert_allclose(attention.weights(block).numpy(), expected, atol=1e-12)
-    np.testing.assert_allclose(attention.attend(block).numpy(), expected @ block.v.numpy(), atol=1e-12)
+@pytest.mark.parametrize('more, factor, tau', [({}, 1, 2), (dict(tau=5.0), 1, 5), (dict(gain=3), 3, 2)], ids=str)
+@pytest.mark.parametrize('grad', [True, False])
+def test_weights_and_values(block, config, pairs, more, factor, tau, grad):
+    if config['type'] == 'VanillaSelfAttention':
+        more, factor, tau, reductions = {}, 1, 2, [{}]
+    else:
+        reductions = [dict(reduction='sum'), dict(reduction='mean')]
+    expected = factor * naive_map(block, pairs, tau)
+    for reduction in reductions:
+        attention = MODELS.build({**config, **more, **reduction})
+        scaled = expected / len(pairs) if reduction == dict(reduction='mean') else expected
+        with torch.set_grad_enabled(grad):
+            np.testing.assert_allclose(attention.weights(block).numpy(), scaled, atol=1e-12)
+            np.testing.assert_allclose(attention.attend(block).numpy(), scaled @ block.v.numpy(), atol=1e-12)
 
 
 def test_identity_keeps_every_value(block):
@@ -75,6 +86,9 @@ def test_mix_comes_before_the_prior_and_the_prior_last(block):
     logits = block.q @ block.k.transpose(-1, -2) * block.scale
     expected = (3 * logits + torch.eye(7, dtype=torch.float64)).softmax(-1)
     torch.testing.assert_close(WithPrior().weights(block, mix=lambda term: 3 * term), expected)
+    expected = sum((3 * p @ p.transpose(-1, -2) * block.scale).softmax(-1) for p in (block.q, block.k))
+    csa = MODELS.build(dict(type='CorrelativeSelfAttention'))
+    torch.testing.assert_close(csa.weights(block, mix=lambda term: 3 * term), expected)
 
 
 class Tower:
@@ -145,6 +159,11 @@ def test_random_matrices_follow_their_seed():
     assert not torch.equal(a, c)
     assert not torch.equal(a[0], a[1])
     assert not first.state_dict()  # made anew from the seed
+    wide = MODELS.build(dict(type='RandomProjection', count=4))
+    wide.bind(SimpleNamespace(width=256))
+    assert wide.matrices.square().mean().item() == pytest.approx(
+        1 / 256, rel=0.02
+    )  # keeps the size of what it projects
 
 
 def test_the_mean_of_q_and_k_is_half_their_sum(block):
@@ -239,8 +258,32 @@ def test_what_a_subclass_changes_counts_in_attend_too(block, base, what):
         prior=lambda self, b: 2 * torch.eye(7, dtype=torch.float64),
         weights=lambda self, b, mix=None: torch.full((2, HEADS, 7, 7), 0.5, dtype=torch.float64),
     )
-    mine = type('Mine', (MODELS.get(base),), {what: changes[what]})()
-    torch.testing.assert_close(mine.attend(block), mine.weights(block) @ block.v)
+    plain = MODELS.build(dict(type=base))
+    if base == 'IdentityAttention' and what != 'weights':
+        return  # it has no terms
+    changed = type('Mixin', (), {what: changes[what]})
+    mine = [
+        type('Mine', (MODELS.get(base),), {what: changes[what]})(),
+        type('Mixed', (changed, MODELS.get(base)), {})(),
+        type('Child', (type('Parent', (MODELS.get(base),), {what: changes[what]}),), {'other': 1})(),
+        MODELS.build(dict(type=base)),
+    ]
+    setattr(mine[-1], what, MethodType(changes[what], mine[-1]))
+    for each in mine:
+        with torch.no_grad():
+            torch.testing.assert_close(each.attend(block), each.weights(block) @ block.v)
+        assert (each.attend(block) - plain.attend(block)).abs().max() > 0.01
+
+
+def test_a_subclass_may_bring_an_attend_of_its_own(block):
+    class Own(MODELS.get('VanillaSelfAttention')):
+        def terms(self, b):
+            return [b.k @ b.k.transpose(-1, -2)]
+
+        def attend(self, b):
+            return b.v * 2
+
+    assert torch.equal(Own().attend(block), block.v * 2)
 
 
 @pytest.mark.parametrize(

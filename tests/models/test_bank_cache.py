@@ -1,31 +1,44 @@
 """The disk cache of encoded phrases: what is encoded, what is read, and what is not believed."""
 
+import hashlib
 import json
 import os
-import subprocess
-import sys
+import threading
+import time
 
 import pytest
 import torch
 from mmseg.registry import MODELS
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from mmseg_sclip.models.clip import ClipSource
+from mmseg_sclip.files import file_hash
+from mmseg_sclip.models.clip import ClipConfig, ClipSource
+from mmseg_sclip.models.clip.architecture import find_architecture
+from mmseg_sclip.models.clip.identity import text_identity
 from mmseg_sclip.models.text import TextBankCache
-from mmseg_sclip.utils.cache_files import file_hash
 
-
-def vector(phrase):
-    return torch.tensor([float(len(phrase)), float(ord(phrase[0]))])
+CPU = torch.device('cpu')
 
 
 class Encoder:
-    def __init__(self):
-        self.asked = []
+    """Writes down what it is asked for."""
+
+    def __init__(self, seconds=0.0):
+        self.asked, self.seconds = [], seconds
 
     def __call__(self, phrases):
         self.asked.append(list(phrases))
-        return torch.stack([vector(phrase) for phrase in phrases])
+        time.sleep(self.seconds)
+        return vectors(*phrases)
+
+
+def vectors(*phrases):
+    return torch.tensor([[float(len(phrase)), float(ord(phrase[0]))] for phrase in phrases])
+
+
+def cache_in(folder):
+    return TextBankCache(folder, dict(weights='a'))
 
 
 @pytest.fixture
@@ -37,63 +50,62 @@ def said(monkeypatch):
 
 def test_only_new_phrases_are_encoded_and_order_is_kept(tmp_path):
     encode = Encoder()
-    cache = TextBankCache(tmp_path, dict(weights='a'))
-    first = cache.complete(['cat', 'dog'], encode)
-    second = TextBankCache(tmp_path, dict(weights='a')).complete(['owl', 'dog', 'cat'], encode)
-    third = TextBankCache(tmp_path, dict(weights='a')).complete(['dog'], encode)
+    for phrases in (['cat', 'dog'], ['owl', 'dog', 'cat'], ['dog']):
+        assert torch.equal(cache_in(tmp_path).complete(phrases, encode), vectors(*phrases))
     assert encode.asked == [['cat', 'dog'], ['owl']]
-    assert torch.equal(first, torch.stack([vector('cat'), vector('dog')]))
-    assert torch.equal(second, torch.stack([vector('owl'), vector('dog'), vector('cat')]))
-    assert torch.equal(third, vector('dog')[None])
 
 
-def test_other_weights_templates_or_precisions_have_files_of_their_own(tmp_path):
-    encode = Encoder()
-    for key in (dict(weights='a'), dict(weights='b'), dict(weights='a', templates=['{}']), dict(weights='a', p='bf16')):
-        TextBankCache(tmp_path, key).complete(['cat'], encode)
-    assert len(encode.asked) == 4
-    assert len(list(tmp_path.glob('*.safetensors'))) == 4
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, ('ran',)
 
 
-def damage_truncate(path):
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def damage_one_byte(path):
+def flip(path):
     content = bytearray(path.read_bytes())
     content[-2] ^= 64
     path.write_bytes(content)
 
 
-def foreign_text(path):
-    path.write_text('not a bank')
+def save_for_another(path):
+    content = torch.zeros(1, 2)
+    digest = hashlib.sha256(content.numpy().tobytes()).hexdigest()
+    save_file(dict(bank=content), path, metadata=dict(key='b', phrases='["cat"]', sha256=digest))
 
 
-def foreign_bank(path):
-    save_file(dict(bank=torch.zeros(1, 2)), path, metadata=dict(key='another', phrases='["cat"]'))
+HARMS = dict(
+    truncated=lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    one_bit=flip,
+    text=lambda path: path.write_text('not a bank'),
+    pickle=lambda path: torch.save(Attack(), path),
+    other_key=save_for_another,
+    other_tensors=lambda path: save_file(dict(weight=torch.zeros(3)), path),
+)
 
 
-def foreign_tensors(path):
-    save_file(dict(weight=torch.zeros(3)), path)
-
-
-@pytest.mark.parametrize('harm', [damage_truncate, damage_one_byte, foreign_text, foreign_bank, foreign_tensors])
-def test_damaged_and_foreign_files_are_reported_and_replaced(tmp_path, harm, said):
-    encode = Encoder()
-    cache = TextBankCache(tmp_path, dict(weights='a'))
+@pytest.mark.parametrize('harm', HARMS)
+def test_damaged_and_foreign_files_are_reported_and_replaced(tmp_path, monkeypatch, harm, said):
+    monkeypatch.chdir(tmp_path)
+    encode, cache = Encoder(), cache_in(tmp_path)
     cache.complete(['cat'], encode)
-    harm(cache.path)
-    assert torch.equal(cache.complete(['cat'], encode), vector('cat')[None])
+    HARMS[harm](cache.path)
+    for _ in range(2):
+        assert torch.equal(cache.complete(['cat'], encode), vectors('cat'))
     assert len(said) == 1 and str(cache.path) in said[0] and 'encoded again' in said[0]
-    assert torch.equal(cache.complete(['cat'], encode), vector('cat')[None])
     assert encode.asked == [['cat'], ['cat']]
+    assert not (tmp_path / 'ran').exists()
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, said):
+def test_where_nothing_can_be_written_it_is_done_without(tmp_path, monkeypatch, said):
     (tmp_path / 'file').write_text('')
-    cache = TextBankCache(tmp_path / 'file' / 'banks', dict(weights='a'))
-    assert torch.equal(cache.complete(['cat'], Encoder()), vector('cat')[None])
+    assert torch.equal(cache_in(tmp_path / 'file' / 'banks').complete(['cat'], Encoder()), vectors('cat'))
     assert len(said) == 1 and 'MMSEG_SCLIP_CACHE' in said[0]
+
+    def full(*args, **kwargs):
+        raise SafetensorError('No space left on device')
+
+    monkeypatch.setattr('mmseg_sclip.models.text.bank_cache.save_file', full)
+    assert torch.equal(cache_in(tmp_path).complete(['cat'], Encoder()), vectors('cat'))
+    assert len(said) == 2 and 'No space left' in said[1]
 
 
 def test_an_interruption_keeps_finished_portions(tmp_path, monkeypatch):
@@ -101,93 +113,143 @@ def test_an_interruption_keeps_finished_portions(tmp_path, monkeypatch):
     encode = Encoder()
 
     def stop_at_third(phrases):
-        if len(encode.asked) == 1:
+        if encode.asked:
             raise KeyboardInterrupt
         return encode(phrases)
 
-    cache = TextBankCache(tmp_path, dict(weights='a'))
     with pytest.raises(KeyboardInterrupt):
-        cache.complete(['a', 'b', 'c', 'd'], stop_at_third)
-    cache.complete(['a', 'b', 'c', 'd'], encode)
+        cache_in(tmp_path).complete(['a', 'b', 'c', 'd'], stop_at_third)
+    cache_in(tmp_path).complete(['a', 'b', 'c', 'd'], encode)
     assert encode.asked == [['a', 'b'], ['c', 'd']]
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != '.lock'] == ['.safetensors']
 
 
-FILL = """
-import json, sys, time, torch
-from pathlib import Path
-import mmseg_sclip
-from mmseg_sclip.models.text import TextBankCache
-folder, log, phrases = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-def encode(missing):
-    with open(log, 'a') as file:
-        file.write(''.join(f'{phrase}\\n' for phrase in missing))
-    time.sleep(2)
-    return torch.tensor([[float(len(phrase)), float(ord(phrase[0]))] for phrase in missing])
-print(json.dumps(TextBankCache(folder, dict(weights='a')).complete(phrases, encode).tolist()))
-"""
+def test_an_error_of_the_encoder_is_no_error_of_the_cache(tmp_path, said):
+    def broken(phrases):
+        raise OSError('no tokenizer')
+
+    with pytest.raises(OSError, match='no tokenizer'):
+        cache_in(tmp_path).complete(['cat'], broken)
+    assert not said
 
 
-def test_processes_that_start_at_once_encode_each_phrase_once(tmp_path):
-    log = tmp_path / 'log'
-    words = [['cat', 'dog'], ['dog', 'owl'], ['cat', 'owl', 'emu']]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, '-c', FILL, str(tmp_path / 'banks'), str(log), json.dumps(phrases)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for phrases in words
-    ]
-    for worker, phrases in zip(workers, words, strict=True):
-        printed = worker.communicate(timeout=120)[0]
-        assert json.loads(printed.splitlines()[-1]) == [vector(phrase).tolist() for phrase in phrases]
-    assert sorted(log.read_text().split()) == ['cat', 'dog', 'emu', 'owl']
+def test_of_those_that_start_at_once_one_encodes_each_phrase(tmp_path):
+    """The lock is one between open files, so threads stand in for processes."""
+    encode, banks = Encoder(seconds=0.1), {}
+    words = [('cat', 'dog'), ('dog', 'owl'), ('cat', 'owl', 'emu')]
+
+    def start(phrases):
+        banks[phrases] = cache_in(tmp_path).complete(phrases, encode)
+
+    threads = [threading.Thread(target=start, args=(phrases,)) for phrases in words]
+    for step in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            step(thread)
+    assert all(torch.equal(banks[phrases], vectors(*phrases)) for phrases in words)
+    assert sorted(sum(encode.asked, [])) == ['cat', 'dog', 'emu', 'owl']
 
 
 def head(clip, **kwargs):
     return MODELS.build(dict(type='TextSimilarityHead', clip=clip, vocabulary=['cat', 'dog'], **kwargs))
 
 
+def bank(clip, **kwargs):
+    return head(clip, **kwargs).encode_vocabulary(CPU)
+
+
 def test_a_warm_start_gives_no_memory_to_the_text_tower(mini_clip, fresh_cache, monkeypatch):
-    features = torch.randn(1, 64, 3, 3)
-    expected = head(mini_clip)(features)
-    assert list(fresh_cache.rglob('*.safetensors'))
+    expected = bank(mini_clip)
 
     def refuse(self):
         raise AssertionError('the text tower was built')
 
     monkeypatch.setattr(ClipSource, 'text_tower', refuse)
-    assert torch.equal(head(mini_clip)(features), expected)
+    assert torch.equal(bank(mini_clip), expected)
     with pytest.raises(AssertionError, match='was built'):
-        head(mini_clip, templates='simple')(features)
+        bank(mini_clip, templates='simple')
 
 
-def test_edited_weights_under_the_same_name_are_noticed(mini_json, mini_state, tmp_path):
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(activation='gelu'),
+        dict(activation=dict(text='gelu')),
+        dict(norm_eps=1e-3),
+        dict(norm_eps=dict(text=1e-3)),
+        dict(precision='bf16'),
+        dict(model_name='other.json'),
+        dict(model_name='gelu.json'),
+        dict(pretrained='other.pt'),
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_vectors_changes_the_file(mini_clip, mini_json, mini_state, tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    other = json.loads(mini_json.read_text())
+    (tmp_path / 'gelu.json').write_text(json.dumps({**other, 'quick_gelu': False}))
+    other['text_cfg']['heads'] = 2  # the same weights fit, but give other vectors
+    (tmp_path / 'other.json').write_text(json.dumps(other))
+    torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, 'other.pt')
+    clip = dict(mini_clip, cache_dir='cache')
+    before, after = bank(clip), bank({**clip, **change})
+    assert not torch.allclose(before, after, atol=1e-6)
+    assert torch.equal(bank({**clip, **change}), after)
+    assert torch.equal(bank({**clip, **change, 'cache_dir': 'another'}), after)
+    assert len(list((tmp_path / 'cache').rglob('*.safetensors'))) == 2
+
+
+def test_what_changes_the_image_tower_alone_keeps_the_file(mini_clip, tmp_path):
+    for change in ({}, dict(activation=dict(image='gelu')), dict(norm_eps=dict(image=1e-3))):
+        bank(dict(mini_clip, cache_dir=tmp_path, **change))
+    assert len(list(tmp_path.rglob('*.safetensors'))) == 1
+
+
+def test_random_weights_are_not_kept(mini_json, tmp_path):
+    bank(dict(model_name=mini_json, cache_dir=tmp_path))
+    assert not list(tmp_path.rglob('*.safetensors'))
+
+
+@pytest.mark.parametrize('keep_text', [False, True])
+def test_vectors_are_not_stored_for_weights_edited_since(mini_json, mini_state, tmp_path, keep_text):
     path = tmp_path / 'weights.pt'
-    clip = dict(model_name=str(mini_json), pretrained=str(path), cache_dir=str(tmp_path / 'cache'))
-    features = torch.randn(1, 64, 3, 3)
+    clip = dict(model_name=mini_json, pretrained=path, cache_dir=tmp_path, keep_text=keep_text)
     torch.save(mini_state, path)
-    before = head(clip)(features)
+    kept = head(clip)
+    before = kept.encode_vocabulary(CPU)
     torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, path)
-    after = head(clip)(features)
-    assert not torch.allclose(before, after, atol=1e-4)
-    assert torch.equal(after, head(dict(clip, cache_dir=str(tmp_path / 'another')))(features))
+    assert not torch.allclose(bank(clip), before, atol=1e-4)
+    kept.set_vocabulary(['owl', 'emu'])
+    before = kept.encode_vocabulary(CPU)
+    fresh = head(clip)
+    fresh.set_vocabulary(['owl', 'emu'])
+    assert keep_text != torch.allclose(fresh.encode_vocabulary(CPU), before, atol=1e-4)
+    if keep_text:
+        path.unlink()  # the tower is in memory
+        kept.set_vocabulary(['newt'])
+        kept.encode_vocabulary(CPU)
 
 
-def test_clip_precision_and_random_weights(mini_clip, mini_json, tmp_path):
-    folder = tmp_path / 'text_banks'
-    features = torch.randn(1, 64, 3, 3)
-    head(dict(mini_clip, cache_dir=str(tmp_path)))(features)
-    head(dict(mini_clip, cache_dir=str(tmp_path), precision='bf16'))(features)
-    assert len(list(folder.glob('*.safetensors'))) == 2
-    head(dict(model_name=str(mini_json), cache_dir=str(tmp_path)))(features)  # random: new at every start
-    assert len(list(folder.glob('*.safetensors'))) == 2
+def test_weights_edited_after_a_tower_was_read_have_no_identity(mini_json, mini_weights, tmp_path):
+    (tmp_path / 'weights.pt').write_bytes(mini_weights.read_bytes())
+    source = ClipSource(dict(model_name=mini_json, pretrained=tmp_path / 'weights.pt', cache_dir=tmp_path))
+    source.image_tower()
+    os.utime(tmp_path / 'weights.pt', ns=(0, 0))
+    assert source.text_identity() is None
+
+
+def test_an_edited_tokenizer_is_another_key(mini_clip, tmp_path):
+    config = ClipConfig.parse(mini_clip)
+    architecture = find_architecture(config)
+    architecture.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
+
+    def identity(content):
+        (tmp_path / 'tokenizer.json').write_text(content)
+        return text_identity(config, architecture, tmp_path / 'tokenizer.json', tmp_path / 'hashes.json')['tokenizer']
+
+    assert identity('a') == identity('a') != identity('b')
 
 
 def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
-    import hashlib
-
     file, memory = tmp_path / 'weights', tmp_path / 'cache' / 'hashes.json'
     file.write_bytes(b'abc')
     expected = hashlib.sha256(b'abc').hexdigest()
@@ -203,61 +265,3 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     memory.write_text('{"damaged')
     assert file_hash(file, memory) == hashlib.sha256(b'abd').hexdigest()
     assert str(file) in json.loads(memory.read_text())
-
-
-def test_vectors_of_a_kept_tower_are_not_stored_for_weights_edited_since(mini_json, mini_state, tmp_path):
-    path = tmp_path / 'weights.pt'
-    clip = dict(model_name=str(mini_json), pretrained=str(path), cache_dir=str(tmp_path / 'cache'), keep_text=True)
-    features = torch.randn(1, 64, 3, 3)
-    torch.save(mini_state, path)
-    kept = head(clip)
-    kept(features)
-    torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, path)
-    kept.set_vocabulary(['owl', 'emu'])
-    before = kept(features)
-    fresh = head(clip)
-    fresh.set_vocabulary(['owl', 'emu'])
-    assert not torch.allclose(fresh(features), before, atol=1e-4)
-    path.unlink()  # the tower is in memory
-    kept.set_vocabulary(['newt'])
-    kept(features)
-
-
-def test_a_full_disk_is_reported_and_costs_nothing(tmp_path, monkeypatch, said):
-    from safetensors import SafetensorError
-
-    def full(*args, **kwargs):
-        raise SafetensorError('No space left on device')
-
-    monkeypatch.setattr('mmseg_sclip.models.text.bank_cache.save_file', full)
-    encode = Encoder()
-    cache = TextBankCache(tmp_path, dict(weights='a'))
-    assert torch.equal(cache.complete(['cat'], encode), vector('cat')[None])
-    assert encode.asked == [['cat']] and len(said) == 1 and 'No space left' in said[0]
-
-
-def test_an_error_of_the_encoder_is_no_error_of_the_cache(tmp_path, said):
-    asked = []
-
-    def broken(phrases):
-        asked.append(phrases)
-        raise OSError('no tokenizer')
-
-    with pytest.raises(OSError, match='no tokenizer'):
-        TextBankCache(tmp_path, dict(weights='a')).complete(['cat'], broken)
-    assert len(asked) == 1 and not said
-
-
-def test_an_edited_tokenizer_is_another_key(mini_json, mini_weights, tmp_path):
-    from mmseg_sclip.models.clip.architecture import find_architecture
-    from mmseg_sclip.models.clip.config import ClipConfig
-    from mmseg_sclip.models.clip.identity import text_identity
-
-    config = ClipConfig.parse(dict(model_name=str(mini_json), pretrained=str(mini_weights)))
-    found = find_architecture(config)
-    found.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
-    (tmp_path / 'tokenizer.json').write_text('a')
-    before = text_identity(config, found, tmp_path / 'hashes.json')
-    assert before == text_identity(config, found, tmp_path / 'hashes.json')
-    (tmp_path / 'tokenizer.json').write_text('b')
-    assert before != text_identity(config, found, tmp_path / 'hashes.json')

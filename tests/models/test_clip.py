@@ -1,14 +1,18 @@
-"""Loading CLIP: what is refused, what is checked, and positions against a second implementation."""
+"""Loading CLIP: what is refused, what is fetched, what is built, and positions against a second implementation."""
 
 import json
+from types import SimpleNamespace
 
 import open_clip
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from mmseg.registry import MODELS
 
-from mmseg_sclip.models.clip import POSITION_RULES, ClipConfig, ClipSource, architecture
-from mmseg_sclip.models.clip import source as source_module
+from mmseg_sclip.errors import BadFileError, ConfigError, MissingFileError, UserError
+from mmseg_sclip.models.clip import POSITION_RULES, ClipConfig, ClipSource, tokenizer, weights_file
+
+LOGS = ('source', 'architecture')
 
 
 @pytest.fixture
@@ -19,7 +23,8 @@ def description(mini_json):
 @pytest.fixture
 def logged(monkeypatch):
     lines = []
-    monkeypatch.setattr(source_module, 'print_log', lambda message, **_: lines.append(message))
+    for module in LOGS:
+        monkeypatch.setattr(f'mmseg_sclip.models.clip.{module}.print_log', lambda text, **_: lines.append(text))
     return lines
 
 
@@ -47,17 +52,14 @@ def test_a_tower_without_memory_is_nowhere(mini_clip):
         module.to('cpu')
 
 
-def test_custom_text_towers_load_from_both_namings(tmp_path, description, mini_state):
-    path = saved(tmp_path, {**description, 'custom_text': True})
-    torch.save(mini_state, tmp_path / 'plain.pt')
-    renamed = open_clip.model.convert_to_custom_text_state_dict(dict(mini_state))
-    torch.save(renamed, tmp_path / 'custom.pt')
-    tokens = open_clip.tokenize(['a cat'])
-    outputs = [
-        ClipSource(dict(model_name=path, pretrained=str(tmp_path / name))).text_tower().encode_text(tokens)
-        for name in ('plain.pt', 'custom.pt')
-    ]
-    assert torch.equal(*outputs)
+def test_lower_precision_leaves_norms_and_embeddings(mini_clip):
+    tower = ClipSource(dict(mini_clip, precision='bf16')).text_tower()
+    kinds = {name: value.dtype for name, value in tower.named_parameters()}
+    low = {name for name, kind in kinds.items() if kind == torch.bfloat16}
+    assert {'text_projection', 'transformer.resblocks.0.mlp.c_fc.weight'} < low
+    assert not [name for name in low if 'ln_' in name or 'embedding' in name]
+    norms = {type(part) for part in tower.modules() if isinstance(part, torch.nn.LayerNorm)}
+    assert norms == {open_clip.transformer.LayerNormFp32}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_custom_text_towers_load_from_both_namings(tmp_path, description, mini_s
 )
 def test_what_cannot_work_is_refused_by_name(tmp_path, description, vision, words):
     description['vision_cfg'].update(vision)
-    with pytest.raises(ValueError, match=f'model.json cannot be used: .*{words}'):
+    with pytest.raises(ConfigError, match=f'model.json cannot be used: .*{words}'):
         ClipSource(dict(model_name=saved(tmp_path, description), pretrained=None))
 
 
@@ -84,19 +86,26 @@ def test_what_cannot_work_is_refused_by_name(tmp_path, description, vision, word
     'name', ['RN50-quickgelu', 'ViT-B-16-SigLIP', 'convnext_base', 'coca_ViT-B-32', 'EVA02-B-16', 'PE-Core-B-16']
 )
 def test_named_architectures_that_cannot_work(name):
-    with pytest.raises(ValueError, match=f'{name} cannot be used'):
+    with pytest.raises(ConfigError, match=f'{name} cannot be used'):
         ClipSource(dict(model_name=name))
 
 
 @pytest.mark.parametrize(
-    'name', ['ViT-B-32-quickgelu', 'ViT-B-16-quickgelu', 'ViT-L-14-quickgelu', 'ViT-L-14-336-quickgelu', 'ViT-H-14']
+    'name, patch, side',
+    [
+        ('ViT-B-32-quickgelu', 32, 224),
+        ('ViT-B/16', 16, 224),
+        ('ViT-L-14-quickgelu', 14, 224),
+        ('ViT-L/14@336px', 14, 336),
+        ('ViT-H-14', 14, 224),
+    ],
 )
-def test_named_architectures_that_work_know_their_geometry(name):
+def test_named_architectures_that_work_know_their_geometry(name, patch, side):
     source = ClipSource(dict(model_name=name))
-    config = source.architecture.model['vision_cfg']
-    visual = source._layout('image').visual  # without memory
+    visual = source.empty_image_tower()
     assert type(visual) is open_clip.transformer.VisionTransformer
-    assert visual.patch_size[0] == config['patch_size']
+    assert (visual.patch_size, visual.image_size) == ((patch, patch), (side, side))
+    assert visual.proj.is_meta
     assert source.mean == (122.771, 116.746, 104.094)
     assert source.std == (68.501, 66.632, 70.323)
 
@@ -128,10 +137,13 @@ def test_random_weights_are_loud_and_shared_by_both_towers(mini_json, logged):
     assert torch.equal(first, source.image_tower().proj)
 
 
-def test_the_demo_says_nothing_about_random_weights(logged):
+def test_the_demo_says_nothing_about_its_weights(logged):
     tower = ClipSource(dict(model_name='builtin:demo', pretrained=None)).image_tower()
     assert tower.image_size == (64, 64)
-    assert not [line for line in logged if 'RANDOM' in line]
+    assert not logged
+
+
+OPENAI = 'were trained with QuickGELU, but {} is built with GELU; .*Use model_name=.{}. .as a flag: --model-name {}.,'
 
 
 @pytest.mark.parametrize(
@@ -143,43 +155,105 @@ def test_the_demo_says_nothing_about_random_weights(logged):
         (dict(pretrained='openai'), 'model.clip.model_name is None'),
         (dict(model_name='builtin:demo', pretrained='openai'), 'pretrained must be None'),
         (dict(model_name='local-dir:/x', pretrained='openai'), 'pretrained must be None'),
-        (dict(model_name='ViT-B-16', pretrained='openai'), "model_name='ViT-B-16-quickgelu'"),
-        (dict(model_name='ViT-B-32-quickgelu', pretrained='laion2b_s34b_b79k'), 'openai'),
+        (dict(model_name='local-dir:/x'), 'There is no folder /x'),
+        (dict(model_name='/x/model.json'), 'There is no model description /x/model.json'),
+        (dict(model_name='ViT-B-32-quickgelu', pretrained='laion2b_s34b_b79k'), 'neither a file nor a tag.*openai'),
         (dict(model_name='ViT-B-16', precision='bfloat16'), "Did you mean 'bf16'"),
+        (dict(model_name='ViT-B-16', keep_text='no'), 'keep_text'),
         (dict(model_name='ViT-B-16', activation='relu'), "'gelu', 'quick_gelu'"),
         (dict(model_name='ViT-B-16', norm_eps=0), 'norm_eps'),
+        (dict(model_name='ViT-B-16', norm_eps=float('nan')), 'norm_eps'),
+        (dict(model_name='ViT-B-16', norm_eps=dict(text=float('inf'))), 'norm_eps'),
         (dict(model_name='ViT-B-16', activation=dict(vision='gelu')), "Unknown key 'vision'"),
         ('ViT-B-16', 'must be a dict'),
+        *(
+            (dict(model_name=name, pretrained='openai'), OPENAI.format(name, right, right))
+            for name, right in {
+                'ViT-B-16': 'ViT-B-16-quickgelu',
+                'ViT-B/16': 'ViT-B-16-quickgelu',
+                'ViT-B/32': 'ViT-B-32-quickgelu',
+                'ViT-L/14': 'ViT-L-14-quickgelu',
+                'ViT-L/14@336px': 'ViT-L-14-336-quickgelu',
+            }.items()
+        ),
     ],
     ids=str,
 )
 def test_wrong_clips_are_refused(clip, words):
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:  # noqa: PT011  the words are checked below
-        ClipSource(clip)
-    assert words in str(caught.value)
+    with pytest.raises(UserError, match=words):
+        ClipSource(clip).image_tower()
 
 
-def test_a_download_that_fails_says_how_to_go_on_offline(monkeypatch):
-    def fail(*args, **kwargs):
-        raise OSError('no route to host')
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub that has no file but those that a test puts into the returned dict; under `asked` what it was asked for."""
+    files = dict(asked=[])
 
-    monkeypatch.setattr(architecture.open_clip, 'download_pretrained', fail)
-    with pytest.raises(FileNotFoundError, match='no route to host.*--pretrained FILE.*HF_ENDPOINT'):
-        ClipSource(dict(model_name='ViT-B-16-quickgelu', pretrained='openai'))
+    def download(repository, name, cache_dir, local_files_only):
+        files['asked'].append((repository, name, cache_dir, local_files_only))
+        if name not in files:
+            raise EntryNotFoundError('it is not there')
+        return files[name]
+
+    monkeypatch.setattr(weights_file, 'get_session', lambda: SimpleNamespace(head=lambda *args, timeout: None))
+    monkeypatch.setattr(weights_file, 'hf_hub_download', download)
+    return files
 
 
-def test_a_tag_is_taken_from_the_given_cache(monkeypatch, tmp_path):
-    asked = {}
+def test_a_model_of_the_hub_is_described_without_its_weights(hub, mini_json, mini_weights, mini_state):
+    hub['open_clip_config.json'] = mini_json
+    source = ClipSource(dict(model_name='hf-hub:a/b', cache_dir='/c'))
+    assert source.empty_image_tower().patch_size == (16, 16)
+    assert hub['asked'] == [('a/b', 'open_clip_config.json', '/c', False)]
+    with pytest.raises(MissingFileError, match="The weights of 'hf-hub:a/b' could not be downloaded .it is not there"):
+        source.image_tower()
+    hub['open_clip_pytorch_model.bin'] = mini_weights
+    assert torch.equal(source.image_tower().proj, mini_state['visual.proj'])
 
-    def download(config, cache_dir=None):
-        asked.update(config, cache_dir=cache_dir)
-        return str(tmp_path / 'weights.pt')
 
-    monkeypatch.setattr(architecture.open_clip, 'download_pretrained', download)
-    found = architecture.find_architecture(
-        ClipConfig.parse(dict(model_name='ViT-B-32', pretrained='laion2b_s34b_b79k', cache_dir='/c'))
+def test_a_tag_is_described_without_its_weights(hub):
+    ClipSource(dict(model_name='ViT-B-16-quickgelu', pretrained='openai')).empty_image_tower()
+    assert not hub['asked']
+
+
+def test_without_a_network_nothing_is_tried_twice(monkeypatch, tmp_path):
+    def wait(seconds):
+        raise AssertionError(f'waited for {seconds} seconds')
+
+    monkeypatch.setattr('time.sleep', wait)
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')  # nobody listens there
+    clip = dict(model_name='ViT-B-16-quickgelu', pretrained='openai', cache_dir=str(tmp_path))
+    words = (
+        "The weights 'openai' of ViT-B-16-quickgelu could .*127.0.0.1:9 cannot be reached.*--pretrained.*HF_ENDPOINT"
     )
-    assert (found.weights, found.quick_gelu, asked['cache_dir']) == (tmp_path / 'weights.pt', False, '/c')
+    with pytest.raises(MissingFileError, match=words):
+        ClipSource(clip).image_tower()
+
+
+@pytest.mark.parametrize(
+    'error, reachable', [('ReadTimeout', True), ('ConnectTimeout', False), ('ConnectError', False)]
+)
+def test_a_slow_hub_is_waited_for_and_a_missing_one_is_not(monkeypatch, hub, error, reachable):
+    def head(*args, timeout):
+        assert 0 < timeout < 10
+        raise type(error, (Exception,), {})('why')
+
+    monkeypatch.setattr(weights_file, 'get_session', lambda: SimpleNamespace(head=head))
+    with pytest.raises(MissingFileError, match='it is not there' if reachable else 'cannot be reached: why'):
+        ClipSource(dict(model_name='ViT-B-16', pretrained='laion2b_s34b_b88k', cache_dir='/c')).image_tower()
+    files = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+    assert hub['asked'] == [('laion/CLIP-ViT-B-16-laion2B-s34B-b88K', name, '/c', not reachable) for name in files]
+
+
+def test_an_archive_in_the_cache_stands_in_for_the_hub(monkeypatch, tmp_path):
+    clip = ClipConfig.parse(dict(model_name='ViT-B-16-quickgelu', pretrained='openai', cache_dir=tmp_path))
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
+    (tmp_path / 'ViT-B-16.pt').write_text('mine')
+    with pytest.raises(MissingFileError):
+        weights_file.find_weights(clip)  # the address holds another hash
+    monkeypatch.setattr(weights_file, 'file_hash', lambda path: '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85')
+    assert weights_file.find_weights(clip) == tmp_path / 'ViT-B-16.pt'
+    assert (tmp_path / 'ViT-B-16.pt').read_text() == 'mine'
 
 
 @pytest.mark.parametrize('key', ['input_resolution', 'context_length', 'vocab_size'])
@@ -188,7 +262,7 @@ def test_openai_dicts_need_quick_gelu_unless_overridden(tmp_path, description, m
     clip = dict(
         model_name=saved(tmp_path, {**description, 'quick_gelu': False}), pretrained=str(tmp_path / 'openai.pt')
     )
-    with pytest.raises(ValueError, match='trained with QuickGELU.*"quick_gelu": true'):
+    with pytest.raises(ConfigError, match='trained with QuickGELU.*"quick_gelu": true'):
         ClipSource(clip).image_tower()
     for activation, kind in (('gelu', torch.nn.GELU), ('quick_gelu', open_clip.transformer.QuickGELU)):
         tower = ClipSource(dict(clip, activation=activation)).image_tower()
@@ -197,75 +271,70 @@ def test_openai_dicts_need_quick_gelu_unless_overridden(tmp_path, description, m
 
 def test_other_files_log_their_activation_and_overrides_are_logged(mini_clip, logged):
     ClipSource(mini_clip).image_tower()
-    source = ClipSource(dict(mini_clip, activation='gelu', norm_eps=1e-6))
+    ClipSource(dict(mini_clip, activation='gelu', norm_eps=1e-6))
     text = ' '.join(logged)
     assert 'runs it with QuickGELU' in text
     for tower in ('image', 'text'):
         assert f'clip.activation: the {tower} tower runs with gelu on purpose' in text
         assert f'clip.norm_eps: the {tower} tower runs with 1e-06 on purpose' in text
-    assert (source.image_tower().ln_post.eps, source.text_tower().ln_final.eps) == (1e-6, 1e-6)
-
-
-def test_overrides_of_one_tower(mini_clip):
-    source = ClipSource(dict(mini_clip, activation=dict(image='gelu'), norm_eps=dict(text=1e-3)))
-    image, text = source.image_tower(), source.text_tower()
-    assert type(image.transformer.resblocks[0].mlp.gelu) is torch.nn.GELU
-    assert type(text.transformer.resblocks[0].mlp.gelu) is open_clip.transformer.QuickGELU
-    assert (image.ln_post.eps, text.ln_final.eps) == (1e-5, 1e-3)
 
 
 @pytest.mark.parametrize(
-    'change, words',
+    'overrides, image, text',
     [
-        (dict(layers=4), r'visual.transformer.resblocks.3.* is missing in the file'),
-        (dict(layers=2), r'visual.transformer.resblocks.2.* is unknown to the model'),
-        (dict(width=64), r'visual.class_embedding is 128 in the file and 64 in the model'),
-        (dict(image_size=448), r'visual.positional_embedding is 197x128 in the file and 785x128 in the model'),
+        ({}, ('QuickGELU', 1e-5), ('QuickGELU', 1e-5)),
+        (dict(activation='gelu', norm_eps=1e-6), ('GELU', 1e-6), ('GELU', 1e-6)),
+        (dict(activation=dict(image='gelu'), norm_eps=dict(text=1e-3)), ('GELU', 1e-5), ('QuickGELU', 1e-3)),
+    ],
+)
+def test_activation_and_epsilon_of_each_tower(mini_clip, overrides, image, text):
+    source = ClipSource({**mini_clip, **overrides})
+    for tower, expected in ((source.image_tower(), image), (source.text_tower(), text)):
+        epsilons = {part.eps for part in tower.modules() if isinstance(part, torch.nn.LayerNorm)}
+        activations = {type(block.mlp.gelu).__name__ for block in tower.transformer.resblocks}
+        assert (activations, epsilons) == ({expected[0]}, {expected[1]})
+
+
+@pytest.mark.parametrize(
+    'part, change, words',
+    [
+        ('vision_cfg', dict(layers=4), r'visual.transformer.resblocks.3.* is missing in the file'),
+        ('vision_cfg', dict(layers=2), r'visual.transformer.resblocks.2.* is unknown to the model'),
+        ('vision_cfg', dict(width=64), r'visual.class_embedding is 128 in the file and 64 in the model'),
+        ('vision_cfg', dict(image_size=448), r'visual.positional_embedding is 197x128 in the file and 785x128 in the'),
+        ('text_cfg', dict(context_length=64), 'positional_embedding is 77x64 in the file and 64x64 in the model'),
     ],
     ids=str,
 )
-def test_weights_of_another_architecture_are_refused(tmp_path, description, mini_weights, change, words):
-    description['vision_cfg'].update(change)
-    with pytest.raises(ValueError, match=f'do not fit the architecture.*{words}'):
+def test_weights_of_another_architecture_are_refused(tmp_path, description, mini_weights, part, change, words):
+    description[part].update(change)
+    with pytest.raises(BadFileError, match=f'do not fit the architecture.*{words}'):
         ClipSource(dict(model_name=saved(tmp_path, description), pretrained=str(mini_weights))).image_tower()
 
 
-def test_a_longer_text_table_is_not_resized_silently(tmp_path, description, mini_weights):
-    description['text_cfg']['context_length'] = 64
-    with pytest.raises(ValueError, match='positional_embedding is 77x64 in the file and 64x64'):
-        ClipSource(dict(model_name=saved(tmp_path, description), pretrained=str(mini_weights))).image_tower()
-
-
-@pytest.mark.parametrize('content', [{'a': 1}, [torch.zeros(2)], {'state_dict': {}}, {'epoch': 3, 'w': torch.ones(1)}])
-def test_files_without_a_state_dict_are_refused(tmp_path, mini_json, content):
-    torch.save(content, tmp_path / 'odd.pt')
-    with pytest.raises(ValueError, match='odd.pt'):
-        ClipSource(dict(model_name=str(mini_json), pretrained=str(tmp_path / 'odd.pt'))).image_tower()
-
-
-def test_a_safetensors_file_is_known_by_its_content(tmp_path, mini_json, mini_state):
-    from safetensors.torch import save_file
-
-    save_file(mini_state, tmp_path / 'weights.bin')
-    tower = ClipSource(dict(model_name=mini_json, pretrained=tmp_path / 'weights.bin')).image_tower()
-    assert torch.equal(tower.proj, mini_state['visual.proj'])
-
-
-def test_a_home_folder_reaches_the_tokenizer(tmp_path, monkeypatch, description, mini_state):
+def test_a_folder_in_the_home_brings_weights_and_tokenizer(tmp_path, monkeypatch, description, mini_state):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'clip').mkdir()
     saved(tmp_path / 'clip', dict(model_cfg=description, preprocess_cfg={}), 'open_clip_config.json')
-    torch.save(mini_state, tmp_path / 'clip' / 'model.pt')
-    assert ClipSource(dict(model_name='local-dir:~/clip')).tokenizer()(['a cat']).shape == (1, 77)
+    source = ClipSource(dict(model_name='local-dir:~/clip'))
+    assert source.tokenizer()(['a cat']).shape == (1, 77)
+    with pytest.raises(MissingFileError, match='must hold one weights file .* but holds 0: none'):
+        source.image_tower()
+    torch.save(mini_state, tmp_path / 'clip' / 'mine.pt')
+    assert torch.equal(source.image_tower().proj, mini_state['visual.proj'])
+    (tmp_path / 'clip' / 'other.pt').touch()
+    with pytest.raises(MissingFileError, match='holds 2: mine.pt, other.pt'):
+        ClipSource(dict(model_name='local-dir:~/clip')).image_tower()
 
 
-def test_another_tokenizer_is_not_replaced_silently(tmp_path, description, monkeypatch):
-    description['text_cfg']['hf_tokenizer_name'] = 'some/tokenizer'
-    asked = []
-    monkeypatch.setattr(source_module, 'HFTokenizer', lambda name, **options: asked.append((name, options)))
-    ClipSource(dict(model_name=saved(tmp_path, description))).tokenizer()
-    assert asked[0][0] == 'some/tokenizer'
-    assert asked[0][1]['context_length'] == 77
+def test_another_tokenizer_is_not_replaced_silently_and_runs_no_code_of_its_own(tmp_path, description, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(tokenizer, 'HFTokenizer', lambda name, **options: asked.update(options, name=name))
+    description['text_cfg'].update(hf_tokenizer_name='some/tokenizer', tokenizer_kwargs=dict(trust_remote_code=True))
+    source = ClipSource(dict(model_name=saved(tmp_path, description)))
+    source.tokenizer()
+    assert (asked['name'], asked['context_length'], asked['trust_remote_code']) == ('some/tokenizer', 77, False)
+    assert not source.reads_english
 
 
 def cubic(t, a=-0.75):

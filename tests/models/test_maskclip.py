@@ -15,6 +15,8 @@ def test_a_query_that_is_nowhere_sure_is_ruled_out():
     assert torch.equal(refined[0], cosines[0, 0, 0])
     assert refined[1:].tolist() == [[-100, -100], [-100, -100]]
     assert torch.equal(denoise_prompts(cosines, 0.4), cosines)
+    even = torch.full((1, 2, 1, 1), 0.25)  # the probability is exactly the threshold, and not below it
+    assert torch.equal(denoise_prompts(even, 0.5), even)
 
 
 def test_unsure_patches_take_what_patches_of_like_keys_say():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_sclip.models.pamr import pamr
+from mmseg_sclip.models.refinements import PAMR, pamr
 
 GOLDENS = np.load(Path(__file__).parents[1] / 'data' / 'family_seed0.npz')
 
@@ -75,7 +75,9 @@ def test_a_flat_image_is_a_plain_average():
 def test_scale_and_offset_of_the_image_do_not_matter():
     torch.manual_seed(0)
     image, masks = torch.randn(3, 12, 12), torch.randn(2, 12, 12)
-    torch.testing.assert_close(pamr(image, masks, 2, (1, 2)), pamr(40 * image + 7, masks, 2, (1, 2)), atol=1e-5, rtol=0)
+    expected = pamr(image, masks, 2, (1, 2))
+    torch.testing.assert_close(pamr(40 * image + 7, masks, 2, (1, 2)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pamr(image / 1000, masks, 2, (1, 2)), expected, atol=1e-3, rtol=0)
 
 
 def test_it_stays_in_float32_under_autocast():
@@ -85,3 +87,11 @@ def test_it_stays_in_float32_under_autocast():
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(pamr(image, masks, 2, (1, 2)), expected)
     assert pamr(image.half(), masks.half(), 1, (1,)).dtype == torch.float32
+
+
+def test_the_refinement_has_the_familys_settings():
+    torch.manual_seed(0)
+    image, cosines = torch.randn(3, 20, 40), torch.randn(2, 20, 40)
+    assert PAMR().stage == 'cosines'
+    assert torch.equal(PAMR()(cosines, image), pamr(image, cosines, 10, (8, 16)))
+    assert torch.equal(PAMR(steps=0)(cosines, image), cosines)

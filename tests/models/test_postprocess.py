@@ -2,7 +2,18 @@
 
 import torch
 
-from mmseg_sclip.models.postprocess import class_scores, predict_labels, suppress_small_classes
+from mmseg_sclip.models.postprocess import (
+    best_of_class,
+    count_labels,
+    large_classes,
+    predict_labels,
+    query_probabilities,
+    suppress_classes,
+)
+
+
+def class_scores(cosines, logit_scale, sizes):
+    return best_of_class(query_probabilities(cosines, logit_scale), sizes)
 
 
 def column(*values):
@@ -31,6 +42,11 @@ def test_grouped_maximum_equals_mask_and_multiply():
     probabilities = (cosines * 40).softmax(0)
     expected = (members[..., None, None] * probabilities[None]).amax(1)
     assert torch.equal(class_scores(cosines, 40, sizes), expected)
+
+
+def suppress_small_classes(scores, area_thd, background):
+    counts = count_labels(scores.argmax(dim=0), len(scores))
+    return suppress_classes(scores, large_classes(counts, area_thd, background))
 
 
 def one_hot(labels, classes):
@@ -68,10 +84,24 @@ def test_unsure_pixels_become_background_strictly_below_the_threshold():
     scores = torch.tensor([[[0.1, 0.1, 0.1]], [[0.49, 0.5, 0.2]], [[0.2, 0.3, 0.9]]])
     assert predict_labels(scores, 0.5, 0).tolist() == [[0, 1, 2]]
     assert predict_labels(scores, 0.5, 2).tolist() == [[2, 1, 2]]
+    owners = torch.tensor([1, 2, 2])  # as queries of the classes 1 and 2
+    assert predict_labels(scores, 0.5, 0, owners).tolist() == [[0, 2, 2]]
     assert predict_labels(scores, 0, 0).tolist() == predict_labels(scores, None, 0).tolist() == [[1, 1, 2]]
 
 
-def test_counts_do_not_overflow_half_precision():
+def test_counts_are_exact_beyond_float32_and_float16():
+    counts = torch.tensor([5, 167772162, 1509949448])  # one pixel more than a tenth of the foreground
+    assert large_classes(counts, 0.1, 0).tolist() == [True, True, True]
+    assert counts[0] == 5  # not changed
+    counts = torch.tensor([5, 167772160, 1509949450])  # one pixel less
+    assert large_classes(counts, 0.1, 0).tolist() == [True, False, True]
     scores = torch.zeros(2, 300, 300, dtype=torch.float16)
     scores[1] = 0.9  # 90,000 pixels are more than float16 can count
     assert suppress_small_classes(scores, 0.1, 0)[1].min() > 0.8
+
+
+def test_where_all_that_is_kept_is_zero_the_first_class_wins():
+    scores = torch.tensor([0.0, 1.0, 0.0])[:, None, None]  # the softmax has underflowed
+    small = suppress_classes(scores, torch.tensor([True, False, True]))
+    assert predict_labels(small, None, None).item() == 0
+    assert predict_labels(small, 0.1, 2).item() == 2

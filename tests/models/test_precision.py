@@ -1,5 +1,6 @@
-"""fp16 and bf16, autocast, and the blocks that are run without copies."""
+"""Lower precisions, autocast, gradients, and the fused modules inside open_clip's blocks."""
 
+import copy
 import json
 
 import pytest
@@ -9,13 +10,21 @@ from open_clip import CLIP
 from open_clip.transformer import LayerNormFp32
 
 from mmseg_sclip.models.clip import ClipSource
-from mmseg_sclip.models.clip.blocks import run_block
+from mmseg_sclip.models.clip.fused import FusedQuickGELU, FusedSelfAttention, fuse_block
 from mmseg_sclip.models.text.prompt_encoding import encode_prompts
 
 TYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
+ATTENTIONS = [
+    dict(type='CorrelativeSelfAttention'),
+    dict(type='CorrelativeSelfAttention', projections=['random', 'identity'], reduction='mean'),
+    dict(type='VanillaSelfAttention'),
+    dict(type='IdentityAttention'),
+    dict(type='LocalSelfAttention'),
+    dict(type='EarlierAttention', block=2),
+]
 
 
-def build(clip, precision, **attention):
+def build(clip, precision='fp32', **attention):
     return MODELS.build(
         dict(
             type='SCLIPSegmentor',
@@ -30,40 +39,112 @@ def build(clip, precision, **attention):
     ).eval()
 
 
+def random_block(quick=True, scale=None):
+    """A block of open_clip with random weights, and its input (B, N, width)."""
+    torch.manual_seed(0)
+    vision = dict(image_size=64, layers=1, width=128, head_width=32, patch_size=16, ls_init_value=scale)
+    visual = CLIP(64, vision, dict(width=64, heads=1, layers=1), quick_gelu=quick).visual
+    block = visual.transformer.resblocks[0].eval()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return block, torch.randn(3, 17, 128)
+
+
 @pytest.mark.parametrize('quick', [True, False])
 @pytest.mark.parametrize('scale', [None, 0.1])
-@torch.no_grad()
-def test_run_block_equals_open_clips_block(quick, scale):
+def test_a_fused_block_equals_open_clips_in_value_gradient_and_state(quick, scale):
+    theirs, x = random_block(quick, scale)
+    ours = copy.deepcopy(theirs)
+    fuse_block(ours)
+    assert type(ours.attn) is FusedSelfAttention
+    assert (type(ours.mlp.gelu) is FusedQuickGELU) is quick
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [block(value) for block, value in zip((ours, theirs), inputs, strict=True)]
+    torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-5)
+    for output in outputs:
+        output.square().sum().backward()
+    scale_of_gradient = inputs[1].grad.abs().max()
+    assert (inputs[0].grad - inputs[1].grad).abs().max() < 1e-5 * scale_of_gradient
+    assert (ours.mlp.c_fc.weight.grad - theirs.mlp.c_fc.weight.grad).abs().max() < 1e-5 * (
+        theirs.mlp.c_fc.weight.grad.abs().max()
+    )
+    assert torch.equal(inputs[0].detach(), x)  # nothing was changed in place
+    mask = torch.zeros(17, 17).masked_fill_(torch.rand(17, 17) < 0.3, -5.0)
+    with torch.no_grad():
+        assert torch.equal(ours(x), outputs[0])
+        torch.testing.assert_close(ours(x, attn_mask=mask), theirs(x, attn_mask=mask), atol=1e-4, rtol=1e-5)
+
+
+def test_the_fused_activation_has_the_right_gradient():
+    x = torch.linspace(-6, 6, 25, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(FusedQuickGELU(), (x,))
+    torch.testing.assert_close(FusedQuickGELU()(x), x * torch.sigmoid(1.702 * x))
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('attention', ATTENTIONS, ids=str)
+def test_gradients_change_no_bit(mini_clip, precision, attention):
+    model = build(mini_clip, precision, **attention)
     torch.manual_seed(0)
-    vision = dict(image_size=64, layers=2, width=128, head_width=32, patch_size=16, ls_init_value=scale)
-    block = CLIP(64, vision, dict(width=64, heads=1, layers=1), quick_gelu=quick).visual.transformer.resblocks[1].eval()
-    for parameter in block.parameters():
-        parameter.normal_(std=0.3)
-    x = torch.randn(3, 17, 128)
-    before = x.clone()
-    torch.testing.assert_close(run_block(block, x), block(x), atol=1e-4, rtol=1e-5)
-    assert torch.equal(x, before)
+    image = torch.randn(3, 96, 128)
+    with torch.no_grad():
+        scores = model._forward(image[None])
+        (expected,) = model.predict([image])
+    assert torch.equal(model._forward(image[None]), scores)
+    assert torch.equal(model._forward(image[None].requires_grad_()).detach(), scores)
+    assert torch.equal(model.predict([image.detach()])[0].pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
-def test_gradients_take_open_clips_own_way():
-    torch.manual_seed(0)
-    vision = dict(image_size=64, layers=1, width=64, head_width=32, patch_size=16)
-    block = CLIP(64, vision, dict(width=64, heads=1, layers=1), quick_gelu=True).visual.transformer.resblocks[0]
-    x = torch.randn(1, 17, 64, requires_grad=True)
-    run_block(block, x).sum().backward()
-    ours, x.grad = x.grad, None
-    block(x).sum().backward()
-    assert torch.equal(ours, x.grad)
-
-
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
 @torch.no_grad()
-def test_hooks_on_a_block_and_in_it_are_called(mini_clip):
-    model = build(mini_clip, 'fp32')
-    block, called = model.backbone.tower.block(1), []
-    block.register_forward_hook(lambda *_: called.append('block'))
-    block.attn.register_forward_hook(lambda *_: called.append('attn'))
-    model._forward(torch.randn(1, 3, 64, 64))
-    assert called == ['attn', 'block']
+def test_what_users_put_into_a_block_counts(mini_clip, precision):
+    model, images = build(mini_clip, precision), torch.randn(1, 3, 64, 64)
+    before, block = model._forward(images), model.backbone.tower.block(1)
+
+    def differs():
+        return bool((model._forward(images) - before).abs().max() > 1e-3)
+
+    assert not differs()
+    for owner in (block, block.attn, block.mlp.gelu, block.mlp.c_fc):
+        original = owner.forward
+        owner.forward = lambda *args, original=original, **more: _doubled(original(*args, **more))
+        assert differs()
+        owner.forward = original
+        handle = owner.register_forward_hook(lambda module, inputs, output: _doubled(output))
+        assert differs()
+        handle.remove()
+        assert not differs()
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    own = Doubled(128, 512).to(block.mlp.c_fc.weight.dtype)
+    own.load_state_dict(block.mlp.c_fc.state_dict())
+    block.mlp.c_fc = own
+    assert differs()
+
+
+def _doubled(output):
+    return (2 * output[0], *output[1:]) if isinstance(output, tuple) else 2 * output
+
+
+@pytest.mark.parametrize('name', ['terms', 'prior', 'weights'])
+@torch.no_grad()
+def test_what_users_set_on_an_attention_counts(mini_clip, name):
+    model, images = build(mini_clip), torch.randn(1, 3, 64, 64)
+    attention = model.backbone.decoder.attention
+    before, plain = model._forward(images), getattr(attention, name)
+    changed = dict(
+        terms=lambda b: [torch.zeros_like(term) for term in plain(b)],
+        prior=lambda b: torch.eye(b.v.shape[2]) * 5,
+        weights=lambda b, mix=None: 3 * plain(b, mix),
+    )
+    setattr(attention, name, changed[name])
+    assert (model._forward(images) - before).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize('precision', TYPES)
@@ -78,18 +159,7 @@ def test_weights_have_the_type_once_and_norms_stay_float32(mini_clip, precision)
 
 
 @pytest.mark.parametrize('precision', TYPES)
-@pytest.mark.parametrize(
-    'attention',
-    [
-        dict(type='CorrelativeSelfAttention'),
-        dict(type='CorrelativeSelfAttention', projections=['random', 'identity'], reduction='mean'),
-        dict(type='VanillaSelfAttention'),
-        dict(type='IdentityAttention'),
-        dict(type='LocalSelfAttention'),
-        dict(type='EarlierAttention', block=2),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize('attention', ATTENTIONS, ids=str)
 @torch.no_grad()
 def test_lower_precision_is_near_float32(mini_clip, precision, attention):
     torch.manual_seed(0)
@@ -108,7 +178,7 @@ def test_softmax_sums_are_float32_in_bfloat16(mini_clip):
     model = build(mini_clip, 'bf16')
     tower = model.backbone.tower
     memory = model.backbone.record(torch.randn(1, 3, 224, 224))
-    b = tower.block_input(tower.depth, memory, memory.grid)
+    b = tower.block_input(tower.depth, memory)
     assert b.q.dtype == torch.bfloat16
     weights = model.backbone.decoder.attention.weights(b)
     assert weights.dtype == torch.float32
@@ -119,7 +189,7 @@ def test_softmax_sums_are_float32_in_bfloat16(mini_clip):
 def test_autocast_acts_on_float32_weights_only(mini_clip):
     torch.manual_seed(0)
     image = torch.randn(1, 3, 64, 64)
-    exact, lower = build(mini_clip, 'fp32'), build(mini_clip, 'bf16')
+    exact, lower = build(mini_clip, 'fp32'), build(mini_clip, 'fp16')  # another type than the autocast's
     plain = [model._forward(image) for model in (exact, lower)]
     with torch.autocast('cpu', torch.bfloat16):
         cast = [model._forward(image) for model in (exact, lower)]
@@ -149,32 +219,8 @@ def test_odd_text_towers_in_lower_precision(text, precision, tmp_path):
     assert torch.cosine_similarity(found, model.encode_text(tokens)).min() > 0.99
 
 
-@torch.no_grad()
-def test_changed_blocks_are_run_as_they_are(mini_clip):
-    class Doubled(torch.nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    torch.manual_seed(0)
-    model = build(mini_clip, 'fp32')
-    block, x = model.backbone.tower.block(1), torch.randn(1, 17, 128)
-    before = run_block(block, x)
-    own = Doubled(128, 512)
-    own.load_state_dict(block.mlp.c_fc.state_dict())
-    block.mlp.c_fc = own
-    torch.testing.assert_close(run_block(block, x), block(x))
-    assert (run_block(block, x) - before).abs().max() > 0.01
-    seen = []
-    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
-    try:
-        run_block(model.backbone.tower.block(2), x)
-    finally:
-        handle.remove()
-    assert 'MultiheadAttention' in seen
-
-
 def test_gradients_after_a_prediction_in_inference_mode(mini_clip):
-    model = build(mini_clip, 'fp32', type='CorrelativeSelfAttention', projections=['learned'])
+    model = build(mini_clip, type='CorrelativeSelfAttention', projections=['learned'])
     image = torch.randn(3, 64, 96)
     with torch.inference_mode():
         expected = model.predict([image])[0].pred_sem_seg.data.clone()

@@ -1,12 +1,19 @@
 """The segmentor: batched windows against MMSeg's loop, batches against single images, and its interface."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from reference import Reference, class_probabilities
 
-from mmseg_sclip.benchmark import plain
-from mmseg_sclip.models.segmentors import labelling
+from mmseg_sclip.errors import ConfigError
+from mmseg_sclip.models import Refinement, postprocess
+from mmseg_sclip.models.refinements import PAMR, TextLabelPropagation, pamr
+from mmseg_sclip.models.segmentors import scores as scores_module
+from mmseg_sclip.models.segmentors.scores import whole
 from mmseg_sclip.models.segmentors.windows import WindowGrid
 
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
@@ -55,20 +62,21 @@ def test_number_of_windows_of_the_benchmarks():
 
 
 @pytest.mark.parametrize('window_batch', [1, 3, 64])
-def test_batched_windows_equal_mmsegs_sequential_loop(mini_clip, images, window_batch):
-    model = build(mini_clip, window_batch=window_batch)
+@pytest.mark.parametrize('crop, stride', [((64, 64), (32, 32)), ((48, 80), (16, 48)), ((80, 48), (64, 16))], ids=str)
+def test_batched_windows_equal_mmsegs_sequential_loop(mini_clip, images, window_batch, crop, stride):
+    model = build(mini_clip, window_batch=window_batch, crop_size=crop, stride=stride)
     samples = [sample(image.shape[1:]) for image in images]
     with torch.no_grad():
-        for image, ours in zip(images, model._score_images(images, samples), strict=True):
+        for image, ours in zip(images, model.score(images, samples), strict=True):
             theirs = model.slide_inference(image[None], [dict(ori_shape=image.shape[1:])])[0]
-            torch.testing.assert_close(ours.whole(), theirs, atol=1e-5, rtol=0)
+            torch.testing.assert_close(whole(ours), theirs, atol=1e-5, rtol=0)
 
 
 THRESHOLDS = [
     dict(),
     dict(prob_thd=0.3),
     dict(area_thd=0.3),
-    dict(prob_thd=0.3, area_thd=0.3),
+    dict(prob_thd=0.34, area_thd=0.2),
     dict(logit_scale=4000),
     dict(logit_scale=4000, area_thd=0.4),
 ]
@@ -76,10 +84,11 @@ THRESHOLDS = [
 
 def same_but_for_ties(ours, model, image, shape):
     """Labels equal the plain way's wherever its two best class scores differ by 1e-6 or more."""
-    expected = plain.predict(model, image, shape)
-    head = model.decode_head
-    scores = plain.score_image(model, image, shape)
-    scores = plain.class_probabilities(scores, head.vocabulary.sizes, model.test_cfg, head.background_index)
+    plain, head = Reference(model), model.decode_head
+    expected = plain.predict(image, shape)
+    scores = class_probabilities(
+        plain.score(image, shape), head.vocabulary.sizes, model.test_cfg, head.background_index
+    )
     best = scores.topk(2, dim=0).values
     clear = best[0] - best[1] >= 1e-6
     if model.test_cfg.prob_thd:
@@ -94,7 +103,7 @@ def test_labels_in_bands_equal_the_plain_way_on_odd_sizes(mini_clip, images, mod
     whole = dict(mode='whole', whole_resize='input' if mode == 'input' else 'direct')
     model = build(mini_clip, **thresholds, **({} if mode == 'slide' else whole))
     shapes = [(301, 99), (64, 64), (33, 217)]
-    monkeypatch.setattr(labelling, '_BAND_CPU', 5000)  # several bands, the last one shorter
+    monkeypatch.setattr(scores_module, '_BAND_CPU', 5000)  # several bands, the last one shorter
     found = set()
     with torch.no_grad():
         for image, shape in zip(images, shapes, strict=True):
@@ -116,6 +125,55 @@ def test_kept_scores_change_no_label(mini_clip, images, thresholds):
             assert torch.equal(results[0][0].pred_sem_seg.data, results[1][0].pred_sem_seg.data)
 
 
+@pytest.mark.parametrize('seed', range(12))
+def test_bands_equal_the_plain_functions_on_random_scores(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    sizes = rng.integers(1, 4, rng.integers(2, 7)).tolist()
+    phrases = int(rng.integers(2, sum(sizes) + 1))
+    queries = torch.from_numpy(rng.integers(0, phrases, sum(sizes)))  # repeated, in any order, some phrases unused
+    patches, rows, columns = torch.randn(6, phrases, 8), torch.rand(37, 6), torch.rand(29, 8)
+    pixels = scores_module.PixelScores(patches / 40, rows, columns, queries)
+    cosines = torch.einsum('ip,pqr,jr->qij', rows, patches / 40, columns)[queries]
+    torch.testing.assert_close(whole(pixels), cosines)
+    scale, background = 40 if seed % 3 else 4000, int(rng.integers(len(sizes)))
+    monkeypatch.setattr(scores_module, '_BAND_CPU', 29 * sum(sizes) * 5)
+    for prob_thd, area_thd in ((None, None), (0.3, None), (None, 0.2), (0.25, 0.4)):
+        scores = postprocess.best_of_class((whole(pixels) * scale).softmax(0), sizes)
+        if area_thd is not None:
+            counts = np.bincount(scores.argmax(0).flatten().numpy(), minlength=len(sizes))
+            foreground = counts.sum() - counts[background]
+            for label, count in enumerate(counts):
+                if label != background and not count > area_thd * foreground:
+                    scores[label] = 0
+        best, expected = scores.max(0)
+        if prob_thd is not None:
+            expected[best < prob_thd] = background
+        classes = scores_module.ClassScores(pixels, sizes, scale)
+        for keep in (False, True):
+            labels, kept = scores_module.label_in_bands(classes, prob_thd, area_thd, background, keep)
+            assert torch.equal(labels, expected)
+            assert (kept is not None) is keep
+            if keep:
+                torch.testing.assert_close(kept, scores, atol=1e-3, rtol=0)
+
+
+def test_scores_stand_in_the_order_of_the_queries(mini_clip):
+    model = build(mini_clip, dict(vocabulary=['dog', ['tree', 'bed'], 'bed', 'cat'], background_index=None))
+    head, features = model.decode_head, torch.randn(2, 64, 3, 4)
+    with torch.no_grad():
+        scores = head(features)
+        assert scores.shape == (2, 5, 3, 4)
+        assert torch.equal(scores, head((torch.randn(2, 64, 3, 4), features)))  # the last of a backbone's levels
+        bank = head.text_bank
+        for place, phrase in enumerate(['dog', 'tree', 'bed', 'bed', 'cat']):
+            vector = bank[head.vocabulary.distinct.index(phrase)]
+            cosine = torch.cosine_similarity(features, vector.view(1, -1, 1, 1), dim=1)
+            torch.testing.assert_close(scores[:, place], cosine, atol=1e-5, rtol=0)
+        head.text_bank = bank.flip(0)  # any matrix may be set
+        torch.testing.assert_close(head.distinct(head(features)), head.distinct(scores).flip(1))
+
+
 def test_a_phrase_of_two_classes_ties_for_the_first(mini_clip, images):
     model = build(mini_clip, dict(vocabulary=[['tree', 'bed'], 'bed', 'dog'], background_index=None))
     with torch.no_grad():
@@ -123,7 +181,7 @@ def test_a_phrase_of_two_classes_ties_for_the_first(mini_clip, images):
             (result,) = model.predict([image], [sample((301, 217))])
             labels = result.pred_sem_seg.data
             assert not (labels == 1).any()
-            assert (labels[0] == plain.predict(model, image, (301, 217))).float().mean() > 0.9999
+            assert (labels[0] == Reference(model).predict(image, (301, 217))).float().mean() > 0.9999
 
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])
@@ -156,26 +214,49 @@ def test_tensor_and_list_and_no_samples_agree(mini_clip):
         torch.testing.assert_close(torch.cat(model._forward(list(batch))), model._forward(batch), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('key', ['padding_size', 'img_padding_size'])
-@pytest.mark.parametrize('mode', ['slide', 'whole'])
-def test_padding_and_flips_are_undone_as_mmseg_does(mini_clip, key, mode):
-    model = build(mini_clip, mode=mode, keep_scores=True)
-    padded = torch.nn.functional.pad(torch.randn(3, 80, 100), (0, 28, 0, 16))
-    meta = {key: (0, 28, 0, 16), 'flip': True, 'flip_direction': 'horizontal'}
-    with torch.no_grad():
-        (result,) = model.predict([padded], [sample((60, 75), **meta)])
-        size = padded.shape[1:]
-        if mode == 'slide':
-            cosines = model.slide_inference(padded[None], [dict(ori_shape=size)])
-        else:
-            cosines = model.encode_decode(padded[None], [dict(ori_shape=size)])
-        reference = sample((60, 75), **meta)
-        # MMSeg's own clean-up, on the cosines.
-        (reference,) = super(type(model), model).postprocess_result(cosines, [reference])
-        cosines = reference.seg_logits.data
+# What was padded (left, right, top, bottom) and flipped; several in a row on one model, since matrices are cached.
+TREATMENTS = [
+    dict(padding_size=(0, 28, 0, 16)),
+    dict(img_padding_size=(5, 9, 3, 12)),
+    dict(img_padding_size=(9, 5, 12, 3), padding_size=(1, 1, 1, 1)),
+    dict(padding_size=(5, 9, 3, 12), flip=True, flip_direction='horizontal'),
+    dict(padding_size=(5, 9, 3, 12), flip=True, flip_direction='vertical'),
+    dict(flip=True, flip_direction='horizontal'),
+    dict(flip=True, flip_direction='vertical'),
+    dict(flip=False, flip_direction='vertical'),
+]
+
+
+def mmsegs_clean_up(model, maps, shape, meta):
+    """(K, H, W) at the network's input size, through the functions of MMSeg's own segmentor."""
+    (result,) = super(type(model), model).postprocess_result(maps[None], [sample(shape, **meta)])
+    return result.seg_logits.data
+
+
+def class_scores_by_hand(cosines):
+    """For WORDS, of which the first class has two phrases."""
     probabilities = (cosines * 40).softmax(0)
-    expected = torch.stack([probabilities[:2].amax(0), probabilities[2], probabilities[3]])
-    torch.testing.assert_close(result.seg_logits.data, expected, atol=1e-5, rtol=0)
+    return torch.stack([probabilities[:2].amax(0), probabilities[2], probabilities[3]])
+
+
+@pytest.mark.parametrize('refine', [(), [dict(type='PAMR', steps=2, dilations=(1, 3))]], ids=['', 'PAMR'])
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+def test_padding_and_flips_are_undone_as_mmseg_does(mini_clip, mode, refine):
+    model = build(mini_clip, mode=mode, keep_scores=True, refine=refine)
+    image = torch.randn(3, 96, 128)
+    with torch.no_grad():
+        for meta in TREATMENTS:
+            (result,) = model.predict([image], [sample((60, 75), **meta)])
+            if mode == 'slide':
+                cosines = model.slide_inference(image[None], [dict(ori_shape=image.shape[1:])])[0]
+            elif any('padding' in key for key in meta):
+                cosines = model.encode_decode(image[None], [dict(ori_shape=image.shape[1:])])[0]
+            else:  # straight from the patches
+                cosines = model._forward(image[None])[0]
+            cosines = mmsegs_clean_up(model, cosines, (60, 75), meta)
+            if refine:
+                cosines = pamr(mmsegs_clean_up(model, image, (60, 75), meta), cosines, 2, (1, 3))
+            torch.testing.assert_close(result.seg_logits.data, class_scores_by_hand(cosines), atol=1e-4, rtol=0)
 
 
 def test_whole_mode_goes_straight_to_the_original_size_or_through_the_input(mini_clip):
@@ -263,16 +344,15 @@ def test_everything_is_frozen(mini_clip):
     [
         (dict(stirde=(1, 1)), "Unknown key 'stirde' in model.test_cfg. Did you mean 'stride'?"),
         (dict(mode='slid'), "'slid'"),
-        (dict(crop_size=(0, 64)), 'two positive whole numbers'),
+        (dict(crop_size=(0, 64)), 'whole number, at least 1'),
+        (dict(crop_size=64.0), '(height, width)'),
         (dict(stride=(65, 32)), 'leaves pixels uncovered'),
-        (dict(window_batch=0), 'from 1 on'),
+        (dict(crop_size=(64, 48), stride=(32, 56)), 'leaves pixels uncovered'),
+        (dict(window_batch=0), 'at least 1'),
         (dict(logit_scale=0), 'positive'),
+        (dict(logit_scale=float('inf')), 'positive'),
         (dict(prob_thd=1.5), '0 to 1'),
-        (dict(pamr=dict(step=1)), "Did you mean 'steps'"),
-        (dict(pamr=dict(steps=-1)), '0 for off'),
-        (dict(crf=dict(steps=1.5)), '0 for off'),
-        (dict(crf=dict(apperance=1)), "Did you mean 'appearance'"),
-        (dict(pamr=dict(steps=1, dilations=())), 'such as (8, 16)'),
+        (dict(area_thd=float('nan')), '0 to 1'),
     ],
     ids=str,
 )
@@ -290,25 +370,37 @@ def test_thresholds_without_background_are_explained(mini_clip, key, value):
 
 def test_thresholds_that_are_off_need_no_background(mini_clip):
     for value in (0, None):
-        build(mini_clip, dict(background_index=None), prob_thd=value, pamr=None)
+        build(mini_clip, dict(background_index=None), prob_thd=value, refine=None)
 
 
 @pytest.mark.parametrize(
     'change, words',
     [
-        (lambda cfg: cfg.update(prob_thd=0.5), 'background_index is None'),
-        (lambda cfg: cfg.update(area_thd=0.5), 'background_index is None'),
-        (lambda cfg: cfg.update(stride=(65, 65)), 'uncovered'),
-        (lambda cfg: cfg.update(prob_th=0.5), "Did you mean 'prob_thd'"),
-        (lambda cfg: cfg.update(crop_size=(8, 8), stride=(8, 8)), 'smaller than a patch'),
-        (lambda cfg: cfg.update(keep_scores='no'), 'True or False'),
+        (lambda model: setattr(model.test_cfg, 'prob_thd', 0.5), 'background_index is None'),
+        (lambda model: model.test_cfg.update(area_thd=0.5), 'background_index is None'),
+        (lambda model: model.test_cfg.update(dict(stride=(65, 65))), 'uncovered'),
+        (lambda model: setattr(model.test_cfg, 'prob_th', 0.5), "Did you mean 'prob_thd'"),
+        (lambda model: model.test_cfg.update(crop_size=(8, 8), stride=(8, 8)), 'smaller than a patch'),
+        (lambda model: model.test_cfg.__setitem__('keep_scores', 'no'), 'True or False'),
+        (lambda model: setattr(model, 'test_cfg', dict(logit_scale=float('inf'))), 'positive number'),
     ],
 )
-def test_settings_changed_on_a_built_model_are_checked(mini_clip, change, words):
+def test_settings_are_checked_when_they_are_set(mini_clip, change, words):
     model = build(mini_clip, dict(background_index=None))
-    change(model.test_cfg)
-    with pytest.raises(ValueError, match=words):
-        model.predict([torch.randn(3, 64, 64)])
+    before = dict(model.test_cfg)
+    with pytest.raises(ConfigError, match=words):
+        change(model)
+    assert dict(model.test_cfg) == before
+    model.test_cfg.mode = 'whole'
+    assert model.test_cfg.get('mode') == model.test_cfg['mode'] == 'whole'
+
+
+def test_settings_are_a_mapping(mini_clip):
+    settings = build(mini_clip).test_cfg
+    assert 'mode' in settings and 'mod' not in settings and settings.get('mod', 5) == 5
+    assert list(settings) == list(settings.keys()) == list(dict(settings)) and {**settings}['mode'] == settings.mode
+    settings.update(dict(window_batch=1, mode='slide'), dict(window_batch=2), mode='whole')
+    assert (settings.window_batch, settings.mode) == (2, 'whole')
 
 
 def test_a_plain_dict_of_settings_is_completed(mini_clip):
@@ -317,6 +409,114 @@ def test_a_plain_dict_of_settings_is_completed(mini_clip):
     with torch.no_grad():
         assert model.predict([torch.randn(3, 40, 64)])[0].pred_sem_seg.data.shape == (1, 40, 64)
     assert model.test_cfg.logit_scale == 40
+
+
+@pytest.mark.parametrize(
+    'refine, words',
+    [
+        ([dict(type='PAMR', step=1)], "Did you mean 'steps'"),
+        ([dict(type='PAMR', steps=-1)], 'PAMR.steps is -1'),
+        ([dict(type='PAMR', dilations=())], 'such as (8, 16)'),
+        ([dict(type='PAMR', dilations=(0,))], 'at least 1'),
+        ([dict(type='PARM')], "Did you mean 'PAMR'"),
+        (['PAMR'], "must be a dict with a 'type'"),
+    ],
+    ids=str,
+)
+def test_wrong_refinements_are_named(mini_clip, refine, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build(mini_clip, refine=refine)
+
+
+def test_refinements_run_in_their_order_at_their_stage(mini_clip):
+    @MODELS.register_module(force=True)
+    class ToyRefinement(Refinement):
+        def __init__(self, stage, factor):
+            super().__init__()
+            self.stage = stage
+            self.factor = factor
+
+        def forward(self, scores, image):
+            assert scores.shape[1:] == image.shape[1:] == (50, 70)
+            return (scores + 0.01) * self.factor
+
+    image = torch.randn(3, 64, 96)
+    entries = [('class scores', 3.0), ('cosines', 0.5), ('cosines', -1.0)]
+    refine = [dict(type='ToyRefinement', stage=stage, factor=factor) for stage, factor in entries]
+    model = build(mini_clip, keep_scores=True)
+    with torch.no_grad():
+        (scores,) = model.score([image], [sample((50, 70))])
+        cosines = -((whole(scores) + 0.01) * 0.5 + 0.01)
+        expected = (class_scores_by_hand(cosines) + 0.01) * 3
+        model.test_cfg.refine = refine
+        (result,) = model.predict([image], [sample((50, 70))])
+    torch.testing.assert_close(result.seg_logits.data, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_refined_phrases_of_two_classes_stay_equal(mini_clip):
+    head = dict(vocabulary=['dog', ['tree', 'bed'], 'bed'], background_index=None)
+    model = build(mini_clip, head, keep_scores=True, refine=[dict(type='PAMR', steps=2, dilations=(1, 3))])
+    image = torch.randn(3, 64, 96)
+    (scores,) = model.score([image], [sample((50, 70))])
+    guide = mmsegs_clean_up(model, image, (50, 70), {})
+    cosines = pamr(guide, whole(scores), 2, (1, 3))
+    (result,) = model.predict([image], [sample((50, 70))])
+    probabilities = (cosines * 40).softmax(0)
+    expected = torch.stack([probabilities[0], probabilities[1:3].amax(0), probabilities[3]])
+    torch.testing.assert_close(result.seg_logits.data, expected, atol=1e-4, rtol=0)
+    refined = whole(model.refine_cosines(scores, image, sample((50, 70))))
+    assert torch.equal(refined[2], refined[3])
+
+
+@torch.no_grad()
+def test_labelling_stays_in_float32_under_autocast(mini_clip, images):
+    model = build(mini_clip, prob_thd=0.3, area_thd=0.1)
+    (scores,) = model.score(images[:1], [sample((301, 99))])
+    expected = model.label(scores, images[0], sample((301, 99))).pred_sem_seg.data
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(model.label(scores, images[0], sample((301, 99))).pred_sem_seg.data, expected)
+
+
+def test_words_of_a_call_leave_the_model_alone(mini_clip):
+    model, image = build(mini_clip), torch.randn(3, 64, 64)
+    with torch.no_grad():
+        before = model.predict([image])[0].pred_sem_seg.data
+        other = model.with_vocabulary(['sky', 'sea'], background_index=1, prob_thd=0.2)
+        assert other.backbone is model.backbone
+        fresh = build(mini_clip, dict(vocabulary=['sky', 'sea'], background_index=1), prob_thd=0.2)
+        expected = fresh.predict([image])[0].pred_sem_seg.data
+        assert torch.equal(other.predict([image])[0].pred_sem_seg.data, expected)
+        assert torch.equal(model.predict([image])[0].pred_sem_seg.data, before)
+    assert (model.num_classes, other.num_classes, model.test_cfg.prob_thd) == (3, 2, None)
+    with pytest.raises(ConfigError, match='background_index is None'):
+        other.with_vocabulary(['sky'])
+
+
+def test_a_refinement_that_was_given_built_serves_a_copy_too(mini_clip):
+    model, image = build(mini_clip, mode='whole'), torch.randn(3, 64, 64)
+    model.test_cfg.refine = [TextLabelPropagation(), PAMR(steps=1)]
+    with torch.no_grad():
+        before = model.predict([image])[0].pred_sem_seg.data
+        model.with_vocabulary(['sky', 'sea']).predict([image])
+        assert torch.equal(model.predict([image])[0].pred_sem_seg.data, before)
+
+
+def test_names_that_do_not_fit_the_words_are_not_taken_over(mini_clip):
+    model = build(mini_clip)
+    model.dataset_meta = dict(classes=('road', 'car'), palette=[[1, 2, 3]] * 2)  # as MMSeg's inferencer does
+    assert model.dataset_meta['classes'] == ['cat', 'dog', 'tree']
+    model.dataset_meta = dict(classes=('cat', 'dog', 'tree'), palette=[[1, 2, 3]] * 3)
+    assert model.dataset_meta['palette'] == [[1, 2, 3]] * 3
+
+
+def test_refinements_of_windows_need_whole_images(mini_clip):
+    for head, mode in ((dict(pd_thresh=0.5), 'slide'), (dict(ks_thresh=1.0), 'slide')):
+        with pytest.raises(ConfigError, match="mode='whole'"):
+            build(mini_clip, dict(type='MaskCLIPHead', **head), mode=mode)
+    model = build(mini_clip, dict(type='MaskCLIPHead', pd_thresh=0.5), mode='whole')
+    with pytest.raises(ConfigError, match="mode='whole'"):
+        model.test_cfg.mode = 'slide'
 
 
 def test_a_crop_below_a_patch_and_an_unknown_flip_are_refused(mini_clip):

@@ -1,0 +1,92 @@
+"""What is said of a dataset's files before anything large is loaded."""
+
+import logging
+
+import pytest
+from PIL import Image
+
+from mmseg_sclip.datasets import check_files as module
+from mmseg_sclip.datasets.check_files import check_files, list_images
+from mmseg_sclip.errors import MissingFileError
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The messages that were logged."""
+    messages = []
+    monkeypatch.setattr(module, 'print_log', lambda message, logger, level: messages.append((level, message)))
+    return messages
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Seven images with four suffixes, and label maps."""
+    for name in ('1.jpg', '2.jpg', '3.jpg', '4.JPG', '5.jpeg', '6.jpeg', 'deep/7.png'):
+        for place in (tmp_path / 'images' / name, (tmp_path / 'labels' / name).with_suffix('.png')):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (4, 2)).save(place, 'PNG')
+    (tmp_path / 'images' / 'notes.txt').touch()
+    return tmp_path
+
+
+def dataset(folder, type='BaseSegDataset', labels='labels', **settings):
+    prefix = dict(img_path='images', seg_map_path=labels)
+    return dict(type=type, metainfo=dict(classes=('a', 'b')), data_root=str(folder), data_prefix=prefix, **settings)
+
+
+def test_images_of_another_suffix_are_counted(folder, said):
+    check_files(dataset(folder))
+    ((level, text),) = said
+    assert level == logging.WARNING
+    assert f'{folder / "images"} holds 7 images, but BaseSegDataset takes only the 3 whose names end with .jpg' in text
+    assert 'Left out are 4: 2 with .jpeg, 1 with .JPG, 1 with .png.' in text and "type='ImageFolderDataset'" in text
+
+
+@pytest.mark.parametrize('settings', [dict(type='ImageFolderDataset'), dict(ann_file='split.txt')])
+def test_nothing_is_said_where_nothing_is_left_out(folder, said, settings):
+    (folder / 'split.txt').write_text('1\n')
+    check_files(dataset(folder, **settings))
+    assert said == []
+
+
+def test_label_maps_beside_the_images_are_none(folder, said):
+    for label in (folder / 'labels').glob('[1-6].png'):
+        label.rename(folder / 'images' / label.name)
+    check_files(dataset(folder, labels='images'))
+    assert 'Left out are 3: 2 with .jpeg, 1 with .JPG.' in said[0][1]
+
+
+def test_label_maps_in_a_folder_below_the_images_are_none(folder, said):
+    (folder / 'labels').rename(folder / 'images' / 'labels')
+    check_files(dataset(folder, labels='images/labels'))
+    assert 'Left out are 4: 2 with .jpeg, 1 with .JPG, 1 with .png.' in said[0][1]
+
+
+@pytest.mark.parametrize(
+    'settings, gone, words',
+    [
+        ({}, 'images', 'images does not exist.*must hold images, labels.*--data-root'),
+        ({}, 'labels', 'labels does not exist'),
+        (dict(ann_file='val.txt'), None, 'val.txt does not exist'),
+        (dict(ann_file='empty.txt'), None, 'empty.txt names no image'),
+        (dict(img_suffix='.bmp'), None, 'images holds no image whose name ends with .bmp'),
+        (dict(data_root='/nowhere'), None, '/nowhere does not exist'),
+    ],
+)
+def test_missing_files_are_named(folder, settings, gone, words):
+    (folder / 'empty.txt').write_text(' \n')
+    if gone:
+        (folder / gone).rename(folder / 'elsewhere')
+    with pytest.raises(MissingFileError, match=words):
+        check_files({**dataset(folder), **settings})
+    with pytest.raises(MissingFileError, match='train_dataloader.dataset.data_root'):
+        check_files(dataset(folder / 'nowhere'), 'train_dataloader')
+
+
+def test_an_empty_folder_is_named(folder):
+    for path in list_images(folder / 'images'):
+        (folder / 'images' / path).unlink()
+    (folder / 'images' / 'notes.txt').unlink()
+    (folder / 'images' / 'deep').rmdir()
+    with pytest.raises(MissingFileError, match='images is empty'):
+        check_files(dataset(folder))

@@ -1,0 +1,185 @@
+"""Painted scenes: always the same, painted once, whole or not at all."""
+
+import errno
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from mmseg_sclip.datasets import PaintedScenesDataset, painting
+from mmseg_sclip.datasets.painting import SceneSet, paint_folder
+from mmseg_sclip.datasets.scenes import PURPOSES, scene
+from mmseg_sclip.errors import BadFileError, ConfigError, OutputError
+
+FEW = SceneSet(count=3, size=32)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv('MMSEG_SCLIP_CACHE', str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def no_painting(monkeypatch):
+    def forbid() -> None:
+        monkeypatch.setattr(painting, 'scene', lambda *_: pytest.fail('painted again'))
+
+    return forbid
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob('*') if file.is_file()}
+
+
+def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
+    one, two = paint_folder(FEW, tmp_path / 'one'), paint_folder(FEW, tmp_path / 'two')
+    assert one != two
+    assert one.name == two.name
+    assert contents(one) == contents(two)
+    assert len(contents(one)) == 2 * FEW.count
+    for index, (image, label) in enumerate(
+        zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')), strict=True)
+    ):
+        painted = scene('evaluation', 0, index, 32, 5)
+        assert np.array_equal(np.asarray(Image.open(label)), painted.label)
+        difference = np.asarray(Image.open(image), float) - painted.image
+        assert np.abs(difference.mean((0, 1))).max() < 3  # a swapped channel order is far off
+        assert np.abs(difference).mean() < 12
+
+
+def test_every_parameter_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-128px-200-5regions'
+    sets = [
+        SceneSet(),
+        SceneSet('training'),
+        SceneSet(seed=1),
+        SceneSet(count=201),
+        SceneSet(size=129),
+        SceneSet(max_regions=4),
+    ]
+    names = {scenes.name for scenes in sets}
+    monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
+    assert len(names | {SceneSet().name}) == len(sets) + 1
+
+
+def test_second_use_does_not_paint(tmp_path, no_painting):
+    first = paint_folder(FEW, tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in first.rglob('*')}
+    no_painting()
+    assert paint_folder(FEW, tmp_path) == first
+    assert {file: file.stat().st_mtime_ns for file in first.rglob('*')} == before
+
+
+def test_two_that_ask_at_once_paint_once(tmp_path, monkeypatch):
+    painted = []
+
+    def count(*which):
+        painted.append(which)
+        return scene(*which)
+
+    monkeypatch.setattr(painting, 'scene', count)
+    threads = [threading.Thread(target=paint_folder, args=(FEW, tmp_path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(painted) == FEW.count and folders(tmp_path) == [FEW.name]
+
+
+def folders(root):
+    return [path.name for path in root.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize('killed', [False, True])
+def test_interrupted_painting_leaves_nothing_for_ever(tmp_path, monkeypatch, killed):
+    def interrupted(purpose, seed, index, *size):
+        if index == 2:
+            raise KeyboardInterrupt
+        return scene(purpose, seed, index, *size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(painting, 'scene', interrupted)
+        if killed:
+            patch.setattr(painting.shutil, 'rmtree', lambda *_, **__: None)  # no time to clean up
+        with pytest.raises(KeyboardInterrupt):
+            paint_folder(FEW, tmp_path)
+    assert [name[0] for name in folders(tmp_path)] == ['.'] * killed
+    assert len(contents(paint_folder(FEW, tmp_path))) == 2 * FEW.count
+    assert folders(tmp_path) == [FEW.name]
+
+
+def test_a_full_disk_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Image.Image, 'save', full)
+    with pytest.raises(OutputError, match='painted scenes; MMSEG_SCLIP_CACHE moves them.*No space left'):
+        paint_folder(FEW, tmp_path)
+    assert folders(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OutputError, match='Cannot write .*MMSEG_SCLIP_CACHE'):
+        paint_folder(FEW, tmp_path / 'file')
+
+
+def test_a_damaged_folder_is_an_error(tmp_path):
+    folder = paint_folder(FEW, tmp_path)
+    next(folder.glob('images/*')).unlink()
+    with pytest.raises(BadFileError, match='holds 2 of 3 .* Delete'):
+        paint_folder(FEW, tmp_path)
+
+
+def test_dataset_paints_once_into_the_cache(cache, no_painting):
+    lazy = PaintedScenesDataset(count=3, size=32, lazy_init=True)
+    assert list(cache.iterdir()) == []
+    lazy.full_init()
+    folder = cache / 'scenes' / FEW.name
+    assert [Path(sample['img_path']) for sample in lazy] == sorted(folder.glob('images/*'))
+    no_painting()
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        again = PaintedScenesDataset(
+            count=3,
+            size=32,
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+        )
+    assert len(again) == 3
+    assert not again.metainfo['reduce_zero_label']
+    for index, sample in enumerate(again):
+        painted = scene('evaluation', 0, index, 32, 5)
+        assert np.array_equal(sample['data_samples'].gt_sem_seg.data[0].numpy(), painted.label)
+        loaded_bgr = sample['inputs'].numpy().transpose(1, 2, 0)
+        assert np.abs((loaded_bgr[..., ::-1].astype(float) - painted.image).mean((0, 1))).max() < 3
+
+
+def test_a_given_folder_is_read_instead(cache, tmp_path_factory, no_painting):
+    folder = paint_folder(FEW, tmp_path_factory.mktemp('given'))
+    no_painting()
+    assert len(PaintedScenesDataset(data_root=str(folder), count=7, purpose='training')) == 3
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'wrong, words',
+    [
+        (dict(purpose='test'), "'test'; choose one of 'evaluation', 'training', 'projection'"),
+        (dict(seed=-1), 'seed of the painted scenes is -1; it must be a whole number from 0 on'),
+        (dict(count='two'), "count of the painted scenes is 'two'; it must be a whole number from 1 on"),
+        (dict(size=64.0), 'size of the painted scenes is 64.0; .* from 8 on'),
+        (dict(max_regions=13), 'a whole number from 1 to 12. Correct it .* test_dataloader.dataset.max_regions=N'),
+    ],
+)
+def test_wrong_settings(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        SceneSet(**wrong)
+
+
+def test_purposes_share_no_scene():
+    """Nor do the first scenes of three seeds."""
+    painted = [scene(purpose, seed, index, 32, 5) for purpose in PURPOSES for seed in range(3) for index in range(30)]
+    assert len({one.image.tobytes() for one in painted}) == 3 * 3 * 30

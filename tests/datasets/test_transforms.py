@@ -1,0 +1,67 @@
+"""Steps of test pipelines that methods need for their official evaluation."""
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmseg.registry import TRANSFORMS
+
+from mmseg_sclip import flops, paths
+from mmseg_sclip.errors import ConfigError
+from mmseg_sclip.images import pack_photograph
+
+
+def run(step, height, width, **more):
+    sample = dict(img=np.zeros((height, width, 3), np.uint8), img_shape=(height, width), ori_shape=(height, width))
+    return TRANSFORMS.build(step)({**sample, **more})
+
+
+@pytest.mark.parametrize(
+    'size, expected',
+    [
+        ((375, 500), (336, 448)),
+        ((500, 375), (448, 336)),
+        ((333, 500), (336, 512)),  # 504.5 pixels are 31.53 patches
+        ((100, 146), (336, 496)),  # 490.6 pixels are 30.66 patches
+        ((100, 137), (336, 464)),  # 460.3 pixels are 28.77 patches
+        ((20, 21), (336, 352)),  # 352.8 pixels are 22.05 patches
+    ],
+)
+def test_sides_of_whole_patches(size, expected):
+    result = run(dict(type='ResizeToPatches', short_side=336), *size)
+    assert result['img'].shape[:2] == result['img_shape'] == expected
+    assert result['ori_shape'] == size
+
+
+def test_whole_patches_of_another_size():
+    assert run(dict(type='ResizeToPatches', short_side=336, patch_size=14), 100, 102)['img_shape'] == (336, 336)
+    assert run(dict(type='ResizeToPatches', short_side=8), 100, 300)['img_shape'] == (16, 32)
+    with pytest.raises(ConfigError, match='short_side'):
+        TRANSFORMS.build(dict(type='ResizeToPatches', short_side=0))
+
+
+def test_the_centre_is_scored_at_its_size():
+    truth = np.zeros((9, 20), np.uint8)
+    truth[:, 7:12] = 1
+    image = np.repeat(truth[..., None], 3, axis=2)
+    step = dict(type='ScoreCentre', crop_size=5)
+    result = run(step, 9, 20, img=image, gt_seg_map=truth, sample_idx=0)
+    # Rows 2 to 6 and columns 8 to 12 of the 9 x 20: Python rounds 7.5 to 8.
+    assert np.array_equal(result['gt_seg_map'], truth[2:7, 8:13])
+    assert np.array_equal(result['img'], image[2:7, 8:13])
+    assert result['ori_shape'] == result['img_shape'] == (5, 5)
+
+
+def test_photographs_are_left_whole():
+    pipeline = Config.fromfile(paths.config_path('cliptrase_voc20')).test_pipeline
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        packed = pack_photograph(pipeline, np.zeros((375, 500, 3), np.uint8), 'image')
+    assert packed['inputs'].shape == (3, 336, 448)
+    assert packed['data_samples'].ori_shape == (375, 500)
+
+
+def test_costs_are_those_of_the_resized_image():
+    config = Config.fromfile(paths.config_path('gem_voc20'))
+    assert flops.network_input(config, (375, 500)) == (448, 448)
+    config.test_dataloader.dataset.pipeline[2] = dict(type='ResizeToPatches', short_side=336)
+    assert flops.network_input(config, (333, 500)) == (336, 512)

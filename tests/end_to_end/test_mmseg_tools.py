@@ -1,0 +1,78 @@
+"""MMSegmentation's own scripts that make sense for a training-free method, on our configs.
+
+The others are listed with the reason in the documentation.
+"""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmseg_sclip.config import load_config
+from mmseg_sclip.paths import config_path, configs_root, list_configs
+
+TOP = [path for path in list_configs() if path.parent == configs_root()]
+TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
+pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason='this mmsegmentation has no tools')
+
+
+@pytest.fixture
+def run_script(fresh_engine, tmp_path, monkeypatch):
+    """`run_script(name, *argv)` runs a script of MMSegmentation in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *argv):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, argv)])
+        runpy.run_path(str(TOOLS / name), run_name='__main__')
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The demo with 200 small scenes."""
+    config = load_config('sclip_demo')
+    config.test_dataloader.num_workers = 0
+    config.test_dataloader.dataset.update(count=200, size=32)
+    config.model.test_cfg.crop_size = (32, 32)
+    config.dump(tmp_path / 'few.py')
+    return tmp_path / 'few.py'
+
+
+@pytest.mark.parametrize('path', TOP, ids=lambda path: path.stem)
+def test_print_config(run_script, capsys, tmp_path, path):
+    run_script('misc/print_config.py', path)
+    assert 'SCLIPSegmentor' in capsys.readouterr().out
+    assert Config.fromfile(tmp_path / 'example.py').model == Config.fromfile(path).model
+
+
+@pytest.mark.slow
+def test_benchmark(run_script, capsys, config):
+    run_script('analysis_tools/benchmark.py', config, 'none', '--work-dir', 'fps')
+    assert 'Overall fps: ' in capsys.readouterr().out
+    assert json.loads(next(Path('fps').glob('*.json')).read_text())['average_fps'] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:invalid value')
+def test_confusion_matrix(run_main, run_script, config):
+    assert run_main(config, '--max-images', 4, '--out', 'maps').code == 0
+    options = 'test_dataloader.dataset.indices=4'
+    run_script('analysis_tools/confusion_matrix.py', config, 'maps', 'matrix', '--cfg-options', options)
+    assert np.asarray(Image.open('matrix/confusion_matrix.png')).std() > 1
+
+
+@pytest.mark.slow
+def test_scripts_run_behind_the_package(tmp_path):
+    """With mmcv-lite mmseg can only be imported behind mmseg_sclip."""
+    command = [sys.executable, '-m', 'mmseg_sclip', str(TOOLS / 'misc' / 'print_config.py'), config_path('sclip_demo')]
+    environment = {'PYTHONPATH': str(Path(__file__).parents[2]), 'PATH': '', 'HOME': str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and 'builtin:demo' in result.stdout, result.stderr

@@ -1,0 +1,70 @@
+"""Joining the processes of a Slurm job; real processes are tested in test_evaluation.py and test_kills.py."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmseg_sclip.engine.distributed import join_processes
+from mmseg_sclip.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def program(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f'#!/bin/sh\n{text}\n')
+    (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def join(monkeypatch, tmp_path):
+    """`join(nodes, **variables)` is the address of the first machine that a Slurm job's process would join."""
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_PORT', 'MASTER_ADDR', 'SLURM_JOB_NODELIST'):
+        monkeypatch.setenv(name, '')
+        monkeypatch.delenv(name)
+    for name, value in dict(SLURM_PROCID='0', SLURM_NTASKS='2', SLURM_LOCALID='0', PATH=str(tmp_path / 'bin')).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **options: None)
+
+    def join(nodes, **variables):
+        for name, value in dict(variables, SLURM_JOB_NODELIST=nodes).items():
+            monkeypatch.setenv(name, value)
+        join_processes('slurm', torch.device('cpu'))
+        return os.environ['MASTER_ADDR']
+
+    return join
+
+
+def test_slurm_lists_the_machines(join, tmp_path):
+    program(tmp_path / 'bin', 'scontrol', 'echo "first-of-$3"; echo second')
+    assert join('node-[3-4]') == 'first-of-node-[3-4]'
+
+
+def test_one_machine_needs_no_list(join):
+    assert join('node-3.cluster') == 'node-3.cluster'
+
+
+@pytest.mark.parametrize('nodes', ['node-[3-4]', 'a,b'])
+def test_without_a_list_the_first_machine_must_be_named(join, nodes):
+    with pytest.raises(UsageError, match='MASTER_ADDR'):
+        join(nodes)
+    assert join(nodes, MASTER_ADDR='node-3') == 'node-3'
+
+
+@pytest.mark.parametrize('a_node, words', [('0', []), ('2', ['--gres=gpu:2', '--ntasks-per-node=2'])])
+def test_the_script_asks_slurm_for_gpus(tmp_path, a_node, words):
+    path = f'{program(tmp_path / "bin", "srun", "echo $@")}:{os.environ["PATH"]}'
+    script = ROOT / 'tools' / 'slurm_test.sh'
+    run = subprocess.run(
+        ['bash', str(script), 'part', 'job', 'sclip_demo'],
+        env={'PATH': path, 'GPUS_PER_NODE': a_node},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    expected = ['-p', 'part', '--job-name=job', '--ntasks=4', *words, '--cpus-per-task=5', '--kill-on-bad-exit=1']
+    assert run.stdout.split()[: len(expected)] == expected

@@ -1,0 +1,184 @@
+"""The metric against MMSeg's on hand-made and random cases, labels that stand for no class, and label maps."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmseg.evaluation import IoUMetric
+from PIL import Image
+
+from mmseg_sclip.engine import ExactIoUMetric
+from mmseg_sclip.engine import metric as module
+from mmseg_sclip.engine.result import class_results
+from mmseg_sclip.errors import OutputError
+from mmseg_sclip.files import is_ours
+
+NAMES = ('a', 'b', 'c')
+
+
+def build(cls=ExactIoUMetric, names=NAMES, **arguments):
+    metric = cls(**arguments)
+    metric.dataset_meta = dict(classes=names)
+    return metric
+
+
+def sample(guess, truth=None, path='images/x.jpg', **more):
+    found = dict(pred_sem_seg=dict(data=torch.as_tensor(guess)[None]), img_path=str(path), **more)
+    return found if truth is None else dict(found, gt_sem_seg=dict(data=torch.as_tensor(truth)[None]))
+
+
+def images(count=4, classes=3, highest=3, ignore=255, seed=0):
+    """Random samples; with `highest` above `classes` some labels are no class."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        truth = torch.randint(0, highest, (33, 47), generator=generator)
+        truth[:5] = ignore
+        yield sample(torch.randint(0, classes, (33, 47), generator=generator), truth.to(torch.uint8))
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_counts_by_hand():
+    metric = build()
+    metric.process({}, [sample([[0, 0, 1], [2, 2, 1]], [[0, 1, 1], [255, 2, 0]])])
+    metric.process({}, [sample([[2, 2, 2], [2, 2, 2]], [[2, 2, 2], [2, 2, 2]])])
+    assert metric.evaluate(2)['mIoU'] == round((100 / 3 + 100 / 3 + 100) / 3, 2)
+    # intersection, union, prediction, truth
+    assert metric.counts.tolist() == [[1, 3, 2, 2], [1, 3, 2, 2], [7, 7, 7, 7]]
+    assert metric.counts.dtype == torch.int64
+    assert metric.unrounded()['mIoU'] == pytest.approx((100 / 3 + 100 / 3 + 100) / 3, abs=1e-12)
+    assert metric.unrounded()['aAcc'] == pytest.approx(100 * 9 / 11, abs=1e-12)
+
+
+@pytest.mark.parametrize('ignore', [255, 0])
+@pytest.mark.parametrize('highest', [3, 5])
+@pytest.mark.parametrize(
+    'arguments', [{}, dict(iou_metrics=['mDice', 'mFscore'], beta=2), dict(iou_metrics='mIoU', nan_to_num=0)]
+)
+def test_numbers_equal_mmsegs(ignore, highest, arguments):
+    batch = list(images(highest=highest, ignore=ignore))
+    found = []
+    for cls in (ExactIoUMetric, IoUMetric):
+        metric = build(cls, names=(*NAMES, 'nowhere'), ignore_index=ignore, **arguments)
+        for image in batch:
+            metric.process({}, [image])
+        found.append(metric.evaluate(len(batch)))
+    ours, theirs = found
+    assert list(ours) == list(theirs)
+    for name in ours:
+        assert ours[name] == pytest.approx(theirs[name], abs=0.011), name  # MMSeg divides in float32
+
+
+def test_classes_that_nobody_has_are_left_out():
+    metric = build()
+    metric.process({}, [sample([[0, 0], [2, 2]], [[0, 0], [0, 0]])])
+    assert metric.evaluate(1)['mIoU'] == 25.0  # 2/4 and 0/2; class b is nowhere
+    first, second, third = class_results(NAMES, metric.counts)
+    assert first == dict(name='a', intersect=2, union=4, predicted=2, truth=4, IoU=50.0, Acc=50.0)
+    assert (second['IoU'], second['Acc'], second['union']) == (None, None, 0)
+    assert (third['IoU'], third['Acc']) == (0.0, None)
+    assert metric.unrounded() == dict(aAcc=50.0, mIoU=25.0, mAcc=50.0)
+
+
+def test_sums_stay_exact_where_float32_does_not():
+    metric = build(names=('a', 'b'))
+    many = torch.zeros(1, 2**24, dtype=torch.uint8)
+    metric.process({}, [sample(many, many)] + [sample([[0, 1]], [[0, 1]])] * 3)
+    metric.evaluate(4)
+    assert metric.counts.tolist() == [[2**24 + 3] * 4, [3] * 4]
+
+
+def test_one_table_is_kept_whatever_the_number_of_images():
+    metric = build()
+    for image in images(20):
+        metric.process({}, [image])
+    assert len(metric.results) == 1 and metric.results[0].shape == (3, 4)
+    first = metric.evaluate(20)
+    assert not metric.results  # a second evaluation begins at nothing
+    for image in images(20):
+        metric.process({}, [image])
+    assert metric.evaluate(20) == first
+
+
+def test_negative_labels_are_no_class():
+    found = ExactIoUMetric.intersect_and_union(torch.tensor([-1, 0, 1]), torch.tensor([1, -1, 1]), 2, 255)
+    assert [count.tolist() for count in found] == [[0, 1], [1, 2], [1, 1], [0, 2]]
+
+
+def test_nothing_but_ignored_pixels():
+    metric = build()
+    metric.process({}, [sample([[0]], [[255]])])
+    with pytest.warns(RuntimeWarning, match='empty'):
+        assert math.isnan(metric.evaluate(1)['mIoU'])
+
+
+# --- labels that stand for no class -----------------------------------------------------------------------------------
+
+
+def test_labels_that_are_no_class_are_reported_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: said.append(text))
+    metric = build(names=('a', 'b'))
+    metric.process({}, [sample([[0, 0]], [[0, 255]], 'images/fine.jpg')])
+    assert not said
+    strange = sample([[0, 0, 0]], [[0, 7, 3]], 'images/strange.jpg')
+    metric.process({}, [strange, sample([[0]], [[9]])])
+    assert len(said) == 1
+    for words in ('images/strange.jpg has the label 3, 7', '2 classes (0 to 1)', 'test_evaluator=dict(ignore_index=3)'):
+        assert words in said[0]
+    metric = build(names=('a', 'b'), ignore_index=7)
+    metric.process({}, [sample([[0, 0]], [[0, 7]])])
+    assert len(said) == 1
+
+
+# --- label maps -------------------------------------------------------------------------------------------------------
+
+
+def read(path):
+    assert is_ours(path)
+    return np.asarray(Image.open(path))
+
+
+def test_label_maps_are_written_as_the_dataset_stores_them(tmp_path):
+    metric = build(output_dir=str(tmp_path / 'maps'))
+    assert not (tmp_path / 'maps').exists()  # nothing is made before the first image
+    guess = [[0, 1, 2], [2, 1, 0]]
+    metric.process({}, [sample(guess, guess, tmp_path / 'one' / 'x.jpg')])
+    metric.process({}, [sample(guess, guess, tmp_path / 'two' / 'x.jpg', reduce_zero_label=True)])
+    assert read(tmp_path / 'maps' / 'x.png').tolist() == guess
+    assert read(tmp_path / 'maps' / 'x-2.png').tolist() == [[1, 2, 3], [3, 2, 1]]
+    assert len(metric.results) == 1
+    metric.process({}, [sample([[2]], [[2]], tmp_path / 'one' / 'x.jpg')])  # a second pass
+    assert read(tmp_path / 'maps' / 'x.png').tolist() == [[2]]
+    assert sorted(path.name for path in (tmp_path / 'maps').iterdir()) == ['x-2.png', 'x.png']
+
+
+def test_more_than_256_classes_fit(tmp_path):
+    metric = build(output_dir=str(tmp_path), format_only=True, names=range(400))
+    metric.process({}, [sample([[0, 255, 256, 399]])])
+    assert read(tmp_path / 'x.png').tolist() == [[0, 255, 256, 399]]
+
+
+def test_without_truth_only_maps_are_made(tmp_path):
+    metric = build(output_dir=str(tmp_path), format_only=True)
+    metric.process({}, [sample([[1]])])
+    assert metric.evaluate(1) == {} and metric.counts is None
+    assert read(tmp_path / 'x.png').tolist() == [[1]]
+
+
+def test_inputs_are_never_replaced(tmp_path):
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'labels')
+    own = tmp_path / 'labels' / 'x.png'
+    own.write_bytes(b'mine')
+    for folder in ('labels', 'link', 'labels/../labels'):
+        metric = build(output_dir=str(tmp_path / folder))
+        with pytest.raises(OutputError, match='--out .* inputs of this run'):
+            metric.refuse_inputs([own])
+        with pytest.raises(OutputError, match='--out .* inputs of this run'):
+            metric.process({}, [sample([[0]], [[0]], tmp_path / 'images' / 'x.jpg', seg_map_path=str(own))])
+    metric = build(output_dir=str(tmp_path / 'labels'))
+    metric.process({}, [sample([[0]], [[0]], tmp_path / 'images' / 'x.jpg')])  # a file of unknown origin is there
+    assert own.read_bytes() == b'mine' and read(tmp_path / 'labels' / 'x-2.png').tolist() == [[0]]

@@ -1,0 +1,91 @@
+"""CLIP Surgery against the official outputs; feature surgery also against the tensor that it stands for."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mmseg_sclip.models import Tokens
+from mmseg_sclip.models.heads import feature_surgery, similarity_map
+
+SIZES = [(224, 224), (336, 336)]
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+def test_tokens_scores_and_maps(build_method, family, pixels, thinned, device, size):
+    model, name = build_method('clip_surgery').to(device), f'{size[0]}x{size[1]}'
+    with torch.no_grad():
+        tokens = model.encode(pixels(*size)[None].to(device))
+        scores = model.decode_head(tokens)
+    np.testing.assert_allclose(thinned(tokens.patches[0], size), family[f'clip_surgery/tokens/{name}'], atol=5e-5)
+    np.testing.assert_allclose(tokens.cls[0].cpu(), family[f'clip_surgery/cls/{name}'], atol=5e-5)
+    theirs = family[f'clip_surgery/feature_surgery/{name}']
+    np.testing.assert_allclose(thinned(scores[0].flatten(1).T, size), theirs, atol=5e-6)
+    maps = similarity_map(scores, (32, 48))[0].permute(1, 2, 0).cpu()
+    np.testing.assert_allclose(maps, family[f'clip_surgery/similarity_map/{name}'], atol=5e-6)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+def test_one_redundant_feature(build_method, family, pixels, thinned, size):
+    options = {'decode_head.redundant': ''}
+    model = build_method('clip_surgery', options, list('abcdef'), text=family['text'][:6])
+    model.decode_head.redundant_feature = torch.from_numpy(family['text'][6])
+    with torch.no_grad():
+        scores = model.decode_head(model.encode(pixels(*size)[None]))
+    theirs = family[f'clip_surgery/feature_surgery_single/{size[0]}x{size[1]}']
+    np.testing.assert_allclose(thinned(scores[0].flatten(1).T, size), theirs, atol=5e-6)
+
+
+def test_the_redundant_phrase_is_encoded_in_the_heads_templates(build_method, pixels):
+    options = {'decode_head.redundant': '', 'decode_head.templates': ['a photo of {}.', 'many {}']}
+    head = build_method('clip_surgery', options).decode_head
+    other = build_method('clip_surgery', {'decode_head.templates': ['{}']}, ['a photo of .', 'many ']).decode_head
+    other.text_bank = None
+    both = other.encode(['a photo of .', 'many '], torch.device('cpu'))
+    torch.testing.assert_close(head.encode_redundant(torch.device('cpu'))[0], F.normalize(both.mean(dim=0), dim=0))
+
+
+def test_the_closed_form_is_the_tensor_of_all_patches_classes_and_channels():
+    torch.manual_seed(0)
+    patches, cls = F.normalize(torch.randn(2, 6, 8), dim=-1), F.normalize(torch.randn(2, 8), dim=-1)
+    text = F.normalize(torch.randn(5, 8), dim=-1)
+    ours = feature_surgery((patches @ text.T).transpose(1, 2).unflatten(2, (2, 3)), cls @ text.T, 2.0)
+    for image in range(2):
+        weights = (2 * text @ cls[image]).softmax(dim=0)
+        weights = weights / weights.mean()
+        products = patches[image][:, None] * text[None] * weights[None, :, None]  # (n, C, D)
+        expected = (products - products.mean(dim=1, keepdim=True)).sum(dim=-1)
+        torch.testing.assert_close(ours[image].flatten(1).T, expected)
+
+
+def test_a_batch_equals_its_images_one_by_one_and_windows_need_not_be_square(build_method, pixels):
+    model = build_method('clip_surgery')
+    images = torch.stack([pixels(96, 160), pixels(96, 160, 7)])
+    with torch.no_grad():
+        together = model._forward(images)
+        alone = [model._forward(image[None])[0] for image in images]
+    assert together.shape == (2, 7, 6, 10)
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
+
+
+def test_equal_phrases_have_equal_scores(build_method, family, pixels):
+    words = ['bed', 'cat', ['sky', 'bed']]
+    model = build_method('clip_surgery', vocabulary=words, text=family['text'][:3])
+    with torch.no_grad():
+        scores = model._forward(pixels(96, 160)[None])
+    assert scores.shape == (1, 4, 6, 10)
+    assert torch.equal(scores[:, 0], scores[:, 3])
+    np.testing.assert_allclose(scores.mean(dim=1), 0, atol=1e-6)
+
+
+def test_features_without_a_class_token(build_method):
+    head = build_method('clip_surgery').decode_head
+    for features in (torch.randn(1, 64, 2, 2), Tokens(torch.randn(1, 4, 64), None, (2, 2))):
+        with pytest.raises(ValueError, match='do not have'):
+            head(features)
+
+
+@pytest.mark.parametrize('wrong', [dict(factor=0), dict(factor='two'), dict(redundant=3)], ids=str)
+def test_settings_that_make_no_sense(build_method, wrong):
+    with pytest.raises(ValueError, match=f'decode_head.{next(iter(wrong))} is'):
+        build_method('clip_surgery', {f'decode_head.{key}': value for key, value in wrong.items()})

@@ -1,0 +1,226 @@
+"""PEARL: its attention and its propagation against the official outputs, and against their formulas written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmseg_sclip.models.attention.procrustes import centre, newton_schulz
+from mmseg_sclip.models.refinements import text_propagation as tlp
+
+SEVEN = ['cat', 'dog', 'bird', 'tree', 'house', 'car', 'sky']
+SIZES = [(224, 224), (160, 224), (336, 448), (336, 336)]
+ATTENTION = 'backbone.decoder.attention'
+SETTINGS = {
+    'reduced/a008': {},
+    'reduced/a03': {f'{ATTENTION}.alpha': 0.3},
+    'reduced/nokk': {f'{ATTENTION}.alpha': 0},
+    'reduced/svd_a008': {f'{ATTENTION}.solver': 'svd'},
+    'full/a008': {'backbone.decoder.residual': True, 'backbone.decoder.ffn': True},
+}
+
+
+@pytest.mark.parametrize('setting', SETTINGS)
+def test_tokens(build_method, newer, pixels, thinned, device, setting):
+    model = build_method('pearl', SETTINGS[setting]).to(device)
+    for size in SIZES:
+        tokens = model.encode(pixels(*size)[None].to(device)).patches[0]
+        theirs = newer[f'pearl/pa/{setting}/{size[0]}x{size[1]}']
+        np.testing.assert_allclose(thinned(tokens, size), theirs, atol=1.5e-4 if 'svd' in setting else 5e-5)
+
+
+@pytest.mark.parametrize('size', [(224, 224), (336, 336)], ids=str)
+def test_rotation(build_method, newer, pixels, size):
+    model = build_method('pearl')
+    b = model.backbone.tower.block_input(12, model.backbone.record(pixels(*size)[None]))
+    q, k = centre(b.q, b.k, b.prefix)
+    ours = newton_schulz(k.transpose(-1, -2) @ q)[0].detach()
+    np.testing.assert_allclose(ours, newer[f'pearl/pa/R/{size[0]}x{size[1]}'], atol=5e-6)
+
+
+@pytest.mark.parametrize('name, alpha', [('a008', 0.08), ('a03', 0.3)])
+def test_rows_of_the_map(build_method, newer, pixels, name, alpha):
+    model = build_method('pearl', {f'{ATTENTION}.alpha': alpha})
+    b = model.backbone.tower.block_input(12, model.backbone.record(pixels(224, 224)[None]))
+    rows = model.backbone.decoder.attention.weights(b)[0, :, ::28].detach()
+    np.testing.assert_allclose(rows, newer[f'pearl/pa/attn_rows/{name}/224x224'], atol=1e-5)
+
+
+CASES = {
+    '96x128/g80': (80, 300, 1),
+    '96x128/g224': (224, 300, 2),
+    '120x200/g80': (80, 200, 2),
+    '187x250/g80': (80, 300, 3),
+    '60x80/g80': (80, 200, 2),
+    '96x128/unstable': (80, 200, 2),
+}
+
+
+def inputs(pixels, case):
+    height, width = map(int, case.split('/')[0].split('x'))
+    cosines = np.random.RandomState(17 + height + width).uniform(-0.1, 0.4, (7, height, width)).astype(np.float32)
+    return torch.from_numpy(cosines), pixels(height, width, CASES[case][1])
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_propagation(build_method, newer, pixels, device, case):
+    grid, _, stride = CASES[case]
+    model = build_method('pearl', {'test_cfg.refine': [dict(type='TextLabelPropagation', grid=grid)]}).to(device)
+    cosines, image = inputs(pixels, case)
+    (refinement,) = model.refinements
+    ours = refinement(cosines.to(device), image.to(device))
+    assert ours.dtype == torch.float32 and ours.shape == cosines.shape
+    theirs = newer[f'pearl/tlp/{case}/out']
+    np.testing.assert_allclose(ours.cpu()[:, ::stride, ::stride], theirs, atol=5e-3 if 'unstable' in case else 1e-5)
+
+
+def test_propagation_in_float64_where_rounding_grows(newer, pixels):
+    cosines, image = inputs(pixels, '96x128/unstable')
+    bank = torch.from_numpy(newer['text']).double()
+    ours = tlp.propagate(cosines.double(), image.double(), bank, torch.ones(7), 80)
+    np.testing.assert_allclose(ours[:, ::4, ::4], newer['pearl/tlp/96x128/unstable/out64'], atol=1e-9)
+
+
+def test_propagation_without_text(build_method, newer, pixels):
+    model = build_method('pearl', {'test_cfg.refine': [dict(type='TextLabelPropagation', text=False)]})
+    ours = model.refinements[0](*inputs(pixels, '96x128/g80'))
+    np.testing.assert_allclose(ours[:, ::2, ::2], newer['pearl/tlp/96x128/g80/notext'], atol=1e-5)
+
+
+def test_confidence_edges_and_text(newer, pixels):
+    cosines, image = inputs(pixels, '96x128/g80')
+    ones = torch.ones(7)
+    agreement = tlp.self_similarity(torch.from_numpy(newer['text']), ones)
+    np.testing.assert_allclose(agreement, newer['pearl/tlp/S_diag'], atol=1e-6)
+    pooled, image = (x.unflatten(2, (64, 2)).mean(3) for x in (cosines, image))  # the case's steps are 1 and 2
+    probabilities = pooled.softmax(0)
+    across, down = tlp.edge_weights(image, probabilities, agreement)
+    key = 'pearl/tlp/96x128/g80/'
+    np.testing.assert_allclose(tlp.confidence(probabilities, agreement)[::8], newer[f'{key}c'], atol=1e-6)
+    np.testing.assert_allclose(across[::8], newer[f'{key}w_h'], atol=5e-5)
+    np.testing.assert_allclose(down[::8], newer[f'{key}w_v'], atol=5e-5)
+
+
+def naive_propagation(z, image, bank, grid):
+    """The formula on every query, pixel by pixel, with the matrix written out; float64, sides that need no pooling."""
+    queries, height, width = z.shape
+    assert round(height / grid) <= 1 and round(width / grid) <= 1
+    p = np.exp(z) / np.exp(z).sum(0)
+    s = np.exp(bank @ bank.T / 0.5)
+    s = s / s.sum(1, keepdims=True) + 10 * np.eye(queries)
+    s = np.diag(s / (s.sum(1, keepdims=True) + 1e-6))
+    grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    means = [np.abs(np.diff(grey, axis=axis)).mean() + 1e-6 for axis in (0, 1)]
+    matrix = np.zeros((height * width, height * width))
+    for y in range(height):
+        for x in range(width):
+            here = y * width + x
+            agree = min(max(sum(s[c] * p[c, y, x] ** 2 for c in range(queries)), 0), 1)
+            matrix[here, here] += max(p[:, y, x].max(), 0.05) ** 2 * (1 + agree)
+            for axis, (v, u) in enumerate(((y + 1, x), (y, x + 1))):
+                if v == height or u == width:
+                    continue
+                edge = np.exp(-5 * abs(grey[y, x] - grey[v, u]) / means[axis])
+                agree = min(max(sum(s[c] * p[c, y, x] * p[c, v, u] for c in range(queries)), 0), 1)
+                weight, there = min(max(edge * (1 + agree), 0), 1), v * width + u
+                matrix[here, here] += weight
+                matrix[there, there] += weight
+                matrix[here, there] -= weight
+                matrix[there, here] -= weight
+    c = np.array([max(v, 0.05) ** 2 for v in p.max(0).ravel()])
+    c = c * (1 + np.clip((s[:, None] * p.reshape(queries, -1) ** 2).sum(0), 0, 1))
+    f = z.reshape(queries, -1).T.copy()  # (pixels, queries)
+    r = c[:, None] * f - matrix @ f
+    d = r.copy()
+    for _ in range(25):
+        q = matrix @ d
+        step = (r * r).sum() / ((d * q).sum() + 1e-12)
+        f, new = f + step * d, r - step * q
+        d = new + (new * new).sum() / ((r * r).sum() + 1e-12) * d
+        r = new
+    return f.T.reshape(z.shape)
+
+
+def test_repeated_queries_count_as_often_as_they_stand_there(build_method, pixels):
+    """The official code works on all queries; ours on each distinct phrase once."""
+    words = [['cat', 'dog'], 'bird', ['dog', 'tree'], ['house', 'dog', 'cat']]
+    model = build_method('pearl', vocabulary=words, text=np.eye(5, 64, dtype=np.float32) * 0.8 + 0.05)
+    head = model.decode_head
+    distinct = torch.rand(5, 9, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = pixels(9, 13)
+    ours = model.refinements[0](distinct, image)
+    queries = head.phrase_of_query
+    assert queries.tolist() == [0, 1, 2, 1, 3, 4, 1, 0]
+    bank = head.text_bank.double().numpy()[queries]
+    theirs = naive_propagation(distinct[queries].numpy(), image.double().numpy(), bank, 80)
+    np.testing.assert_allclose(ours[queries], theirs, atol=1e-9)
+    plain = naive_propagation(distinct.numpy(), image.double().numpy(), head.text_bank.double().numpy(), 80)
+    assert np.abs(ours.numpy() - plain).max() > 1e-4  # where the numbers were left out
+
+
+def test_words_that_change_between_calls_are_those_of_the_call(build_method, pixels, newer):
+    model = build_method('pearl')
+    other = model.with_vocabulary(SEVEN[:4])
+    other.decode_head.text_bank = torch.from_numpy(newer['text'][:4])
+    cosines, image = inputs(pixels, '60x80/g80')
+    expected = tlp.propagate(cosines[:4], image, other.decode_head.text_bank, torch.ones(4), 80)
+    assert torch.equal(other.refinements[0](cosines[:4], image), expected)
+    expected = tlp.propagate(cosines, image, model.decode_head.text_bank, torch.ones(7), 80)
+    assert torch.equal(model.refinements[0](cosines, image), expected)
+    model.set_vocabulary(SEVEN[2:])
+    model.decode_head.text_bank = torch.from_numpy(newer['text'][2:])
+    expected = tlp.propagate(cosines[2:], image, model.decode_head.text_bank, torch.ones(5), 80)
+    assert torch.equal(model.refinements[0](cosines[2:], image), expected)
+
+
+E2E = {
+    'whole_tlp': ([SEVEN[:2], *SEVEN[2:]], 0, {'test_cfg.mode': 'whole', 'test_cfg.prob_thd': 0.1}),
+    'slide_tlp': (SEVEN, None, {}),
+    'slide_pa': (SEVEN, None, {'test_cfg.refine': []}),
+}
+
+
+@pytest.mark.parametrize('case', E2E)
+def test_label_maps(build_method, newer, pixels, predict, case):
+    vocabulary, background, options = E2E[case]
+    model = build_method('pearl', options, vocabulary, background)
+    labels, scores = predict(model, pixels(336, 448), (375, 500))
+    assert (labels == newer[f'pearl/e2e/{case}/pred']).mean() >= 0.9999
+    theirs = newer[f'pearl/e2e/{case}/prob']  # renormalised by the official code
+    np.testing.assert_allclose(scores / scores.sum(0), theirs, atol=1e-4)
+
+
+def test_images_of_a_batch_do_not_meet(build_method, pixels):
+    model = build_method('pearl')
+    images = torch.stack([pixels(160, 224), pixels(160, 224, 5)])
+    together = model.encode(images).patches
+    for image, tokens in zip(images, together, strict=True):
+        torch.testing.assert_close(model.encode(image[None]).patches[0], tokens, atol=1e-5, rtol=0)
+
+
+def test_the_path_that_users_run_and_the_map_agree(build_method, pixels):
+    model = build_method('pearl')
+    tower, attention = model.backbone.tower, model.backbone.decoder.attention
+    memory = model.backbone.record(pixels(160, 224)[None])
+    b = tower.block_input(12, memory)
+    expected = model.encode(pixels(160, 224)[None]).patches
+    with torch.no_grad():
+        tokens = model.encode(pixels(160, 224)[None]).patches
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(attention.attend(b), attention.weights(b) @ b.v, atol=1e-5, rtol=0)
+    low = model.backbone.tower.bfloat16()
+    b = low.block_input(12, low.record(pixels(160, 224)[None], {11}))
+    assert attention.weights(b).dtype == torch.float32 and attention.attend(b).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({f'{ATTENTION}.alpha': -1}, 'alpha is -1'),
+        ({f'{ATTENTION}.solver': 'qr'}, "'newton_schulz', 'svd'"),
+        ({'test_cfg.refine': [dict(type='TextLabelPropagation', grid=0)]}, 'at least 1'),
+        ({'test_cfg.refine': [dict(type='TextLabelPropagation', text='no')]}, 'True or False'),
+    ],
+)
+def test_wrong_settings(build_method, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_method('pearl', options)

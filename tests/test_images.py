@@ -1,0 +1,251 @@
+"""Reading images as evaluated and as photographs, the check of files, and packing."""
+
+import io
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from mmseg.datasets.transforms.loading import InferencerLoader
+from PIL import Image
+
+from mmseg_sclip.errors import BadFileError, ConfigError
+from mmseg_sclip.images import (
+    CheckImageFile,
+    array_to_rgb,
+    open_image,
+    pack_photograph,
+    pack_without_truth,
+    read_evaluated,
+    read_photograph,
+    steps_behind_loading,
+)
+from mmseg_sclip.paths import scenes_root
+
+STEPS = [
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
+    dict(type='CheckImageFile'),
+    dict(type='Resize', scale=(42, 26)),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+
+
+@pytest.fixture(scope='module')
+def rgb():
+    return np.random.RandomState(0).randint(0, 256, (13, 21, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def saved(tmp_path, rgb):
+    """`saved(name, picture, **options)` writes a Pillow image and returns its path."""
+
+    def save(name, picture=None, **options):
+        path = tmp_path / name
+        (Image.fromarray(rgb) if picture is None else picture).save(path, **options)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.bmp', 'a.tif', 'a.ppm', 'a.webp'])
+def test_lossless_files_are_what_was_saved(saved, rgb, name):
+    read = read_photograph(saved(name, **(dict(lossless=True) if name == 'a.webp' else {})))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, rgb)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_jpegs_are_decoded_as_in_the_evaluation(saved, rgb, mode):
+    path = saved('a.jpg', Image.fromarray(rgb).convert(mode), quality=80)
+    np.testing.assert_array_equal(read_photograph(path), read_evaluated(str(path)))
+
+
+# What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[::-1].transpose(1, 0, 2),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a[:, ::-1].transpose(1, 0, 2),
+    0: lambda a: a,
+    9: lambda a: a,
+}
+
+
+@pytest.mark.parametrize('orientation', TURNS)
+@pytest.mark.parametrize('name', ['a.png', 'a.webp', 'a.tif'])
+def test_photographs_are_shown_upright(saved, rgb, orientation, name):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(name, exif=exif, **(dict(lossless=True) if name == 'a.webp' else {}))
+    np.testing.assert_array_equal(read_photograph(path), TURNS[orientation](rgb))
+
+
+def test_exif_that_is_rubbish_is_no_obstacle(saved, rgb):
+    assert read_photograph(saved('a.jpg', exif=b'Exif\x00\x00rubbish')).shape == rgb.shape
+
+
+def test_grey_palette_and_two_colours(saved, rgb):
+    grey = rgb[..., 0]
+    np.testing.assert_array_equal(read_photograph(saved('g.png', Image.fromarray(grey))), grey[..., None].repeat(3, 2))
+    few = Image.fromarray(grey % 2)
+    few.putpalette([10, 20, 30, 200, 100, 50])
+    wanted = np.array([[10, 20, 30], [200, 100, 50]])[grey % 2]
+    for name in ('p.png', 'p.gif', 'p.tif'):
+        np.testing.assert_array_equal(read_photograph(saved(name, few)), wanted)
+    bits = Image.fromarray(grey > 128)
+    np.testing.assert_array_equal(read_photograph(saved('1.png', bits)), (grey > 128)[..., None].repeat(3, 2) * 255)
+
+
+def test_transparent_pixels_are_laid_over_white(saved, rgb, tmp_path):
+    alpha = np.zeros((13, 21), np.uint8)
+    alpha[:, 7:14], alpha[:, 14:] = 51, 255
+    wanted = rgb.astype(float)
+    wanted[:, :7] = 255
+    wanted[:, 7:14] = 0.2 * wanted[:, 7:14] + 0.8 * 255
+    rgba = Image.fromarray(np.dstack([rgb, alpha]))
+    for name in ('a.png', 'a.tif'):
+        np.testing.assert_allclose(read_photograph(saved(name, rgba)), wanted, atol=0.5)
+    few = Image.fromarray(rgb[..., 0] % 2)
+    few.putpalette([10, 20, 30, 200, 100, 50])
+    read = read_photograph(saved('p.png', few, transparency=1))
+    np.testing.assert_array_equal(read, np.array([[10, 20, 30], [255, 255, 255]])[rgb[..., 0] % 2])
+    cv2.imwrite(str(tmp_path / '16.png'), np.dstack([rgb[..., ::-1], alpha]).astype(np.uint16) * 257)
+    np.testing.assert_allclose(read_photograph(tmp_path / '16.png'), wanted, atol=1)
+
+
+def test_cmyk(saved, rgb):
+    cyan = np.dstack([255 - rgb, np.zeros((13, 21, 1), np.uint8)])
+    np.testing.assert_array_equal(read_photograph(saved('c.tif', Image.fromarray(cyan, 'CMYK'))), rgb)
+    plain = np.full((16, 16, 4), (200, 30, 90, 0), np.uint8)
+    read = read_photograph(saved('c.jpg', Image.fromarray(plain, 'CMYK'), quality=100))
+    np.testing.assert_allclose(read, np.broadcast_to([55, 225, 165], read.shape), atol=3)
+
+
+def test_16_bits_become_8(saved, rgb, tmp_path):
+    values = np.array([[0, 128, 257, 32768, 65535]], np.uint16)
+    for name in ('g.png', 'g.tif'):
+        assert read_photograph(saved(name, Image.fromarray(values)))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    for name in ('rgb.png', 'rgb.tif'):
+        cv2.imwrite(str(tmp_path / name), rgb[..., ::-1].astype(np.uint16) * 257)
+        np.testing.assert_allclose(read_photograph(tmp_path / name), rgb, atol=1)
+    assert read_photograph(saved('i.tif', Image.fromarray(values.astype(np.int32))))[0, 3, 0] == 128
+
+
+def file(kind, picture):
+    buffer = io.BytesIO()
+    (picture.convert('CMYK') if kind == 'cmyk' else picture).save(buffer, 'JPEG' if kind == 'cmyk' else kind)
+    return buffer.getvalue()
+
+
+DAMAGES = {
+    'half': lambda content: content[: len(content) // 2],
+    'half, then zeros': lambda content: content[: len(content) // 2] + bytes(len(content) // 2),
+    'empty': lambda content: b'',
+    'no picture': lambda content: b'no picture' * 50,
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize('kind', ['JPEG', 'cmyk', 'PNG', 'TIFF', 'GIF', 'WEBP', 'BMP'])
+def test_damaged_files_are_named(rgb, tmp_path, kind, damage):
+    if kind in ('TIFF', 'BMP', 'WEBP') and damage == 'half, then zeros':
+        pytest.skip('zeros are pixels there')
+    path = tmp_path / 'broken.jpg'
+    path.write_bytes(DAMAGES[damage](file(kind, Image.fromarray(rgb).resize((200, 150)))))
+    with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Save it anew'):
+        read_photograph(path)
+    with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Fetch it again'):
+        CheckImageFile().transform(dict(img_path=str(path)))
+
+
+def test_a_damaged_painted_scene_is_painted_again_not_fetched(fresh_cache):
+    path = scenes_root() / 'v1-evaluation' / 'images' / '000000.jpg'
+    with pytest.raises(BadFileError, match=f'Delete {path.parents[1]}, and it is painted again'):
+        open_image(b'no picture', path)
+
+
+@pytest.mark.parametrize('tail', [b'', bytes(100), b'tail'])
+def test_good_files_pass(rgb, tmp_path, tail):
+    for kind in ('JPEG', 'cmyk', 'PNG', 'WEBP'):
+        path = tmp_path / 'good.jpg'
+        path.write_bytes(file(kind, Image.fromarray(rgb)) + tail)
+        sample = dict(img_path=str(path), img=None)
+        assert CheckImageFile().transform(dict(sample)) == sample
+
+
+def test_formats_that_pillow_lacks_are_left_to_opencv(tmp_path):
+    mmcv.imwrite(np.ones((4, 6, 3), np.float32), str(tmp_path / 'a.hdr'))
+    assert open_image((tmp_path / 'a.hdr').read_bytes(), 'a.hdr') is None
+
+
+class TestPipeline:
+    """What a pipeline gives for a file that is to be turned: 13 x 21 as stored, 21 x 13 upright."""
+
+    @pytest.fixture
+    def turned(self, saved):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        return str(saved('turned.jpg', exif=exif, quality=100, subsampling=0))
+
+    @pytest.fixture(autouse=True)
+    def scope(self):
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            yield
+
+    def test_an_image_of_a_dataset_stays_as_it_is_stored(self, turned):
+        image = Compose(STEPS[:2])(dict(img_path=turned, sample_idx=0))
+        assert image['img_shape'] == image['ori_shape'] == (13, 21)
+        np.testing.assert_array_equal(image['img'][..., ::-1], read_evaluated(turned))
+
+    def test_a_photograph_from_elsewhere_is_upright_as_mmseg_draws_it(self, turned):
+        image = Compose(STEPS[:2])(dict(img_path=turned))
+        assert image['img_shape'] == image['ori_shape'] == (21, 13)
+        np.testing.assert_array_equal(image['img'], mmcv.imread(turned))
+        np.testing.assert_array_equal(image['img'][..., ::-1], read_photograph(turned))
+
+    def test_an_array_passes(self, rgb):
+        steps = [InferencerLoader(color_type='color_ignore_orientation'), CheckImageFile()]
+        np.testing.assert_array_equal(Compose(steps)(rgb)['img'], rgb)
+
+    def test_packing(self, turned):
+        assert [step['type'] for step in steps_behind_loading(STEPS)] == ['Resize', 'PackSegInputs']
+        with pytest.raises(FileNotFoundError):
+            Compose(STEPS)(dict(img_path=turned, seg_map_path='missing.png', reduce_zero_label=False, seg_fields=[]))
+        rgb = mmcv.imread(turned, channel_order='rgb')
+        for packed in (pack_without_truth(STEPS, dict(img_path=turned)), pack_photograph(STEPS, rgb, 'x')):
+            assert packed['inputs'].shape == (3, 26, 42)
+            assert packed['data_samples'].ori_shape == (21, 13)
+            small = mmcv.imresize(mmcv.imread(turned), (42, 26))
+            np.testing.assert_array_equal(packed['inputs'].numpy(), small.transpose(2, 0, 1))
+        assert packed['data_samples'].img_path == 'x'
+
+
+def test_what_has_no_white(saved):
+    for values in (np.float32([[0.5]]), np.int32([[-1]]), np.int32([[70000]])):
+        with pytest.raises(BadFileError, match=r'a\.tif .*Its pixels are'):
+            read_photograph(saved('a.tif', Image.fromarray(values)))
+
+
+def test_arrays_say_their_order(rgb):
+    np.testing.assert_array_equal(array_to_rgb(rgb, 'rgb'), rgb)
+    np.testing.assert_array_equal(array_to_rgb(rgb, 'bgr'), rgb[..., ::-1])
+    np.testing.assert_array_equal(array_to_rgb(rgb[..., 0]), rgb[..., :1].repeat(3, 2))
+    np.testing.assert_array_equal(array_to_rgb(rgb.astype(np.uint16) * 257, 'rgb'), rgb)
+    bgra = np.dstack([rgb, np.full((13, 21), 255, np.uint8)])
+    np.testing.assert_array_equal(array_to_rgb(bgra, 'bgr'), rgb[..., ::-1])
+    for order in (None, 'RGB', 'gbr'):
+        with pytest.raises(ConfigError, match="'bgr' "):
+            array_to_rgb(rgb, order)
+    for wrong in (rgb.transpose(2, 0, 1), rgb[None], rgb[:0], rgb[0, 0]):
+        with pytest.raises(ConfigError, match='shape'):
+            array_to_rgb(wrong, 'rgb')
+    for dtype in (float, bool, np.int64):
+        with pytest.raises(ConfigError, match='uint8'):
+            array_to_rgb(rgb.astype(dtype), 'rgb')

@@ -1,0 +1,171 @@
+"""Pictures of predictions during a test."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+from mmseg_sclip.apis import SCLIPInferencer
+from mmseg_sclip.config import load_config
+from mmseg_sclip.engine.runner import build_runner, isolated
+from mmseg_sclip.files import is_ours
+from mmseg_sclip.visual import PredictionVisualizationHook, prediction_hook
+from mmseg_sclip.visual.methods import Method
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What was drawn: arguments and figure."""
+    seen = []
+    draw = prediction_hook.prediction_figure
+
+    def watch(*arguments):
+        seen.append((arguments, draw(*arguments)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(prediction_hook, 'prediction_figure', watch)
+    return seen
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """A runner of two scenes whose hook writes to `pictures`."""
+    config = load_config('sclip_demo', {'test_dataloader.dataset.count': 2, 'test_dataloader.num_workers': 0})
+    config.work_dir = str(tmp_path / 'work')
+    config.default_hooks.visualization.update(draw=True, out_dir=str(tmp_path / 'pictures'))
+    config.visualizer = dict(type='Visualizer', name='plain')  # which draws no labels itself
+    with isolated():
+        yield build_runner(config, 'cpu')
+
+
+def test_a_second_test_replaces_the_pictures_of_the_first(runner, tmp_path, figures):
+    for count in (2, 4):
+        runner.test()
+        written = sorted((tmp_path / 'pictures').iterdir())
+        assert [path.name for path in written] == ['000000.png', '000001.png'] and len(figures) == count
+    assert all(map(is_ours, written))
+    (image, labels, truth, names, palette), figure = figures[0]
+    assert names[0] == 'grass' and palette[0] == (80, 150, 55)
+    assert [cell.get_title() for cell in figure.axes] == ['ground truth', 'prediction']
+    for cell, classes in zip(figure.axes, (truth, labels), strict=True):
+        expected = (image + np.array(palette)[classes].astype(float)) / 2
+        assert np.abs(cell.images[0].get_array() - expected).max() <= 0.5
+    listed = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert listed == [name for label, name in enumerate(names) if label in labels or label in truth]
+
+
+def sample(path, labels, truth=None):
+    found = SegDataSample(metainfo=dict(img_path=str(path)), pred_sem_seg=PixelData(data=labels[None]))
+    if truth is not None:
+        found.gt_sem_seg = PixelData(data=truth[None])
+    return found
+
+
+class Dataset(list):
+    metainfo = dict(classes=['left', 'right'], palette=[[255, 0, 0], [0, 0, 255]])
+
+    def get_data_info(self, index):
+        return dict(img_path=str(self[index]))
+
+
+@pytest.fixture
+def images(tmp_path, recipe):
+    """Two images of one stem, stored with an EXIF tag that would turn them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paths = [tmp_path / folder / 'x.jpg' for folder in 'ab']
+    for path in paths:
+        path.parent.mkdir()
+        Image.fromarray(recipe.image(0, 40, 60)).save(path, exif=exif, quality=100, subsampling=0)
+    return Dataset(paths)
+
+
+def run(hook, dataset, labels, visualizer=None):
+    runner = SimpleNamespace(
+        model=SimpleNamespace(), cfg={}, iter=0, visualizer=visualizer, test_dataloader=SimpleNamespace(dataset=dataset)
+    )
+    hook.before_test(runner)
+    for index, path in enumerate(dataset):
+        hook.after_test_iter(runner, index, {}, [sample(path, labels)])
+
+
+def test_equal_stems_and_files_of_the_user(images, tmp_path, figures):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'x.png').write_text('mine')
+    labels = torch.zeros(40, 60, dtype=torch.int64)
+    hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / 'out'))
+    for _ in range(2):
+        run(hook, images, labels)
+        assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['x-2.png', 'x-3.png', 'x.png']
+    assert (tmp_path / 'out' / 'x.png').read_text() == 'mine'
+    (image, *_), figure = figures[0]
+    stored = np.asarray(Image.open(images[0]))  # Pillow gives RGB, and does not turn
+    assert image.shape == (40, 60, 3) and np.abs(image.astype(int) - stored).mean() < 2
+    assert [cell.get_title() for cell in figure.axes] == ['']
+
+
+@pytest.mark.parametrize('folder', ['a', 'link'])
+def test_pictures_never_lie_beside_images(images, tmp_path, folder):
+    (tmp_path / 'link').symlink_to(tmp_path / 'b')
+    hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / folder))
+    with pytest.raises(OSError, match='--show-dir .* name another folder'):
+        run(hook, images, None)
+    with pytest.raises(OSError, match='--show-dir .* name another folder'):
+        hook.refuse_inputs(images)
+
+
+def test_a_full_disk_is_named_and_costs_no_evaluation(images, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', full)
+    hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / 'out'))
+    run(hook, images, torch.zeros(40, 60, dtype=torch.int64))
+    assert hook.output_folder.unwritten == 2 and not list((tmp_path / 'out').iterdir())
+    said = str(hook.output_folder.error)
+    assert re.search(r'Cannot write .*x.png \(--show-dir\): No space left on device. Free some space', said)
+
+
+@pytest.mark.parametrize('show', [False, True])
+def test_without_a_folder_the_visualizer_gets_them(images, show):
+    seen = []
+    visualizer = SimpleNamespace(
+        show=lambda pixels, name, wait: seen.append(('show', name, pixels.shape)),
+        add_image=lambda name, pixels, step: seen.append(('add', name, pixels.shape)),
+    )
+    hook = PredictionVisualizationHook(draw=True, show=show, interval=2)
+    run(hook, images, torch.zeros(40, 60, dtype=torch.int64), visualizer)
+    ((kind, name, shape),) = seen  # every second one
+    assert (kind, name) == ('show' if show else 'add', 'x') and min(shape[:2]) > 200
+    PredictionVisualizationHook().before_test(None)  # draws nothing, asks for nothing
+
+
+def test_one_dataset_has_one_palette(images, tmp_path, figures, mini_clip):
+    """A dataset of one's own without colours, in the three commands that draw it."""
+    config = load_config('sclip_voc21')
+    config.model.clip = mini_clip
+    head = dict(vocabulary=['wall', 'cat', 'dog'], class_names=None, background_index=0, templates='simple')
+    config.model.decode_head.update(head)
+    config.test_dataloader.dataset = dict(
+        type='BaseSegDataset',
+        metainfo=dict(classes=('rest', 'cats', 'dogs')),
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='a', seg_map_path='labels'),
+        pipeline=config.test_dataloader.dataset.pipeline,
+    )
+    config.test_dataloader.num_workers, config.work_dir = 0, str(tmp_path / 'work')
+    config.default_hooks.visualization.update(draw=True, out_dir=str(tmp_path / 'out'))
+    (tmp_path / 'labels').mkdir()
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / 'labels' / 'x.png')
+    config.dump(tmp_path / 'own.py')
+    with isolated():
+        build_runner(config, 'cpu').test()
+    ((_, _, _, names, palette), _) = figures[0]
+    assert names == ['rest', 'cats', 'dogs'] and palette[0] == (0, 0, 0) and len(set(palette)) == 3
+    assert Method('own', config).palette == palette
+    assert SCLIPInferencer(config=tmp_path / 'own.py', device='cpu').colours == palette

@@ -1,0 +1,172 @@
+"""Which images and configs may be compared."""
+
+import shutil
+import weakref
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_sclip.config import load_config
+from mmseg_sclip.errors import ConfigError
+from mmseg_sclip.visual.methods import Method, check_comparable, short_names
+from mmseg_sclip.visual.subjects import Subject, find_subjects
+
+
+@pytest.fixture(scope='module')
+def small_voc(tmp_path_factory, recipe):
+    """A VOC2012 folder with three images, two of one stem's end."""
+    root = tmp_path_factory.mktemp('VOC2012')
+    for folder in ('JPEGImages/a', 'JPEGImages/b', 'SegmentationClass/a', 'SegmentationClass/b'):
+        (root / folder).mkdir(parents=True)
+    (root / 'ImageSets' / 'Segmentation').mkdir(parents=True)
+    names = ['a/one', 'b/one', 'b/two']
+    for number, name in enumerate(names):
+        cv2.imwrite(str(root / 'JPEGImages' / f'{name}.jpg'), recipe.image(number, 40, 60))
+        labels = np.full((40, 60), number, np.uint8)
+        cv2.imwrite(str(root / 'SegmentationClass' / f'{name}.png'), labels)
+    (root / 'ImageSets' / 'Segmentation' / 'val.txt').write_text('\n'.join(names))
+    return root
+
+
+def make(root, name='sclip_voc21', **options):
+    config = load_config(name, options)
+    config.test_dataloader.dataset.data_root = str(root)
+    return Method(name, config)
+
+
+@pytest.fixture
+def voc(small_voc):
+    return make(small_voc)
+
+
+@pytest.mark.parametrize(
+    'given, index', [('two', 2), ('two.jpg', 2), ('a/one', 0), ('b/one.jpg', 1), ('JPEGImages/b/two.jpg', 2)]
+)
+def test_images_of_the_dataset_by_name(voc, given, index, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (subject,) = find_subjects([given], voc)
+    assert subject.index == index
+    packed = subject.pack(voc)
+    assert (packed['data_samples'].gt_sem_seg.data == index).all()
+    assert packed['inputs'].shape == (3, 336, 504)
+
+
+def test_files_of_the_dataset(voc, small_voc, monkeypatch):
+    path = small_voc / 'JPEGImages' / 'b' / 'one.jpg'
+    assert find_subjects([str(path)], voc) == [Subject(voc.dataset.get_data_info(1)['img_path'], 1)]
+    monkeypatch.chdir(path.parent)
+    assert find_subjects(['two.jpg', 'one.jpg'], voc)[1].index == 1
+
+
+def test_other_files(voc, small_voc, tmp_path):
+    path = tmp_path / 'two.jpg'
+    shutil.copy(small_voc / 'JPEGImages' / 'b' / 'two.jpg', path)
+    (subject,) = find_subjects([str(path)], voc)
+    assert subject == Subject(str(path), None)
+    packed = subject.pack(voc)
+    assert 'gt_sem_seg' not in packed['data_samples']
+    same = find_subjects(['two'], voc)[0]
+    assert (packed['inputs'] == same.pack(voc)['inputs']).all()
+    assert np.array_equal(subject.pixels(voc), same.pixels(voc))
+
+
+def test_own_photographs_are_upright_and_images_of_the_dataset_are_not(recipe, small_voc, tmp_path):
+    root = shutil.copytree(small_voc, tmp_path / 'VOC')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(recipe.image(0, 40, 60)[..., ::-1])
+    image.save(root / 'JPEGImages' / 'a' / 'one.jpg', exif=exif)
+    image.save(tmp_path / 'own.jpg', exif=exif)
+    voc = make(root)
+    evaluated, own = find_subjects(['a/one', str(tmp_path / 'own.jpg')], voc)
+    assert evaluated.pixels(voc).shape == (40, 60, 3) and evaluated.pack(voc)['inputs'].shape == (3, 336, 504)
+    assert own.pixels(voc).shape == (60, 40, 3) and own.pack(voc)['inputs'].shape == (3, 504, 336)
+    assert np.array_equal(np.rot90(evaluated.pixels(voc), -1), own.pixels(voc))
+
+
+def test_colours_are_those_of_the_file(voc, small_voc):
+    (subject,) = find_subjects(['two'], voc)
+    stored = np.asarray(Image.open(small_voc / 'JPEGImages' / 'b' / 'two.jpg'))
+    assert np.abs(subject.pixels(voc).astype(int) - stored).mean() < 2  # decoders differ a little
+    assert np.abs(subject.pixels(voc)[..., ::-1].astype(int) - stored).mean() > 5
+
+
+def test_an_image_without_its_label_map(small_voc, tmp_path):
+    root = shutil.copytree(small_voc, tmp_path / 'VOC')
+    (root / 'SegmentationClass' / 'b' / 'two.png').unlink()
+    voc = make(root)
+    (subject,) = find_subjects(['two'], voc)
+    assert subject.index == 2 and 'gt_sem_seg' not in subject.pack(voc)['data_samples']
+
+
+def test_files_need_no_dataset(small_voc, tmp_path):
+    nowhere = make(tmp_path / 'nowhere')
+    path = small_voc / 'JPEGImages' / 'b' / 'two.jpg'
+    assert find_subjects([str(path)], nowhere) == [Subject(str(path), None)]
+    with pytest.raises(FileNotFoundError, match='There is no file two, and the dataset .*nowhere.* does not exist'):
+        find_subjects(['two'], nowhere)
+
+
+@pytest.mark.parametrize(
+    'given, error, message',
+    [
+        (['one'], ValueError, 'one fits 2 images of the dataset, such as .*a/one.jpg and .*b/one.jpg'),
+        (['towo'], FileNotFoundError, "towo is no file, and no image of the 3 of PascalVOCDataset. Did you mean 'two'"),
+        (['two', 'b/two.jpg'], ValueError, 'given twice'),
+        (['.'], ValueError, 'is a folder'),
+    ],
+)
+def test_wrong_names(voc, given, error, message):
+    with pytest.raises(error, match=message):
+        find_subjects(given, voc)
+
+
+def test_names_of_methods():
+    assert short_names(['sclip_demo', 'configs/baselines/clip_demo.py']) == ['sclip_demo', 'clip_demo']
+    assert short_names(['a/sclip.py', 'b/sclip.py', 'c']) == ['a/sclip', 'b/sclip', 'c']
+    with pytest.raises(ValueError, match='given twice'):
+        short_names(['a', 'b', 'a'])
+
+
+def test_what_can_be_compared(small_voc):
+    check_comparable([make(small_voc), make(small_voc, 'clip_voc21')])
+    with pytest.raises(
+        ValueError,
+        match='sclip_voc21 and sclip_voc20 have different classes .21 from .background. on, 20 from .aeroplane. on',
+    ):
+        check_comparable([make(small_voc), make(small_voc, 'sclip_voc20')])
+    with pytest.raises(ValueError, match='different datasets: data_root is .* in the first and .*elsewhere'):
+        check_comparable([make(small_voc), make('elsewhere')])
+    with pytest.raises(ValueError, match='ignore different labels: 255 and 3'):
+        check_comparable([make(small_voc), make(small_voc, **{'test_evaluator.ignore_index': 3})])
+
+
+def test_predictions_of_different_sizes_cannot_be_compared():
+    resize = dict(type='Resize', scale=(1000, 96), keep_ratio=True)
+    whole, small, smaller = (make(None, 'sclip_demo') for _ in range(3))
+    for method, size in ((small, 96), (smaller, 64)):
+        method.config.test_dataloader.dataset.pipeline[3:3] = [resize, dict(type='ScoreCentre', crop_size=size)]
+    check_comparable([small, small])
+    for other in (whole, smaller):
+        with pytest.raises(ConfigError, match='ScoreCentre or a step before it differs'):
+            check_comparable([small, other])
+
+
+def test_ignored_labels_are_the_metrics():
+    own = {'test_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=7)}
+    assert make(None, 'sclip_demo').ignore_index == 255
+    assert make(None, 'sclip_demo', **own).ignore_index == 7
+
+
+def test_a_vocabulary_of_another_dataset(small_voc):
+    with pytest.raises(ValueError, match='The vocabulary of sclip_voc21 has 12 classes, but its dataset .* has 21'):
+        make(small_voc, **{'model.decode_head.vocabulary': 'demo', 'model.decode_head.class_names': None})
+
+
+def test_one_model_in_memory():
+    with make(None, 'sclip_demo').model('cpu') as model:
+        reference = weakref.ref(model)
+        del model
+    assert reference() is None
