@@ -1,78 +1,53 @@
-"""Draws the plots and writes the tables of docs/performance.md from the figures of tools/benchmark.py.
+"""Writes the table of docs/performance.md from the figures of tools/benchmark.py in docs/performance.json.
 
-    python docs/performance.py
-
-reads docs/performance.json (settings) and docs/performance_growth.json (growth), which the commands in
-docs/performance.md write.
+python docs/performance.py
 """
 
 import json
 import re
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-
-from mmseg_sclip.benchmark.report import rows
-
 DOCS = Path(__file__).resolve().parent
+HEAD = (
+    'config, image',
+    'windows',
+    'phrases',
+    'plain, s',
+    'fp32, s',
+    'bf16, s',
+    'cold start, s',
+    'peak, MiB',
+    'same labels',
+)
 
 
-def group(runs):
-    """Runs of one config and size beside each other."""
-    groups = {}
-    for run in runs:
-        groups.setdefault((run['config'], tuple(run['size'])), []).append(run)
-    return list(groups.values())
-
-
-def table(results):
-    """One Markdown table for the precisions of one config and size."""
-    first = results[0]
-    head = ['', 'plain', *(run['precision'] for run in results)]
-    lines = [f'### {first["config"]}, {first["size"][0]} x {first["size"][1]}', '']
-    lines += [f'{first["windows"]:g} windows, {first["queries"]} phrases, {first["images"]} images.', '']
-    lines += ['| ' + ' | '.join(head) + ' |', '|---' + '|--:' * (len(head) - 1) + '|']
-    lines += ['| ' + ' | '.join(cell.strip() for cell in row) + ' |' for row in rows(results)]
-    return '\n'.join(lines)
-
-
-def plot(runs, file):
-    """Seconds against windows, phrases and pixels."""
-    panels = [
-        ('windows', lambda run: run['windows'], 'sclip_cityscapes', 'Windows (Cityscapes words)'),
-        ('phrases', lambda run: run['queries'], None, 'Phrases (375 x 500 pixels)'),
-        ('pixels', lambda run: run['size'][0] * run['size'][1] / 1e6, 'sclip_ade20k', 'Megapixels (ADE20K words)'),
-    ]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout='constrained')
-    for axis, (_, x, config, label) in zip(axes, panels, strict=True):
-        chosen = [run for run in runs if run['config'] == config or (config is None and run['size'] == [375, 500])]
-        if config is None:
-            chosen = [run for run in chosen if run['windows'] == 6]
-        chosen.sort(key=x)
-        places = list(map(x, chosen))
-        axis.plot(places, [run['plain']['s_per_image'] for run in chosen], 'o-', label='plain way')
-        axis.plot(places, [run['ours']['s_per_image'] for run in chosen], 'o-', label='ours')
-        axis.plot(places, [run['ours']['stages']['vit'] for run in chosen], 'x:', label='ours, image tower')
-        axis.set(xlabel=label, ylabel='seconds an image', ylim=(0, None))
-    axes[0].legend()
-    figure.savefig(file, dpi=110)
+def row(results):
+    """The cells of one config and size, from its results in float32 and bfloat16."""
+    first, second = results
+    plain, ours = first['plain'], first['ours']
+    seconds = [f'{r["ours"]["s_per_image"]:.2f} ({r["ratio"]["s_per_image"]:.1f}x)' for r in (first, second)]
+    return (
+        f'{first["config"]}, {first["size"][0]} x {first["size"][1]}',
+        f'{first["windows"]:g}',
+        str(first['queries']),
+        f'{plain["s_per_image"]:.2f}',
+        *seconds,
+        f'{plain["start_s"]:.0f} to {ours["start_s"]:.1f}',
+        f'{plain["peak_mib"]:.0f} to {ours["peak_mib"]:.0f}',
+        ', '.join(f'{100 * r["equal_pixels"]:.2f} %' for r in (first, second)),
+    )
 
 
 def main():
-    """Write both."""
+    """Put the table between its two marks."""
+    figures = json.loads((DOCS / 'performance.json').read_text(encoding='utf-8'))
+    rows = [row(figures[start : start + 2]) for start in range(0, len(figures), 2)]
+    lines = [HEAD, ('---', *['--:'] * (len(HEAD) - 1)), *rows]
+    table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     page = DOCS / 'performance.md'
-    tables = '\n\n'.join(map(table, group(json.loads((DOCS / 'performance.json').read_text()))))
-    text = re.sub(
-        r'(<!-- tables -->\n).*?(<!-- end of tables -->)',
-        lambda match: f'{match[1]}{tables}\n{match[2]}',
-        page.read_text(encoding='utf-8'),
-        flags=re.DOTALL,
-    )
+    marks = r'(<!-- table -->\n).*?(<!-- end of table -->)'
+    text = re.sub(marks, lambda m: f'{m[1]}{table}\n{m[2]}', page.read_text(encoding='utf-8'), flags=re.DOTALL)
     page.write_text(text, encoding='utf-8')
-    plot(json.loads((DOCS / 'performance_growth.json').read_text()), DOCS / 'images' / 'performance.png')
 
 
 if __name__ == '__main__':
