@@ -18,6 +18,7 @@ _OUT_OF_MEMORY = (
     'model.test_cfg.window_batch=4; the default is 16), or take another device: --device cpu.'
 )
 _KILLED = re.compile(r'DataLoader worker \(pid.*(killed|exited)', re.DOTALL)
+_RECEIVING = 'torch.multiprocessing.reductions'  # where a loader takes over what a worker has loaded
 _LOST = re.compile(r'Connection (closed|reset) by peer')  # as gloo says it
 
 
@@ -134,11 +135,11 @@ def _explained(error: BaseException) -> str | None:
     name, text = type(error).__name__, str(error)
     if name == 'OutOfMemoryError':  # torch's; this module must not import torch
         return f'{_OUT_OF_MEMORY} ({". ".join(text.split(". ")[:2])})'
-    if _KILLED.match(text):
+    if _KILLED.match(text) or _worker_is_gone(error):
         return (
             'A process that loads images was killed, most often because the memory is too small. What is finished is '
             'kept: go on with --resume, and with fewer of these processes, such as --cfg-options '
-            f'test_dataloader.num_workers=0. ({" ".join(text.split())})'
+            f'test_dataloader.num_workers=0. ({" ".join(text.split()) or name})'
         )
     if isinstance(error, RuntimeError) and _LOST.search(text):  # a download that breaks off raises an OSError
         return (
@@ -149,3 +150,14 @@ def _explained(error: BaseException) -> str | None:
         cause = error.__cause__  # MMEngine lists sys.path in place of the reason
         return f'{cause.__context__ or cause} (a module in `custom_imports` of the config cannot be imported)'
     return None
+
+
+def _worker_is_gone(error: BaseException) -> bool:
+    """Whether a loader could not take over a sample because the worker that offers it is dead.
+
+    torch's own message needs a sign of that death which may arrive later than this error.
+    """
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and (
+        'in pin memory thread' in str(error)
+        or any(frame.f_globals.get('__name__') == _RECEIVING for frame, _ in traceback.walk_tb(error.__traceback__))
+    )

@@ -182,6 +182,33 @@ def test_errors_of_loader_workers_are_unwrapped(capsys, error, line):
     assert line.split(': ', 1)[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
+class Samples(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(8)
+
+
+def test_a_worker_that_dies_with_a_sample_in_its_hands_is_named(monkeypatch, capsys):
+    # As where the system has closed its socket, and shows its death an instant later: torch sees a living worker.
+    monkeypatch.setattr('torch.utils.data._utils.signal_handling._error_if_any_worker_fails', lambda: None)
+    loader = iter(torch.utils.data.DataLoader(Samples(), batch_size=1, num_workers=1))
+    next(loader)
+    (worker,) = loader._workers
+    while not loader._worker_result_queue._reader.poll(1):
+        pass
+    worker.kill()
+    worker.join()
+    monkeypatch.setattr(type(worker), 'is_alive', lambda self: True)
+    try:
+        assert errors.run(lambda argv: next(loader), []) == 1
+    finally:
+        monkeypatch.undo()
+    seen = capsys.readouterr().err
+    assert seen.startswith('Error: A process that loads images was killed') and '--resume' in seen
+
+
 def test_failed_custom_imports_name_the_cause(tmp_path):
     from mmengine.config import Config
 
