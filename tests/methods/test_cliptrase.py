@@ -36,6 +36,18 @@ def test_tokens_and_affinity(build_method, newer, pixels, thinned, device, size)
         np.testing.assert_allclose(affinity, newer[f'cliptrase/X_rows/{name(size)}'], atol=1e-5)
 
 
+@pytest.mark.parametrize('parts', [dict(residual=False), dict(ffn=False), dict(keys=True)])
+def test_the_tokens_are_those_of_the_last_block(build_method, pixels, parts):
+    plain, traced = (
+        build_method('sclip', {f'backbone.decoder.{key}': value for key, value in (parts | more).items()})
+        for more in ({}, dict(type='LastBlockWithAffinity'))
+    )
+    image = pixels(160, 224)[None]
+    expected, tokens = plain.encode(image), traced.encode(image)
+    assert torch.equal(tokens.patches, expected.patches)
+    assert (tokens.keys is None) == (expected.keys is None) == ('keys' not in parts)
+
+
 @pytest.mark.parametrize('size', SEGMENTS, ids=name)
 def test_clusters(build_method, newer, pixels, device, size):
     model = build_method('cliptrase').to(device)

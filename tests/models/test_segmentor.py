@@ -502,6 +502,20 @@ def test_a_refinement_that_was_given_built_serves_a_copy_too(mini_clip):
         assert torch.equal(model.predict([image])[0].pred_sem_seg.data, before)
 
 
+def test_what_a_refinement_learns_when_bound_is_its_own(mini_clip):
+    class KnowsTheClasses(Refinement):
+        def bind(self, segmentor):
+            self.register_buffer('classes', torch.tensor(segmentor.num_classes))
+            self.layer = torch.nn.Linear(segmentor.num_classes, 1)
+
+    model, given = build(mini_clip), KnowsTheClasses()
+    model.test_cfg.refine = [given]
+    other = model.with_vocabulary(['sky', 'sea'])
+    bound = [built.refinements[0] for built in (model, other)]
+    assert [(one.classes.item(), one.layer.in_features) for one in bound] == [(3, 3), (2, 2)]
+    assert not hasattr(given, 'classes') and not hasattr(given, 'layer')
+
+
 def test_names_that_do_not_fit_the_words_are_not_taken_over(mini_clip):
     model = build(mini_clip)
     model.dataset_meta = dict(classes=('road', 'car'), palette=[[1, 2, 3]] * 2)  # as MMSeg's inferencer does
