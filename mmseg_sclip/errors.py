@@ -17,9 +17,9 @@ _OUT_OF_MEMORY = (
     'The device has too little memory. Let fewer windows through at once (--cfg-options '
     'model.test_cfg.window_batch=4; the default is 16), or take another device: --device cpu.'
 )
-_KILLED = re.compile(r'DataLoader worker \(pid.*(killed|exited)', re.DOTALL)
+_KILLED = re.compile(r'DataLoader worker \(pid.*(killed|exited)|Pin memory thread exited', re.DOTALL)
 _RECEIVING = 'torch.multiprocessing.reductions'  # where a loader takes over what a worker has loaded
-_LOST = re.compile(r'Connection (closed|reset) by peer')  # as gloo says it
+_LOST = re.compile(r'Connection (closed|reset) by peer|Broken pipe|Connection was likely closed')  # gloo, and its store
 
 
 class UserError(Exception):
@@ -109,11 +109,25 @@ def run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | No
         print(f'Error: {error.code}', file=sys.stderr)
         return 1
     except Exception as error:
-        sys.stdout.flush()  # the message comes last, also where both streams go to one file
-        if not (isinstance(error, UserError) or _explained(error)) or '--debug' in argv:
-            traceback.print_exception(error)
-        print(f'Error: {describe(error)}', file=sys.stderr, flush=True)
+        try:
+            _report(error, '--debug' in argv)
+        except RuntimeError as late:  # where a worker's death becomes known only now
+            if not worker_was_killed(late):
+                raise
+            _report(late, '--debug' in argv)
         return 1
+
+
+def _report(error: Exception, debug: bool) -> None:
+    sys.stdout.flush()  # the message comes last, also where both streams go to one file
+    if not (isinstance(error, UserError) or _explained(error)) or debug:
+        traceback.print_exception(error)
+    print(f'Error: {describe(error)}', file=sys.stderr, flush=True)
+
+
+def worker_was_killed(error: BaseException) -> bool:
+    """Whether an error says that a loader's worker was killed; torch raises it wherever this process just is."""
+    return isinstance(error, RuntimeError) and _KILLED.search(str(error)) is not None
 
 
 def describe(error: BaseException) -> str:
@@ -135,7 +149,7 @@ def _explained(error: BaseException) -> str | None:
     name, text = type(error).__name__, str(error)
     if name == 'OutOfMemoryError':  # torch's; this module must not import torch
         return f'{_OUT_OF_MEMORY} ({". ".join(text.split(". ")[:2])})'
-    if _KILLED.match(text) or _worker_is_gone(error):
+    if worker_was_killed(error) or _worker_is_gone(error):
         return (
             'A process that loads images was killed, most often because the memory is too small. What is finished is '
             'kept: go on with --resume, and with fewer of these processes, such as --cfg-options '
@@ -157,7 +171,6 @@ def _worker_is_gone(error: BaseException) -> bool:
 
     torch's own message needs a sign of that death which may arrive later than this error.
     """
-    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and (
-        'in pin memory thread' in str(error)
-        or any(frame.f_globals.get('__name__') == _RECEIVING for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and any(
+        frame.f_globals.get('__name__') == _RECEIVING for frame, _ in traceback.walk_tb(error.__traceback__)
     )

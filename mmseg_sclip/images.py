@@ -20,7 +20,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .checks import is_a
-from .errors import BadFileError, ConfigError, MissingFileError
+from .errors import BadFileError, ConfigError, MissingFileError, worker_was_killed
 from .paths import scenes_root
 
 AS_STORED = 'color_ignore_orientation'  # MMCV's flag: BGR, not turned by EXIF
@@ -135,6 +135,8 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
     except Image.DecompressionBombError:
         return None
     except Exception as error:  # Pillow's decoders raise many kinds
+        if worker_was_killed(error):
+            raise
         raise _damaged(path, str(error), advice) from error
 
 

@@ -171,6 +171,18 @@ def test_a_damaged_painted_scene_is_painted_again_not_fetched(fresh_cache):
         open_image(b'no picture', path)
 
 
+def test_an_image_is_not_blamed_for_the_death_of_a_worker(monkeypatch, tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (4, 4)).save(path)
+
+    def load(self):
+        raise RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed.')
+
+    monkeypatch.setattr('PIL.PngImagePlugin.PngImageFile.load', load)
+    with pytest.raises(RuntimeError, match='DataLoader worker'):
+        open_image(path.read_bytes(), path)
+
+
 @pytest.mark.parametrize('tail', [b'', bytes(100), b'tail'])
 def test_good_files_pass(rgb, tmp_path, tail):
     for kind in ('JPEG', 'cmyk', 'PNG', 'WEBP'):

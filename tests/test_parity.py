@@ -106,7 +106,9 @@ def test_label_maps_and_scores_of_two_sizes_in_one_batch(mini_clip, recipe, devi
         assert labels.shape == (1, height, width)
         assert (labels[0] == GOLDENS[f'{case}/{height}x{width}/pred']).mean() >= 0.9999
         scores = result.seg_logits.data[:, 7::16, 7::16].cpu().numpy()
-        np.testing.assert_allclose(scores, GOLDENS[f'{case}/{height}x{width}/prob'], atol=1e-3)
+        # PAMR makes much of how standard deviations are rounded, and sums without AVX2 are rounded otherwise.
+        exact = 'pamr' not in case or torch.backends.cpu.get_cpu_capability() != 'DEFAULT'
+        np.testing.assert_allclose(scores, GOLDENS[f'{case}/{height}x{width}/prob'], atol=1e-3 if exact else 1e-2)
 
 
 @pytest.mark.parametrize('case', [case for case in CASES if 'pamr' not in case])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ def runner_on(device: torch.device | str | None, base: type[Runner] = Runner) ->
 
 def _start_worker(parent: int, start: Callable[[int], None] | None, worker: int) -> None:
     """End a loader's worker whose parent was killed meanwhile: torch would take the one it has now for its parent."""
-    if os.getppid() != parent:
+    server = multiprocessing.get_start_method() == 'forkserver'  # the parent of all workers then
+    if os.getppid() != parent and not server:
         os._exit(1)
     if start is not None:
         start(worker)

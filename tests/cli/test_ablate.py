@@ -264,19 +264,20 @@ def test_a_folder_that_cannot_take_the_tables_is_refused_first(tmp_path, capsys,
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='no SIGKILL on this system')
 def test_a_killed_command_goes_on(tmp_path, monkeypatch):
     rows = ['--table', '1', '--rows', 'clip', 'maskclip', 'sclip', '--demo-seed', '5', '--device', 'cpu']
+    count = ['--demo-count', '40']  # so many that it cannot be over when it is killed
     command = [sys.executable, str(ROOT / 'tools' / 'ablate.py'), '--out', str(tmp_path), *rows]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    process = subprocess.Popen([*command, '--demo-count', '3'], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *count], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in (tmp_path / 'runs').glob('*/journal/*/counts*')):
+    while not any(b'\n' in path.read_bytes() for path in tmp_path.glob('runs/*/journal/*/counts*')):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert not (tmp_path / 'results.json').exists()
     monkeypatch.chdir(tmp_path)
-    assert ablate(tmp_path, *rows) == 0
-    assert all(entry['mIoU'] > 0 and entry['images'] == 3 for entry in results(tmp_path).values())
+    assert ablate(tmp_path, *rows, *count) == 0
+    assert all(entry['mIoU'] > 0 and entry['images'] == 40 for entry in results(tmp_path).values())
     assert not list((tmp_path / 'runs').glob('*/journal'))
 
 

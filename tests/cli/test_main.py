@@ -124,6 +124,9 @@ def failing(error):
         (SystemExit('stopped for a reason'), 'stopped for a reason', True),
         (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has'), 'window_batch=4', True),
         (RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1'), '--resume', True),
+        (RuntimeError('[gloo/transport/tcp/pair.cc:598] writev [127.0.0.1]:1: Broken pipe'), '--resume', True),
+        (RuntimeError('Pin memory thread exited unexpectedly'), 'loads images was killed', True),
+        (RuntimeError('class `A` in a.py: DataLoader worker (pid 5) is killed by signal'), 'images was killed', True),
         (ConnectionResetError(104, 'Connection reset by peer'), 'ConnectionResetError: [Errno 104] Conn', False),
         (ValueError('of a library'), 'ValueError: of a library', False),
         (KeyError('crop'), "KeyError: 'crop'", False),
@@ -206,6 +209,22 @@ def test_a_worker_that_dies_with_a_sample_in_its_hands_is_named(monkeypatch, cap
         monkeypatch.undo()
     seen = capsys.readouterr().err
     assert seen.startswith('Error: A process that loads images was killed') and '--resume' in seen
+
+
+def test_the_death_of_a_worker_that_becomes_known_late_is_told(monkeypatch, capsys):
+    late = [RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed.')]
+
+    def describe(error, real=errors.describe):
+        if late:
+            raise late.pop()  # as torch's handler of SIGCHLD does, wherever it finds this process
+        return real(error)
+
+    monkeypatch.setattr(errors, 'describe', describe)
+    assert errors.run(failing(errors.ConfigError('the first')), []) == 1
+    assert capsys.readouterr().err.startswith('Error: A process that loads images was killed')
+    late.append(RuntimeError('a bug'))
+    with pytest.raises(RuntimeError, match='a bug'):
+        errors.run(failing(errors.ConfigError('the first')), [])
 
 
 def test_failed_custom_imports_name_the_cause(tmp_path):

@@ -428,13 +428,17 @@ def launch(processes, data, work_dir, *flags, script='tools/test.py', wait=True)
         'PYTHONPATH': str(ROOT),
         'OMP_NUM_THREADS': '1',
         'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        'PORT': str(random.randint(20000, 60000)),
+        'PORT': str(random.SystemRandom().randint(20000, 32000)),  # the system gives none of these to others
     }
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if not wait:
         return process
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def recorded(work_dir):
+    return sum(path.read_bytes().count(b'\n') for path in work_dir.glob('journal/*/*.jsonl'))
 
 
 @pytest.mark.slow
@@ -453,13 +457,16 @@ def test_two_processes_count_every_image_once(data, expected, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_the_command_with_their_codes(data, tmp_path, signum, code):
-    process = launch(1, data, tmp_path / 'work', '--cfg-options', 'test_dataloader.dataset.count=7', wait=False)
-    while not list((tmp_path / 'work').glob('journal/*/*.jsonl')) and process.poll() is None:
+    many = tmp_path / 'many'  # so that the signal cannot come too late
+    for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+        (many / kind).mkdir(parents=True)
+        for index in range(400):
+            shutil.copy(data / kind / f'0.{suffix}', many / kind / f'{index}.{suffix}')
+    process = launch(1, many, tmp_path / 'work', wait=False)
+    while not recorded(tmp_path / 'work') and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signum)
     output, _ = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip('the test was over before the signal came')
     assert process.returncode == code, output
     last = output.strip().splitlines()[-1]
     assert 'Partial result of' in last and 'Go on with: python' in last and last.endswith('--resume')
@@ -470,9 +477,8 @@ def test_a_process_that_dies_ends_the_job(data, tmp_path):
     bad = tmp_path / 'bad'
     shutil.copytree(data, bad)
     (bad / 'images' / '3.jpg').write_bytes(b'no image')
-    start = time.monotonic()
     code, output = launch(2, bad, tmp_path / 'work')
-    assert code != 0 and '3.jpg' in output and time.monotonic() - start < 120
+    assert code != 0 and '3.jpg' in output
 
 
 def test_the_launcher_must_have_started_the_process(monkeypatch):

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -192,8 +191,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
         folder = tmp_path / str(processes)
         command = ['tools/train.py', tmp_path / 'config.py', '--work-dir', folder, '--device', 'cpu']
         if processes > 1:
-            port = str(random.randint(20000, 60000))
-            torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', '--master_port', port]
+            torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', '--standalone']
             command = [*torchrun, *command, '--launcher', 'pytorch']
         environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
         result = subprocess.run(

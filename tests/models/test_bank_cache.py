@@ -243,6 +243,7 @@ def test_an_edited_tokenizer_is_another_key(mini_clip, tmp_path):
     architecture.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
 
     def identity(content):
+        time.sleep(0.05)  # where times of change are coarse, an edit in the same instant shows none
         (tmp_path / 'tokenizer.json').write_text(content)
         return text_identity(config, architecture, tmp_path / 'tokenizer.json', tmp_path / 'hashes.json')['tokenizer']
 
@@ -259,6 +260,7 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setattr('builtins.open', lambda *a, real=open, **k: opened.append(str(a[0])) or real(*a, **k))
     assert file_hash(file, memory) == expected
     assert str(file) not in opened
+    time.sleep(0.05)  # as above
     file.write_bytes(b'abd')
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time of change
     assert file_hash(file, memory) == hashlib.sha256(b'abd').hexdigest()

@@ -222,6 +222,8 @@ def test_without_a_network_nothing_is_tried_twice(monkeypatch, tmp_path):
 
     monkeypatch.setattr('time.sleep', wait)
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')  # nobody listens there
+    for name in ('NO_PROXY', 'no_proxy'):
+        monkeypatch.setenv(name, '*')  # a proxy would answer
     clip = dict(model_name='ViT-B-16-quickgelu', pretrained='openai', cache_dir=str(tmp_path))
     words = (
         "The weights 'openai' of ViT-B-16-quickgelu could .*127.0.0.1:9 cannot be reached.*--pretrained.*HF_ENDPOINT"
