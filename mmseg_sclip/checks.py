@@ -65,6 +65,16 @@ def check_whole(where: str, got: Any, least: int) -> None:
         raise ConfigError(f'{where} is {got!r}; it must be a whole number, at least {least}.')
 
 
+def check_share(where: str, got: Any) -> None:
+    """Refuse what is no number in 0..1, the ends included.
+
+    Raises:
+        ConfigError: With the value.
+    """
+    if isinstance(got, bool) or not isinstance(got, (int, float)) or not 0 <= got <= 1:
+        raise ConfigError(f'{where} is {got!r}; it must be a number from 0 to 1.')
+
+
 def find_registered(where: str, name: str | type, base: type = object) -> Any:
     """What is registered with MMSeg under `name`; a class is returned as it is.
 

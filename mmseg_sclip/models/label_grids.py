@@ -141,4 +141,5 @@ def blur_rows(matrix: Tensor, std: float) -> Tensor:
     kernel = (-0.5 * (torch.arange(-reach, reach + 1, device=matrix.device) / std).square()).exp()
     band = (-0.5 * (away / std).square()).exp() / kernel.sum()
     # A product of matrices, since convolutions on GPUs would silently round to TF32.
-    return matrix @ band.masked_fill_(away > reach, 0.0)
+    with without_autocast(matrix.device):
+        return matrix @ band.masked_fill_(away > reach, 0.0)

@@ -8,7 +8,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..checks import check_whole
+from ..checks import check_share, check_whole
 from .outliers import highest_share, local_outlier_scores
 from .streams import Memory
 
@@ -102,6 +102,7 @@ class DensityOutliers(OutlierDetector):
         super().__init__()
         check_whole('DensityOutliers.neighbours', neighbours, least=1)
         self.neighbours = neighbours
+        check_share('DensityOutliers.share', share)
         self.share = share
 
     def forward(self, memory: Memory) -> Tensor:

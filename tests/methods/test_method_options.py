@@ -9,10 +9,12 @@ import torch
 from mmseg.registry import MODELS
 from torch.nn import functional as F
 
+from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Attention, BlockInput, Feedback, Tokens
 from mmseg_sclip.models.attention.self_self import _set_length
 from mmseg_sclip.models.heads.redundancy_purification import purify
 from mmseg_sclip.models.label_grids import patch_labels, refined_labels, same_label
+from mmseg_sclip.models.refinements.text_propagation import propagate
 from mmseg_sclip.models.streams import Memory
 
 ATTENTION = 'backbone.decoder.attention'
@@ -269,3 +271,38 @@ def test_dilations_and_blur_of_the_config(build_method, pixels):
     blurred = same @ band
     expected = blurred / (blurred.sum(-1, keepdim=True) + 1e-8)
     torch.testing.assert_close(feedback.matrix(b).double(), expected, atol=1e-6, rtol=0)
+
+
+def on_maps(clip, words, refinement):
+    return MODELS.build(
+        dict(
+            type='SCLIPSegmentor',
+            clip=clip,
+            backbone=dict(type='CLIPVisionTransformer', decoder=dict(type='EarlyLayerFusion')),
+            decode_head=dict(type='EarlyLayerFusionHead', vocabulary=words, templates='simple', background_index=0),
+            test_cfg=dict(mode='whole', logit_scale=None, refine=[dict(type=refinement)]),
+        )
+    ).eval()
+
+
+def test_the_rule_for_cosines_is_refused_on_maps(mini_clip):
+    with pytest.raises(
+        ConfigError, match='ForegroundOnly compares cosines, but EarlyLayerFusionHead gives class scores'
+    ):
+        on_maps(mini_clip, ['sky', 'cat', 'dog'], 'ForegroundOnly')
+
+
+@torch.no_grad()
+def test_maps_of_a_repeated_phrase_are_propagated_each(mini_clip):
+    model = on_maps(mini_clip, ['sky', ['cat', 'bed'], 'bed'], 'TextLabelPropagation')
+    bank = model.decode_head.encode_vocabulary(torch.device('cpu'))[[0, 1, 2, 2]]
+    scores, image = torch.rand(4, 20, 30), torch.randn(3, 20, 30)
+    expected = propagate(scores, image, bank, torch.ones(4), 80)
+    torch.testing.assert_close(model.refinements[0](scores, image), expected)
+    assert model.predict([torch.randn(3, 64, 64)])[0].pred_sem_seg.data.shape == (1, 64, 64)
+
+
+def test_the_embedding_is_no_block_with_queries(mini_clip):
+    decoder = dict(type='LastBlockWithAffinity', attention=dict(type='VanillaSelfAttention'), affinity_block=0)
+    with pytest.raises(ConfigError, match='affinity_block is 0, which is no block. Give one of 1 to 3'):
+        MODELS.build(dict(type='CLIPVisionTransformer', clip=mini_clip, decoder=decoder))

@@ -17,8 +17,9 @@ from mmseg_sclip.models import BlockInput, Refinement, SCLIPTTAModel
 from mmseg_sclip.models.attention.procrustes import ProcrustesAttention
 from mmseg_sclip.models.clip import POSITION_RULES, ClipSource
 from mmseg_sclip.models.decoders.last_block_with_affinity import token_similarity
+from mmseg_sclip.models.decoders.self_calibrated import _average
 from mmseg_sclip.models.heads.maskclip import smooth_by_keys
-from mmseg_sclip.models.label_grids import refined_labels
+from mmseg_sclip.models.label_grids import blur_rows, refined_labels
 from mmseg_sclip.models.outliers import cosine_affinity, local_outlier_scores, repair_tokens
 from mmseg_sclip.models.refinements.text_propagation import propagate
 from mmseg_sclip.models.segmentors import score_together
@@ -111,7 +112,11 @@ def test_parts_that_autocast_does_not_touch(mini_clip):
     x, image = torch.randn(2, 40, 16), torch.randn(3, 20, 30)
     bank = F.normalize(torch.randn(4, 16), dim=-1)
     coarse, cosines = torch.rand(1, 4, 2, 3), torch.rand(4, 20, 30)
+    affinity = torch.rand(2, 40, 40)
     parts = dict(
+        smoothed=lambda: smooth_by_keys(torch.rand(2, 5, 5, 8, generator=torch.Generator().manual_seed(0)) / 3, x, 1.0),
+        averages=lambda: _average(affinity, 0.4, x),
+        blurred=lambda: blur_rows(affinity, 5.0),
         outliers=lambda: local_outlier_scores(x, 7),
         cosines=lambda: cosine_affinity(x),
         similarity=lambda: token_similarity(b),
@@ -328,3 +333,20 @@ def test_repair_in_lower_precision_sums_in_float32():
     expected = x[0, [0, 1, 2, 3, 5, 6, 7, 8]].double().mean(0)
     assert ((ours[0, 4].double() - expected).abs() <= expected.abs() * 2**-8).all()
     assert (ours[0, 4] == expected.bfloat16()).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    'type, name, base',
+    [
+        ('DensityOutliers', 'share', {}),
+        ('SelfCalibratedAttention', 'outlier_share', {}),
+        ('SemanticFeedback', 'share', dict(base=dict(type='VanillaSelfAttention'))),
+        ('ResidualCrossCorrelation', 'share', dict(base=dict(type='VanillaSelfAttention'))),
+    ],
+)
+def test_shares_lie_between_0_and_1(type, name, base):
+    for share in (0, 1, 0.5):
+        assert getattr(MODELS.build(dict(type=type, **base, **{name: share})), name) == share
+    for share in (1.5, -0.5, 2, True, '0.5', float('nan')):
+        with pytest.raises(ConfigError, match=f'{type}.{name} is {share!r}; it must be a number from 0 to 1'):
+            MODELS.build(dict(type=type, **base, **{name: share}))

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...checks import build_strategy
+from ...checks import build_strategy, check_share
 from ...errors import ConfigError
 from ..streams import BlockInput
 from .base import Attention
@@ -37,6 +37,7 @@ class ResidualCrossCorrelation(Attention):
     ) -> None:
         super().__init__()
         self.base = build_strategy('ResidualCrossCorrelation.base', base, Attention)
+        check_share('ResidualCrossCorrelation.share', share)
         self.share = share
         self.gain = gain
         self.blocks = tuple(blocks)

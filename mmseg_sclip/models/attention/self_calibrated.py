@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...checks import check_whole
+from ...checks import check_share, check_whole
 from ..outliers import cosine_affinity, highest_share, local_outlier_scores, repair_tokens
 from ..streams import BlockInput, Memory
 from .base import Attention
@@ -51,6 +51,7 @@ class SelfCalibratedAttention(Attention):
         self.affinity_block = affinity_block
         self.sharpness = sharpness
         self.neighbours = neighbours
+        check_share('SelfCalibratedAttention.outlier_share', outlier_share)
         self.outlier_share = outlier_share
 
     def bind(self, tower: VisionTower) -> None:

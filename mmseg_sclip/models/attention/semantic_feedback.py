@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...checks import build_strategy, check_switch, check_whole
+from ...checks import build_strategy, check_share, check_switch, check_whole
 from ...errors import ConfigError
 from ..label_grids import blur_rows, patch_labels, refined_labels, same_label
 from ..streams import BlockInput
@@ -59,6 +59,7 @@ class SemanticFeedback(Attention):
         check_whole('SemanticFeedback.steps', steps, least=0)
         check_switch('SemanticFeedback.decay', decay)
         self.base = build_strategy('SemanticFeedback.base', base, Attention)
+        check_share('SemanticFeedback.share', share)
         self.share = share
         self.gain = gain
         self.threshold = threshold

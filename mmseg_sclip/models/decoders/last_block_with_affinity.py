@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...errors import ConfigError
 from ..precision import without_autocast
 from ..streams import BlockInput, Feedback, Memory, Tokens
 from .last_block import LastBlock
@@ -47,9 +48,15 @@ class LastBlockWithAffinity(LastBlock):
         self.affinity_block = affinity_block
 
     def bind(self, tower: VisionTower) -> None:
-        """Record the input of the earlier block too."""
+        """Record the input of the earlier block too.
+
+        Raises:
+            ConfigError: There is no such block.
+        """
         super().bind(tower)
         self.affinity_block = tower.block_number(self.affinity_block)
+        if self.affinity_block == 0:
+            raise ConfigError(f'affinity_block is 0, which is no block. Give one of 1 to {tower.depth}.')
         self.needs |= {self.affinity_block - 1}
 
     def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:

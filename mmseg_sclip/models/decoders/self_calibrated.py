@@ -13,6 +13,7 @@ from ...checks import build_strategy
 from ...errors import ConfigError
 from ..attention.self_calibrated import SelfCalibratedAttention
 from ..outliers import cosine_affinity, normalise_rows, repair_tokens
+from ..precision import without_autocast
 from ..streams import BlockInput, Feedback, Memory, Tokens
 from .base import Decoder
 
@@ -113,4 +114,5 @@ class SelfCalibratedDecoder(Decoder):
 def _average(affinity: Tensor, threshold: float, patches: Tensor) -> Tensor:
     """Each patch (B, n, width) becomes the average of those it is alike, by cosines (B, n, n) from the threshold on."""
     weights = normalise_rows(affinity.masked_fill(affinity < threshold, 0.0))
-    return (weights @ patches.float()).to(patches.dtype)
+    with without_autocast(patches.device):
+        return (weights @ patches.float()).to(patches.dtype)

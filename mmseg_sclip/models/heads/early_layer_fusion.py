@@ -90,7 +90,7 @@ class EarlyLayerFusionHead(MapHead):
                 f'-{count} to -1 from the end.'
             )
         with without_autocast(layers.device):
-            texts = self.encode_vocabulary(layers.device)[self._phrase_of_query]  # (Q, D)
+            texts = self.score_bank(layers.device)  # (Q, D)
             foreground = self.foreground.to(texts.device)
             mean = F.normalize(texts[foreground].mean(dim=0, keepdim=True), dim=-1)
             products = layers.float() @ torch.cat([texts, mean]).T  # (B, views, K, n, Q + 1)

@@ -23,6 +23,10 @@ class MapHead(TextSimilarityHead):
     def phrase_of_query(self) -> None:
         """None: maps of equal phrases may differ."""
 
+    def score_bank(self, device: torch.device) -> Tensor:
+        """(Q, D): the text of each query."""
+        return super().score_bank(device)[self._phrase_of_query]
+
     @property
     def foreground(self) -> Tensor:
         """(Q,), bool: the queries that do not belong to the background class.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from ..precision import without_autocast
 from ..streams import Tokens
 from .text_similarity import TextSimilarityHead
 
@@ -45,8 +46,9 @@ def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
         (B, Q, h, w), probabilities, smoothed ones unnormalised.
     """
     probabilities = (cosines * _SCALE).softmax(dim=1).flatten(2)  # (B, Q, n)
-    keys = F.normalize(keys.float(), dim=-1)
-    smoothed = probabilities @ (keys @ keys.transpose(1, 2))  # the weights are symmetric
+    with without_autocast(keys.device):
+        keys = F.normalize(keys.float(), dim=-1)
+        smoothed = probabilities @ (keys @ keys.transpose(1, 2))  # the weights are symmetric
     unsure = probabilities.amax(dim=1, keepdim=True) < threshold
     return torch.where(unsure, smoothed, probabilities).unflatten(2, cosines.shape[2:])
 

@@ -198,6 +198,10 @@ class TextSimilarityHead(BaseModule):
         """Whether scores of a window depend on what is seen of the rest of the image, so that windows are refused."""
         return False
 
+    def score_bank(self, device: torch.device) -> Tensor:
+        """The text of each map of scores that the segmentor gets, unit norm: (P, D), of the distinct phrases."""
+        return self.encode_vocabulary(device)
+
     @property
     def phrase_of_query(self) -> Tensor | None:
         """(Q,): which distinct phrase each query is; None where no phrase stands for two classes."""

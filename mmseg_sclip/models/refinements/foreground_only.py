@@ -38,8 +38,13 @@ class ForegroundOnly(Refinement):
         """Keep the segmentor, whose words may change.
 
         Raises:
-            ConfigError: A phrase belongs to the background and to another class.
+            ConfigError: A phrase belongs to the background and to another class, or the head gives class scores.
         """
+        if segmentor.decode_head.gives_class_scores:
+            raise ConfigError(
+                f'ForegroundOnly compares cosines, but {type(segmentor.decode_head).__name__} gives class scores. Take '
+                'it out of model.test_cfg.refine.'
+            )
         self._segmentor = [segmentor]  # in a list, so that it is no sub-module
         self._background_phrases()
 

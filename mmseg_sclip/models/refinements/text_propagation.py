@@ -48,7 +48,7 @@ class TextLabelPropagation(Refinement):
     def forward(self, scores: Tensor, image: Tensor) -> Tensor:
         """Refine the cosines (P, H, W) of the distinct phrases."""
         head = self._segmentor[0].decode_head
-        bank = head.encode_vocabulary(scores.device) if self.text else None
+        bank = head.score_bank(scores.device) if self.text else None
         queries = head.phrase_of_query
         counts = torch.ones(len(scores)) if queries is None else queries.bincount(minlength=len(scores))
         return propagate(scores, image, bank, counts.to(scores), self.grid)
