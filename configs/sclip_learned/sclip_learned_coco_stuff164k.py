@@ -17,9 +17,6 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=_base_.dataset_type,
         data_root=_base_.data_root,

@@ -7,3 +7,4 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=400, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
+train_dataloader = dict(batch_size=8, num_workers=2, sampler=dict(type='InfiniteSampler', shuffle=True))
