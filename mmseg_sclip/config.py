@@ -241,6 +241,16 @@ def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) 
     if weights:
         parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
         parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
+    add_cfg_options(parser, example)
+
+
+def add_cfg_options(parser: ArgumentParser, example: str) -> None:
+    """Add `--cfg-options`.
+
+    Args:
+        parser: Of the tool.
+        example: KEY=VALUE, as the help shows it.
+    """
     parser.add_argument(
         '--cfg-options',
         nargs='+',

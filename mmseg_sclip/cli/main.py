@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS = {
     'segment': Command('segment', 'segment your own pictures into your own words'),
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
+    'check': Command('check', 'look at every file of a test dataset, and say what is wrong'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
     'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
     'compare': Command('compare', 'draw what several configs make of the same images, side by side'),

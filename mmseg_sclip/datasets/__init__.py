@@ -2,6 +2,7 @@
 
 from .coco_object import COCOObjectDataset
 from .image_folder import ImageFolderDataset
+from .label_maps import LoadLabelMap
 from .painted_scenes import PaintedScenesDataset
 from .transforms import ResizeToPatches, ScoreCentre
 from .voc20 import PascalVOC20Dataset
@@ -9,6 +10,7 @@ from .voc20 import PascalVOC20Dataset
 __all__ = [
     'COCOObjectDataset',
     'ImageFolderDataset',
+    'LoadLabelMap',
     'PaintedScenesDataset',
     'PascalVOC20Dataset',
     'ResizeToPatches',

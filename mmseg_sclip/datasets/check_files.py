@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ..checks import is_a
 from ..errors import BadFileError, MissingFileError
 from ..images import open_image
+from ..notes import NOTES, Notes, say_once
+from .building import build_dataset
+from .listing import left_out, list_names
+from .split_file import read_names
 
 
 def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
-    """Check the folders and the split file that a dataset names, and say which images of its folder it leaves out.
+    """Check the folders and the split file that a dataset names, and say what of its folders it leaves out.
 
     MMSeg's own classes answer a wrong folder with a bare assertion or an empty dataset, and list the images of one
     suffix only.
@@ -34,7 +35,7 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     for part in dataset.get('datasets', []):  # of a ConcatDataset
         check_files(part, loader)
     root = dataset.get('data_root')
-    if not isinstance(root, str) or '://' in root:
+    if not isinstance(root, (str, Path)) or '://' in str(root):
         return
     prefixes, split = dataset.get('data_prefix') or {}, dataset.get('ann_file')
     expected = [value for value in (*prefixes.values(), split) if isinstance(value, str) and value]
@@ -44,73 +45,38 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
         'the documentation (docs/data.md) says where to get it.'
     )
     for part in ('', *expected):
+        if '://' in part:  # an address, which MMEngine's file client reads
+            continue
         path = Path(root) / part
         if not path.exists():
             raise MissingFileError(f'{dataset["type"]}: {path.absolute()} does not exist. {remedy}')
         if path.is_dir() and next(path.iterdir(), None) is None:
             raise MissingFileError(f'{dataset["type"]}: {path.absolute()} is empty. {remedy}')
-    if split:
-        if (Path(root) / split).is_file() and not (Path(root) / split).read_text().strip():
-            raise MissingFileError(
-                f'{dataset["type"]}: {(Path(root) / split).absolute()} names no image. It must hold one file name '
-                'without suffix a line; fetch it again.'
-            )
-    elif prefixes.get('img_path') is not None:
-        _check_suffix(DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}), remedy)
+    if split and '://' not in split and (Path(root) / split).is_file() and not read_names(Path(root) / split):
+        raise MissingFileError(
+            f'{dataset["type"]}: {(Path(root) / split).absolute()} names no image. It must hold one file name '
+            'without suffix a line; fetch it again.'
+        )
+    if not split and prefixes.get('img_path') is not None and is_a(DATASETS, dataset, BaseSegDataset):
+        built = build_dataset({**dataset, 'pipeline': []}, listed=False)
+        _refuse_other_suffix(built, remedy)
+        for note in left_out(built):
+            say_once(note)
 
 
-def _check_suffix(dataset: BaseDataset, remedy: str) -> None:
-    """Say which images a dataset leaves out that lists those of one suffix.
+def _refuse_other_suffix(dataset: BaseSegDataset, remedy: str) -> None:
+    """Refuse a dataset that lists images of one suffix, where there is none.
 
     Raises:
-        MissingFileError: It leaves out all.
+        MissingFileError: There is none.
     """
-    suffix = getattr(dataset, 'img_suffix', None)
-    if not isinstance(suffix, str):  # it lists images in another way
-        return
-    folder = Path(dataset.data_prefix['img_path'] or '').absolute()
-    names, others = list_images(folder), Counter()
-    maps = label_maps(names, folder, dataset.data_prefix.get('seg_map_path'), dataset.seg_map_suffix)
-    for name in names:
-        if name.endswith(suffix) or name not in maps:
-            others[suffix if name.endswith(suffix) else Path(name).suffix] += 1
-    taken = others.pop(suffix, 0)
-    if not taken:
-        raise MissingFileError(f'{_name(dataset)}: {folder} holds no image whose name ends with {suffix}. {remedy}')
-    if others:
-        print_log(
-            f'{folder} holds {taken + others.total()} images, but {_name(dataset)} takes only the {taken} whose names '
-            f'end with {suffix}. Left out are {others.total()}: '
-            f'{", ".join(f"{count} with {other}" for other, count in others.most_common())}. To evaluate all, set '
-            "type='ImageFolderDataset' in the config, or rename them.",
-            'current',
-            logging.WARNING,
-        )
-
-
-def list_images(folder: Path | str) -> list[str]:
-    """All image files in a folder and in those inside, relative to it and sorted; hidden ones are left out."""
-    names = fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True)
-    return sorted(name for name in names if name.lower().endswith(IMG_EXTENSIONS))
-
-
-def label_maps(names: Sequence[str], folder: Path | str, labels: Path | str | None, suffix: str) -> set[str]:
-    """Those of the files in a folder of images that are label maps.
-
-    Args:
-        names: Of the files, relative to the folder.
-        folder: Of the images.
-        labels: Of the label maps; None where there are none.
-        suffix: Tells label maps from images that lie in the same folder.
-    """
-    inside = '..' if labels is None else os.path.relpath(labels, folder)
-    if inside == '.':
-        return {name for name in names if name.endswith(suffix)}
-    return {name for name in names if name.startswith(f'{inside}{os.sep}')}
-
-
-def _name(dataset: BaseDataset) -> str:
-    return type(dataset).__name__
+    suffix, folder = dataset.img_suffix, dataset.data_prefix['img_path'] or ''
+    if isinstance(suffix, str) and '://' not in folder:
+        folder = Path(folder).absolute()
+        if not any(name.endswith(suffix) for name in list_names(folder)):
+            raise MissingFileError(
+                f'{type(dataset).__name__}: {folder} holds no image whose name ends with {suffix}. {remedy}'
+            )
 
 
 def inputs_of(dataset: BaseDataset) -> list[str]:
@@ -140,6 +106,7 @@ class _NamingPipeline:
 
     def __call__(self, sample: dict) -> dict:
         image, labels = sample.get('img_path'), sample.get('seg_map_path')
+        sample[NOTES] = Notes()
         try:
             packed = self.pipeline(sample)
         except Exception as error:  # decoders and transforms raise many kinds
@@ -151,7 +118,17 @@ class _NamingPipeline:
                 f'The test pipeline cannot process {image} ({type(error).__name__}: {error}).'
             ) from error
         _check_label_map(packed, labels)
-        return packed
+        return _with_notes(packed, sample[NOTES])
+
+
+def _with_notes(packed: dict, notes: Notes) -> dict:
+    """Put what readers of files have noticed into the metadata of a packed sample; of its first view with `--tta`."""
+    if notes and isinstance(packed, dict):
+        sample = packed.get('data_samples')
+        sample = sample[0] if isinstance(sample, list) else sample
+        if sample is not None:
+            sample.set_metainfo({NOTES: tuple(dict.fromkeys(notes))})
+    return packed
 
 
 def _check_readable(path: str) -> None:
@@ -160,6 +137,11 @@ def _check_readable(path: str) -> None:
     except FileNotFoundError as error:
         raise MissingFileError(
             f'{path} does not exist, but the dataset lists it. Complete the dataset, or take it out of the list.'
+        ) from error
+    except (OSError, ImportError) as error:  # an address
+        raise BadFileError(
+            f'{path} cannot be read ({" ".join(str(error).split()) or type(error).__name__}). Correct the dataset, or '
+            'install what is missing.'
         ) from error
     open_image(content, path)
 

@@ -4,7 +4,7 @@ from os.path import abspath, exists
 
 from mmengine import fileio
 
-from ..errors import MissingFileError
+from ..errors import ConfigError, MissingFileError
 
 
 class CheckedLayout:
@@ -14,6 +14,7 @@ class CheckedLayout:
     were never converted show up only in a loader worker.
     """
 
+    requires_files = True  # of the first sample; what looks at all files does not need that
     LAYOUT = ''  # what a person has to put below `data_root`
 
     def load_data_list(self) -> list[dict]:
@@ -25,7 +26,7 @@ class CheckedLayout:
         images, labels = (self.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
         self._require('image folder', images)
         self._require('label folder', labels)
-        if self.ann_file and not exists(self.ann_file):
+        if self.ann_file and '://' not in self.ann_file and not exists(self.ann_file):
             raise self._missing(f'the split file {abspath(self.ann_file)} does not exist')
         samples = self.list_samples()
         if not samples:
@@ -34,8 +35,9 @@ class CheckedLayout:
                 if self.ann_file
                 else f'no *{self.img_suffix} in {abspath(images)}'
             )
-        self._require('image', samples[0]['img_path'])
-        self._require('label map', samples[0].get('seg_map_path'))
+        if self.requires_files:
+            self._require('image', samples[0]['img_path'])
+            self._require('label map', samples[0].get('seg_map_path'))
         return samples
 
     def list_samples(self) -> list[dict]:
@@ -43,7 +45,15 @@ class CheckedLayout:
         return super().load_data_list()
 
     def _require(self, what: str, path: str | None) -> None:
-        if path and not fileio.exists(path, backend_args=self.backend_args):
+        if not path:
+            return
+        try:
+            there = fileio.exists(path, backend_args=self.backend_args)
+        except (AttributeError, NotImplementedError):  # an http server is asked for the files only
+            return
+        except ImportError as error:
+            raise ConfigError(f'The {what} {path} cannot be read: {error}') from error
+        if not there:
             where = path if '://' in path else abspath(path)
             raise self._missing(f'the {what} {where} does not exist')
 

@@ -1,20 +1,19 @@
 """A folder of images of any kind, and a folder of label maps."""
 
-from pathlib import Path
-
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import BadFileError
-from .check_files import label_maps, list_images
+from ..images import readable_suffixes
 from .checked_layout import CheckedLayout
+from .listing import label_maps, list_images
+from .split_file import read_split
 
 
 @DATASETS.register_module()
 class ImageFolderDataset(CheckedLayout, BaseSegDataset):
-    """Every image in a folder, whatever its suffix, with the label map of the same name.
+    """Every image in a folder that can be read, whatever its suffix, with the label map of the same name.
 
     MMSegmentation's `BaseSegDataset` takes the images of one suffix and leaves out all others. The classes are given by
     `metainfo=dict(classes=...)`.
@@ -45,7 +44,7 @@ class ImageFolderDataset(CheckedLayout, BaseSegDataset):
         super().__init__(
             data_root=data_root,
             data_prefix=prefix,
-            img_suffix=IMG_EXTENSIONS,
+            img_suffix=readable_suffixes(),
             seg_map_suffix=seg_map_suffix,
             **kwargs,
         )
@@ -54,13 +53,16 @@ class ImageFolderDataset(CheckedLayout, BaseSegDataset):
         """List the images by name."""
         folder, labels = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         samples, images = [], {}
-        wanted = set(Path(self.ann_file).read_text(encoding='utf-8').splitlines()) - {''} if self.ann_file else None
-        names = list_images(folder)
-        for name in sorted({*names} - label_maps(names, folder, labels, self.seg_map_suffix)):
-            stem = name[: name.rindex('.')]
-            label = f'{stem}{self.seg_map_suffix}'
-            if wanted is not None and stem not in wanted:
+        names = list_images(folder, self.backend_args)
+        names = sorted({*names} - label_maps(names, folder, labels, self.seg_map_suffix))
+        stems = {_stem(name) for name in names}
+        wanted = None
+        if self.ann_file:
+            wanted = {*read_split(self.ann_file, stems.__contains__)}
+        for name in names:
+            if wanted is not None and _stem(name) not in wanted:
                 continue
+            label = f'{_stem(name)}{self.seg_map_suffix}'
             if label in images:
                 raise BadFileError(
                     f'{images[label]} and {name} in {folder} would both have the label map {label}. Rename one of '
@@ -72,9 +74,14 @@ class ImageFolderDataset(CheckedLayout, BaseSegDataset):
             if labels is not None:
                 sample['seg_map_path'] = fileio.join_path(labels, label)
             samples.append(sample)
-        absent = sorted((wanted or set()) - {name[: name.rindex('.')] for name in images.values()})
+        absent = sorted((wanted or set()) - stems)
         if absent:
             raise self._missing(f'{self.ann_file} names {len(absent)} images that are not there, such as {absent[0]}')
         if not samples:
-            raise self._missing(f'there is no image in {folder} ({", ".join(IMG_EXTENSIONS)})')
+            raise self._missing(f'there is no image in {folder} ({", ".join(readable_suffixes())})')
         return samples
+
+
+def _stem(name: str) -> str:
+    """A name without its suffix."""
+    return name[: name.rindex('.')]

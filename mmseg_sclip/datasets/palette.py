@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS
 
 from ..checks import class_of, nearest
 from ..errors import ConfigError
+from .split_file import with_class_names
 
 Colour = tuple[int, int, int]
 
@@ -57,7 +58,7 @@ def classes_of(dataset: Mapping | None, model: Mapping) -> tuple[list[str], list
         )
     if not issubclass(cls, BaseDataset):  # a wrapper around others
         return names, as_colours(palette)
-    chosen = dataset.get('metainfo') or {}
+    chosen = with_class_names(dataset.get('metainfo') or {})
     meta = cls._load_metainfo(chosen)
     names, declared = list(meta.get('classes') or names), meta.get('palette')
     if declared and 'palette' not in chosen:  # the class declares it, and the config may choose some of its classes

@@ -27,6 +27,7 @@ from .fingerprint import digest, fingerprint
 from .journal import Finished, Journal
 from .loop import EvaluationSampler, RecordHook, SkippingPipeline
 from .metric import ExactIoUMetric, image_key
+from .notes_hook import NotesHook
 from .preparing import bundle, name_of, prepare, use_views
 from .result import class_results, finite, write_result
 from .runner import build_runner
@@ -154,6 +155,7 @@ class _Evaluation:
                 journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, parts)
             self.methods.append(_Method(own, metric, parts, journal))
         self.loop.journals = [method.journal for method in self.methods if method.journal is not None]
+        runner.register_hook(NotesHook())
         runner.register_hook(RecordHook([method.metric for method in self.methods if method.journal is not None]))
 
     def run(self, resume: bool, unwritten: Sequence[str]) -> list[dict[str, Any]]:

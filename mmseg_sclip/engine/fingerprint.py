@@ -23,8 +23,8 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import Registry
-from mmseg.registry import DATASETS
 
+from ..datasets.building import build_dataset
 from ..files import file_hash, file_stamp
 from ..models.clip.config import ClipConfig
 from ..models.clip.weights_file import find_weights
@@ -73,7 +73,7 @@ def fingerprint(
     """
     settings = _effective({key: value for key, value in config.to_dict().items() if key in ('model', *sections)})
     if dataset is None:
-        dataset = DATASETS.build(config[sections[0]].dataset)
+        dataset = build_dataset(config[sections[0]].dataset)
     vocabulary = (config.model.get('decode_head') or {}).get('vocabulary')
     folders = [Path(config.filename).parent] if config.filename else []
     imports = (config.get('custom_imports') or {}).get('imports', [])

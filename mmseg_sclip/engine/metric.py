@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..datasets.label_maps import VOID
 from ..files import MARK
 from ..outputs import OutputFolder, refuse_inputs
 
@@ -161,7 +162,7 @@ class ExactIoUMetric(IoUMetric):
         # Two more rows for the truth (no class, ignored), one more column for the prediction (no class).
         ignored, side = num_classes + 1, num_classes + 1
         label = label.to(pred_label.device)
-        rows = _class_or_none(label, num_classes).masked_fill_(label == ignore_index, ignored)
+        rows = _class_or_none(label, num_classes).masked_fill_((label == ignore_index) | (label == VOID), ignored)
         pairs = (rows * side + _class_or_none(pred_label, num_classes)).flatten()
         counts = pairs.bincount(minlength=(num_classes + 2) * side).view(-1, side).cpu()[:ignored]
         intersect = counts.diagonal()[:num_classes]
@@ -169,7 +170,7 @@ class ExactIoUMetric(IoUMetric):
         return intersect, predicted + truth - intersect, predicted, truth
 
     def _warn_of_strange_labels(self, sample: Mapping, truth: Tensor, classes: int) -> None:
-        strange = truth[((truth >= classes) | (truth < 0)) & (truth != self.ignore_index)]
+        strange = truth[((truth >= classes) | (truth < 0)) & (truth != self.ignore_index) & (truth != VOID)]
         if len(strange):
             self._warned = True
             labels = strange.unique().tolist()

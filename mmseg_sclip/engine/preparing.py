@@ -19,6 +19,7 @@ from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS
 from ..checks import class_of, is_a
 from ..config import input_files
 from ..datasets.check_files import check_files
+from ..datasets.pipelines import use_own_readers
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
 from ..models.segmentors import MethodBundle
@@ -41,6 +42,7 @@ def prepare(config: Config, on_error: str) -> list[str]:
         What could not be written.
     """
     check_files(config.test_dataloader.dataset)
+    use_own_readers(config)
     # A checkpoint or a config that an earlier run wrote may lie in the work folder.
     OutputFolder(config.work_dir, '--work-dir', [path for path in input_files(config) if not is_ours(path)])
     for name in (FILE, Path(config.filename or FILE).name):  # the result, and a copy of the config
@@ -91,6 +93,14 @@ def _count_exactly(config: Config) -> None:
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
             evaluator['type'] = 'ExactIoUMetric'
+
+
+def ignored_by(config: Config) -> tuple[int, ...]:
+    """TEMPORARY."""
+    e = config.test_evaluator
+    e = e[0] if isinstance(e, list) else e
+    v = e.get('ignore_index', 255)
+    return (v,) if isinstance(v, int) else tuple(v)
 
 
 def _find_work_folder(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ import copy
 import io
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from mmseg.registry import MODELS
 from mmseg.visualization import SegLocalVisualizer
 from torch import nn
 
+from ..datasets.building import build_dataset
 from ..datasets.check_files import name_files_in_errors
 from ..errors import BadFileError, OutputError
 from ..files import MARK, write_atomically
@@ -50,8 +51,10 @@ def build_runner(config: Config, device: torch.device | str | None = None, tta: 
 
 class _Tester(Runner):
     @staticmethod
-    def build_dataloader(*args, **kwargs):
-        loader = Runner.build_dataloader(*args, **kwargs)
+    def build_dataloader(dataloader, *args, **kwargs):
+        if isinstance(dataloader, Mapping) and isinstance(dataloader.get('dataset'), Mapping):
+            dataloader = {**dataloader, 'dataset': build_dataset(dataloader['dataset'])}
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_files_in_errors(loader.dataset)
         return loader
 

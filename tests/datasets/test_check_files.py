@@ -5,8 +5,9 @@ import logging
 import pytest
 from PIL import Image
 
-from mmseg_sclip.datasets import check_files as module
-from mmseg_sclip.datasets.check_files import check_files, list_images
+from mmseg_sclip import notes
+from mmseg_sclip.datasets.check_files import check_files
+from mmseg_sclip.datasets.listing import list_images
 from mmseg_sclip.errors import MissingFileError
 
 
@@ -14,7 +15,7 @@ from mmseg_sclip.errors import MissingFileError
 def said(monkeypatch):
     """The messages that were logged."""
     messages = []
-    monkeypatch.setattr(module, 'print_log', lambda message, logger, level: messages.append((level, message)))
+    monkeypatch.setattr(notes, 'print_log', lambda message, logger, level: messages.append((level, message)))
     return messages
 
 
@@ -36,15 +37,27 @@ def dataset(folder, type='BaseSegDataset', labels='labels', **settings):
 
 def test_images_of_another_suffix_are_counted(folder, said):
     check_files(dataset(folder))
-    ((level, text),) = said
+    (level, text), _ = said
     assert level == logging.WARNING
     assert f'{folder / "images"} holds 7 images, but BaseSegDataset takes only the 3 whose names end with .jpg' in text
-    assert 'Left out are 4: 2 with .jpeg, 1 with .JPG, 1 with .png.' in text and "type='ImageFolderDataset'" in text
+    assert 'Left out are 4: 2 with .jpeg, 1 with .JPG, 1 with .png. They are 4.JPG, 5.jpeg, 6.jpeg, deep/7.png.' in text
+    assert "type='ImageFolderDataset'" in text
+
+
+def test_whatever_else_is_left_out_is_named(folder, said):
+    (folder / 'images' / 'raw.CR9').touch()
+    (folder / 'images' / '1.jpg').unlink()
+    check_files(dataset(folder, type='ImageFolderDataset'))
+    assert [text.partition('holds ')[2] for _, text in said] == [
+        '2 files that no reader of images knows, left out: notes.txt, raw.CR9.',
+        '1 label map without an image, left out: 1.png.',
+    ]
 
 
 @pytest.mark.parametrize('settings', [dict(type='ImageFolderDataset'), dict(ann_file='split.txt')])
 def test_nothing_is_said_where_nothing_is_left_out(folder, said, settings):
     (folder / 'split.txt').write_text('1\n')
+    (folder / 'images' / 'notes.txt').unlink()
     check_files(dataset(folder, **settings))
     assert said == []
 

@@ -1,0 +1,69 @@
+"""This package's readers of files in the place of those of MMCV and MMSegmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import TRANSFORMS
+
+from ..checks import class_of
+from ..images import CheckImageFile, LoadImage
+from .label_maps import LoadLabelMap
+
+
+def use_own_readers(config: Config) -> None:
+    """Let the test dataset of a config read its files by `LoadImage` and `LoadLabelMap`.
+
+    Args:
+        config: It is changed.
+    """
+    for part in parts_of(config.test_dataloader.dataset):
+        if part.get('pipeline') is not None:
+            part['pipeline'] = with_own_readers(part['pipeline'])
+
+
+def parts_of(dataset: Mapping) -> list[Mapping]:
+    """The configs of a dataset's parts: those in a ConcatDataset or another wrapper, or the dataset itself."""
+    inside = dataset.get('datasets') or ([dataset['dataset']] if isinstance(dataset.get('dataset'), Mapping) else [])
+    return [found for part in inside for found in parts_of(part)] if inside else [dataset]
+
+
+def with_own_readers(steps: Sequence[Any]) -> list[Any]:
+    """A pipeline, or what `TestTimeAug` holds, with this package's readers."""
+    found = []
+    for step in steps:
+        if isinstance(step, (list, tuple)):
+            found.append(with_own_readers(step))
+            continue
+        if not isinstance(step, Mapping):  # built already
+            found.append(step)
+            continue
+        step, kind = dict(step), class_of(TRANSFORMS, step['type'])
+        if kind is CheckImageFile:  # `LoadImage` checks what it reads
+            continue
+        if kind is LoadImageFromFile:
+            step['type'] = LoadImage.__name__
+        elif kind in (LoadAnnotations, LoadLabelMap):
+            step.update(type=LoadLabelMap.__name__, mark_void=True)
+        if 'transforms' in step:
+            step['transforms'] = with_own_readers(step['transforms'])
+        found.append(step)
+    return found
+
+
+def choose_bands(config: Config, bands: Sequence[int] | None) -> None:
+    """Put `--bands` into every step of the test pipelines that reads images; None changes nothing."""
+    if bands is None:
+        return
+    holders = [(part, 'pipeline') for part in parts_of(config.test_dataloader.dataset)] + [(config, 'tta_pipeline')]
+    for holder, key in holders:
+        if holder.get(key) is not None:
+            steps = with_own_readers(holder[key])
+            for step in steps:
+                if isinstance(step, dict) and step['type'] == LoadImage.__name__:
+                    step['bands'] = list(bands)
+            holder[key] = steps

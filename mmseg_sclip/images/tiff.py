@@ -1,0 +1,80 @@
+"""TIFF files, by rasterio: bands of any number and kind, as satellite images have them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import TiffImagePlugin
+
+from .bands import Raster
+
+_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')  # the last two have addresses of 64 bits
+_ORIENTATION, _COMPRESSION = 274, 259
+JPEG = (6, 7)  # compressions
+
+
+def is_tiff(content: bytes) -> bool:
+    """Whether a file begins as a TIFF does."""
+    return content[:4] in _STARTS
+
+
+@contextmanager
+def open_tiff(content: bytes) -> Iterator[Any]:
+    """A rasterio dataset of a file's first image.
+
+    Raises:
+        rasterio.errors.RasterioError: It is damaged, or needs a codec that is not there.
+    """
+    import rasterio  # it takes long, and few need it
+
+    logging.getLogger('rasterio').setLevel(logging.CRITICAL)  # what fails is raised, and need not be logged too
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.MemoryFile(content) as memory, memory.open(driver='GTiff') as source:
+            yield source
+
+
+def read_raster(content: bytes) -> Raster | None:
+    """The bands of a picture; None for what Pillow reads better: palettes, CMYK, YCbCr, 1 bit, white as 0."""
+    with open_tiff(content) as source:
+        structure, kinds = source.tags(ns='IMAGE_STRUCTURE'), [kind.name for kind in source.colorinterp]
+        bits = int(source.tags(1, ns='IMAGE_STRUCTURE').get('NBITS', 0))
+        if 'palette' in kinds or 0 < bits < 8 or {'SOURCE_COLOR_SPACE', 'MINISWHITE'} & {*structure}:
+            return None
+        alpha = ''
+        if source.count > 1 and kinds[-1] == 'alpha':
+            alpha = 'premultiplied' if structure.get('ALPHA') == 'PREMULTIPLIED' else 'straight'
+        return Raster(
+            np.ascontiguousarray(source.read().transpose(1, 2, 0)),
+            alpha,
+            coloured=kinds[:3] == ['red', 'green', 'blue'],
+            white=2**bits - 1 if bits else None,
+        )
+
+
+def tag(content: bytes, number: int) -> Any:
+    """The value of a tag of the first image; None where it is not there."""
+    try:
+        file = io.BytesIO(content)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if content[2:4] in (b'+\x00', b'\x00+') else 8))
+        file.seek(directory.next)
+        directory.load(file)
+        return directory.get(number)
+    except Exception:  # of a damaged file, which is said where its pixels are read
+        return None
+
+
+def orientation(content: bytes) -> int | None:
+    """From 1 (upright) to 8; None where the file has none."""
+    return tag(content, _ORIENTATION)
+
+
+def is_lossy(content: bytes) -> bool:
+    """Whether compression has changed its values."""
+    return tag(content, _COMPRESSION) in JPEG
