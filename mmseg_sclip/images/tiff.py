@@ -15,7 +15,8 @@ from PIL import TiffImagePlugin
 from .bands import Raster
 
 _STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')  # the last two have addresses of 64 bits
-_ORIENTATION, _COMPRESSION = 274, 259
+_ORIENTATION, _COMPRESSION, _EXTRA_SAMPLES = 274, 259, 338
+_ALPHA = {1: 'premultiplied', 2: 'straight'}  # what the last band is, by the tag of extra samples; 0 is unspecified
 JPEG = (6, 7)  # compressions
 
 
@@ -47,12 +48,11 @@ def read_raster(content: bytes) -> Raster | None:
         bits = int(source.tags(1, ns='IMAGE_STRUCTURE').get('NBITS', 0))
         if 'palette' in kinds or 0 < bits < 8 or {'SOURCE_COLOR_SPACE', 'MINISWHITE'} & {*structure}:
             return None
-        alpha = ''
-        if source.count > 1 and kinds[-1] == 'alpha':
-            alpha = 'premultiplied' if structure.get('ALPHA') == 'PREMULTIPLIED' else 'straight'
+        extra = tag(content, _EXTRA_SAMPLES)
+        last = extra[-1] if isinstance(extra, tuple) and extra else extra
         return Raster(
             np.ascontiguousarray(source.read().transpose(1, 2, 0)),
-            alpha,
+            alpha=_ALPHA.get(last, '') if source.count > 1 else '',
             coloured=kinds[:3] == ['red', 'green', 'blue'],
             white=2**bits - 1 if bits else None,
         )
