@@ -67,7 +67,7 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
         picture.load()
         return picture
     except UnidentifiedImageError as error:
-        if _by_opencv(content) is not None:
+        if content and cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) is not None:
             return None
         refuse_other_formats(content, path)
         raise damaged(path, '' if content else 'it is empty', advice) from error
@@ -76,13 +76,7 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
     except Exception as error:  # Pillow's decoders raise many kinds
         if worker_was_killed(error):
             raise
-        if content[4:8] == b'jP  ' and _by_opencv(content) is not None:  # Pillow has no colours of 16 bits
-            return None
         raise damaged(path, str(error), advice) from error
-
-
-def _by_opencv(content: bytes) -> np.ndarray | None:
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
 
 
 def _open_tiff(content: bytes, path: str | Path, advice: str) -> Image.Image | None:
