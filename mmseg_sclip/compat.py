@@ -54,6 +54,7 @@ FRAGILE = {
     'torch': 'pip install --force-reinstall torch torchvision',
     'torchvision': 'pip install --upgrade --force-reinstall torch torchvision',
     'cv2': 'pip uninstall -y opencv-python && pip install opencv-python-headless',
+    'open_clip': 'pip install "open_clip_torch>=3,<4"',  # which brings ftfy and regex; MMSegmentation needs them, too
 }
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless')
 

@@ -20,6 +20,7 @@ _OUT_OF_MEMORY = (
 _KILLED = re.compile(r'DataLoader worker \(pid.*(killed|exited)|Pin memory thread exited', re.DOTALL)
 _RECEIVING = 'torch.multiprocessing.reductions'  # where a loader takes over what a worker has loaded
 _LOST = re.compile(r'Connection (closed|reset) by peer|Broken pipe|Connection was likely closed')  # gloo, and its store
+exit_code: int | None = None  # what `run` has returned, for what is cleaned up at the exit; None before that
 
 
 class UserError(Exception):
@@ -97,7 +98,12 @@ def run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | No
     Returns:
         0, 1 after an error, 128 plus the number of the signal after an interrupt: 130 or 143.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    global exit_code
+    exit_code = _run(command, list(sys.argv[1:] if argv is None else argv))
+    return exit_code
+
+
+def _run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     try:
         return command(argv) or 0
     except KeyboardInterrupt as error:

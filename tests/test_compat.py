@@ -181,6 +181,14 @@ def test_torchvision_for_another_torch_is_named(monkeypatch):
     assert 'pip install' in problem.command and problem.fatal
 
 
+def test_a_missing_package_of_open_clip_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ftfy', None)
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'open_clip']:
+        monkeypatch.delitem(sys.modules, name)
+    (problem,) = compat.check_imports()
+    assert 'ftfy' in problem.text and problem.command.startswith('pip install "open_clip_torch')
+
+
 def test_placeholder_resolves_names_and_refuses_use():
     ops = mmcv_ops._placeholder()
     assert ops.point_sample is ops.point_sample

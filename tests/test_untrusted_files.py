@@ -5,16 +5,20 @@ import json
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from PIL import Image
 from torch import nn
 
 from mmseg_sclip.cli import main
 from mmseg_sclip.config import load_config
+from mmseg_sclip.engine.runner import read_checkpoint
+from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.files import MARK
 from mmseg_sclip.paths import PACKAGE
 
@@ -125,6 +129,44 @@ def test_the_checkpoint_of_a_test(test, tmp_path, ran, made, form):
     path = tmp_path / 'checkpoint.pth'
     path.write_bytes(FORMS[form](Payload(made)))
     assert 'more than tensors' in test(path)
+    assert not ran()
+
+
+class Call:
+    """A pickle of it calls `function(*arguments)` when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def log_of(payload):
+    log = HistoryBuffer([1.0], [1])
+    log.payload = payload
+    return log
+
+
+# What stands behind names that checkpoints may hold, as NumPy and MMEngine pickle their own.
+NUMBER, ARRAY = np.float32(1).__reduce__()[0], np.zeros(1).__reduce__()[0]
+ALLOWED = {
+    'io.open': log_of,
+    'numpy.dtype[O8]': lambda payload: np.array([payload], dtype=object),
+    'numpy.dtype[O]': lambda payload: Call(NUMBER, Call(np.dtype, 'O'), pickle.dumps(payload)),
+    'numpy.generic[objects]': lambda payload: Call(NUMBER, np.dtype('f4'), 'text'),
+    'numpy.ndarray[subclass]': lambda payload: Call(ARRAY, OrderedDict, (0,), b'b'),
+    'builtins.getattr': lambda payload: Call(getattr, torch.Tensor, 'numpy'),
+}
+
+
+@pytest.mark.parametrize('named', ALLOWED)
+def test_allowed_names_are_no_way_in(tmp_path, ran, made, named):
+    path = tmp_path / 'checkpoint.pth'
+    path.write_bytes(saved(ALLOWED[named](Payload(made))))
+    with pytest.raises(BadFileError, match='more than tensors') as refusal:
+        read_checkpoint(str(path))
+    assert f'asks for {named})' in str(refusal.value)
     assert not ran()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, MissingFileError
-from ..models.text import Vocabulary, load_vocabulary
+from ..models.text import Vocabulary, load_vocabulary, warn_of_list
 
 Classes = Sequence[str | Sequence[str]] | str | Path
 Background = str | Sequence[str] | None
@@ -71,7 +71,9 @@ def _background_phrases(background: Background, classes: Sequence[Sequence[str]]
             f"The background is {background!r}; it must be 'auto', None or 'none', or a list of phrases such as "
             "['sky', 'wall']."
         )
-    return tuple(map(_tidy, background))
+    phrases = tuple(map(_tidy, background))
+    warn_of_list(phrases)
+    return phrases
 
 
 def _refuse_repeated(names: Sequence[str], phrases: Sequence[Sequence[str]]) -> None:

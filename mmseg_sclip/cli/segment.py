@@ -23,6 +23,7 @@ from ..datasets.scenes import scene
 from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
 from ..files import MARK
 from ..models.attention.parsing import METHODS
+from ..models.text import split_phrases, warn_of_line
 from ..outputs import OutputFolder
 
 DEMO_CONFIG = 'sclip_demo'
@@ -123,7 +124,7 @@ def _read_words(args: argparse.Namespace) -> tuple[list | str | None, list | str
         for word in getattr(args, flag) or ():
             if word.lower().endswith(SUFFIXES) or (os.sep in word and os.path.isdir(word)):
                 raise UsageError(f'--{flag} was given {word}, which is a picture or a folder. Put pictures first.')
-    classes = [_synonyms(word) for word in args.classes] if args.classes else args.classes_file
+    classes = [_synonyms('--classes', word) for word in args.classes] if args.classes else args.classes_file
     if classes is None and not (args.config or args.demo):
         raise UsageError(
             'There are no classes. Name them with --classes cat "remote control", in a file with --classes-file, or '
@@ -138,15 +139,16 @@ def _read_words(args: argparse.Namespace) -> tuple[list | str | None, list | str
     background = args.background or [NONE if args.demo else AUTO]
     if len(background) == 1 and background[0].lower() in (AUTO, NONE):
         return classes, background[0]
-    return classes, [phrase for word in background for phrase in _synonyms(word)]
+    return classes, [phrase for word in background for phrase in _synonyms('--background', word)]
 
 
-def _synonyms(word: str) -> list[str]:
-    phrases = [phrase.strip() for phrase in word.split(', ')]
+def _synonyms(flag: str, word: str) -> tuple[str, ...]:
+    phrases = split_phrases(word)
     if not all(phrases):
         raise UsageError(f'{word!r} holds an empty phrase. Synonyms are separated by a comma and a space.')
-    if any(',' in phrase for phrase in phrases):
-        raise UsageError(f'{word!r} has a comma without a space behind it, which separates nothing. Write a space.')
+    if len(split_phrases(word.replace(',', ', '))) > len(phrases):
+        raise UsageError(f'{word!r} has a comma without a space after it, which separates nothing. Write a space.')
+    warn_of_line(f'{flag} {word!r}', phrases)
     return phrases
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ import torch.distributed
 from mmseg.registry import MODEL_WRAPPERS
 from torch import nn
 
+from .. import errors
 from ..errors import UsageError
 
 TIMEOUT = timedelta(minutes=30)  # of a process that waits for another one
@@ -29,7 +32,7 @@ def join_processes(launcher: str, device: torch.device | None = None, timeout: t
     """Join the processes that a launcher has started, and choose this one's device.
 
     With GPUs the backend is nccl and each process takes the GPU of its rank on the machine; without, gloo on the CPU.
-    MMEngine would set a CUDA device in both cases.
+    MMEngine would set a CUDA device in both cases. The process leaves the others when it exits, however it ends.
 
     Args:
         launcher: 'pytorch' for torchrun, 'slurm' or 'mpi'.
@@ -63,7 +66,22 @@ def join_processes(launcher: str, device: torch.device | None = None, timeout: t
     if gpus:
         torch.cuda.set_device(own)
     torch.distributed.init_process_group('nccl' if gpus else 'gloo', timeout=timeout)
+    atexit.register(leave_processes)
     return own
+
+
+def leave_processes() -> None:
+    """Leave the processes that were joined.
+
+    A process that exits with its group still there may be aborted by gloo's threads after it has done all its work.
+    Called at the exit, so that the message of an error is printed before the others notice.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    if torch.distributed.get_backend() == 'nccl' and errors.exit_code != 0:
+        return  # its end waits for the other processes, which may be waiting for this one; its threads do no harm
+    gc.collect()  # runners are in cycles, and gloo's threads end with the last model that is wrapped for training
+    torch.distributed.destroy_process_group()
 
 
 def _first_host() -> str:

@@ -30,6 +30,7 @@ from ..datasets.building import build_dataset
 from ..datasets.check_files import name_files_in_errors
 from ..errors import BadFileError, OutputError
 from ..files import MARK, write_atomically
+from ..models.clip.plain_values import asked_for
 from ..models.clip.weights import read_pickle
 
 
@@ -116,7 +117,7 @@ def _start_worker(parent: int, start: Callable[[int], None] | None, worker: int)
 
 
 def read_checkpoint(name: str) -> dict:
-    """A checkpoint from a file or an address, read as tensors and plain values only.
+    """A checkpoint from a file or an address, read as tensors and plain values only; official ones hold no more.
 
     Raises:
         BadFileError: It cannot be read, or holds more than that.
@@ -124,6 +125,12 @@ def read_checkpoint(name: str) -> dict:
     try:
         return read_pickle(io.BytesIO(fileio.get(name)) if '://' in name else Path(name))
     except Exception as error:  # torch and the backends of addresses raise many kinds
+        if asked := asked_for(error):
+            raise BadFileError(
+                f'The checkpoint {name} cannot be loaded: it holds more than tensors and plain values, which could run '
+                f'code{asked}. If you trust it, load it once yourself with weights_only=False, and save what is needed '
+                'of it with torch.save: dict(meta={}, state_dict=...).'
+            ) from error
         reason = str(error).strip().partition('\n')[0].partition('. ')[0] or type(error).__name__
         raise BadFileError(
             f'The checkpoint {name} cannot be loaded ({reason}). It is damaged, or holds more than tensors: it must be '

@@ -54,6 +54,13 @@ def test_own_background():
     assert read_words(['cat'], ['wall ', 'sky']).classes == (('wall', 'sky'), ('cat',))
 
 
+def test_doubtful_commas_are_named_wherever_words_come_in():
+    with pytest.warns(UserWarning, match="'sofa, couch' has a comma"):
+        read_words(['cat', 'sofa, couch'], None)
+    with pytest.warns(UserWarning, match="'sky,wall' has a comma"):
+        assert read_words(['cat'], ['sky,wall']).classes[0] == ('sky,wall',)
+
+
 def test_vocabularies(tmp_path):
     path = tmp_path / 'words.txt'
     path.write_text('# two\nсобака, пёс\n猫\n', encoding='utf-8')

@@ -150,6 +150,17 @@ def test_backgrounds(run, photos, clip, words, wanted):
         assert entry['classes'][0]['phrases'] == ['wall', 'fence', 'sky']
 
 
+def test_parentheses_keep_their_commas_and_doubtful_words_are_named(run, photos, clip):
+    flags = ['--background', 'wall [red, white], sea', 'a; b', *clip]
+    with pytest.warns(UserWarning, match='.') as caught:
+        assert run(photos / '0.jpg', '--classes', 'grass', 'sky (blue, clear)', 'x (y, z', *flags).code == 0
+    phrases = [listed['phrases'] for listed in summary()[0]['classes']]
+    assert phrases == [['wall [red, white]', 'sea', 'a; b'], ['grass'], ['sky (blue, clear)'], ['x (y', 'z']]
+    said = [str(warning.message) for warning in caught if 'It was read as' in str(warning.message)]
+    assert [text.partition(' has ')[0] for text in said] == ["--classes 'x (y, z'", "--background 'a; b'"]
+    assert not any('in a list' in str(warning.message) for warning in caught)
+
+
 def test_words_from_a_file_and_heat_maps(run, photos, clip, tmp_path):
     (tmp_path / 'words.txt').write_text('# mine\nкошка, кот\nпёс\n', encoding='utf-8')
     flags = ['--classes-file', 'words.txt', '--background', 'none', '--heatmaps', *clip]
@@ -225,6 +236,7 @@ def test_an_interrupt_keeps_what_is_done(run, photos, clip, monkeypatch):
         (['photos', '--classes', 'cat', '--background', 'sky', 'a.PNG'], '--background was given a.PNG'),
         (['photos', '--classes', 'cat', './photos'], 'Put pictures first'),
         (['photos', '--classes', 'cat,dog'], "'cat,dog' has a comma without a space"),
+        (['photos', '--classes', 'cat (a,b), x,'], "x,' has a comma without a space"),
         (['photos', '--classes', 'cat, '], 'empty phrase'),
         (['photos', '--classes', 'cat', 'Cat'], 'stands twice'),
         (['photos', '--classes', 'cat', '--classes-file', 'a.txt'], 'both name the classes'),

@@ -1,13 +1,16 @@
-"""Joining the processes of a Slurm job; real processes are tested in test_evaluation.py and test_kills.py."""
+"""Joining the processes of a Slurm job, and leaving them; jobs are tested in test_evaluation.py and test_kills.py."""
 
+import atexit
 import os
 import subprocess
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
 
-from mmseg_sclip.engine.distributed import join_processes
+from mmseg_sclip import errors
+from mmseg_sclip.engine.distributed import join_processes, leave_processes
 from mmseg_sclip.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +56,44 @@ def test_without_a_list_the_first_machine_must_be_named(join, nodes):
     with pytest.raises(UsageError, match='MASTER_ADDR'):
         join(nodes)
     assert join(nodes, MASTER_ADDR='node-3') == 'node-3'
+
+
+@pytest.mark.parametrize('error', [None, UsageError, ZeroDivisionError])
+def test_a_process_has_left_the_others_when_it_exits(tmp_path, monkeypatch, error):
+    for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='0').items():
+        monkeypatch.setenv(name, value)
+
+    def command(argv):
+        join_processes('pytorch', torch.device('cpu'))
+        torch.distributed.barrier()
+        if error is not None:
+            raise error
+
+    pid = os.fork()
+    if not pid:  # os._exit: never back into pytest, whose own functions must not run at this exit
+        try:
+            atexit._clear()
+            code = errors.run(command, [])
+            joined = torch.distributed.is_initialized()
+            atexit._run_exitfuncs()
+            (tmp_path / 'seen').write_text(f'{code} {joined} {torch.distributed.is_initialized()}')
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / 'seen').read_text() == f'{int(error is not None)} True False'
+
+
+@pytest.mark.parametrize('backend, code, left', [('gloo', 0, 1), ('gloo', 1, 1), ('nccl', 0, 1), ('nccl', 1, 0)])
+def test_after_an_error_nccl_is_not_left_for_it_would_wait_for_the_others(monkeypatch, backend, code, left):
+    calls = []
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.distributed, 'get_backend', lambda: backend)
+    monkeypatch.setattr(torch.distributed, 'destroy_process_group', lambda: calls.append(backend))
+    errors.run(lambda argv: code, [])
+    leave_processes()
+    assert len(calls) == left
 
 
 @pytest.mark.parametrize('a_node, words', [('0', []), ('2', ['--gres=gpu:2', '--ntasks-per-node=2'])])

@@ -1,7 +1,9 @@
 """Loading CLIP: what is refused, what is fetched, what is built, and positions against a second implementation."""
 
 import json
-from types import SimpleNamespace
+import re
+import sys
+from types import ModuleType, SimpleNamespace
 
 import open_clip
 import pytest
@@ -337,6 +339,65 @@ def test_another_tokenizer_is_not_replaced_silently_and_runs_no_code_of_its_own(
     source.tokenizer()
     assert (asked['name'], asked['context_length'], asked['trust_remote_code']) == ('some/tokenizer', 77, False)
     assert not source.reads_english
+
+
+@pytest.mark.parametrize('name', ['hf_model_name', 'hf_tokenizer_name'])
+@pytest.mark.parametrize(
+    'module, problem, kind, words',
+    [
+        (None, None, ConfigError, 'which is not installed: pip install .*transformers'),
+        ('', ImportError('huggingface-hub>=9 is required'), ConfigError, r'cannot be imported \(huggingface-hub>=9 is'),
+        ('AutoTokenizer', OSError("We couldn't connect.\nHelp"), MissingFileError, "couldn't connect.*HF_ENDPOINT"),
+        ('AutoTokenizer', ImportError("No module named 'xy'", name='xy'), ConfigError, 'pip install xy.$'),
+        ('AutoTokenizer', ValueError('`tiktoken` is required'), ConfigError, 'pip install sentencepiece tiktoken prot'),
+    ],
+    ids=str,
+)
+def test_what_hugging_faces_part_lacks_is_one_sentence(
+    tmp_path, description, monkeypatch, name, module, problem, kind, words
+):
+    def fail(*args, **kwargs):
+        from transformers import AutoTokenizer  # noqa: F401
+
+        raise problem
+
+    class Transformers(ModuleType):
+        def __getattr__(self, attribute):
+            if attribute == module:
+                return None
+            raise problem
+
+    monkeypatch.setitem(sys.modules, 'transformers', None if module is None else Transformers('transformers'))
+    monkeypatch.setattr(tokenizer, 'HFTokenizer', fail)
+    monkeypatch.setattr(open_clip.model, 'HFTextEncoder', fail)
+    description['text_cfg'][name] = 'some/repository'
+    source = ClipSource(dict(model_name=saved(tmp_path, description), pretrained=None))
+    with pytest.raises(kind, match=f"^The t.* 'some/repository' of .*{words}"):
+        source.tokenizer() if name == 'hf_tokenizer_name' else source.empty_image_tower()
+
+
+@pytest.mark.slow
+def test_every_architecture_of_open_clip_is_built_or_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    monkeypatch.setattr(open_clip.hf_model, 'transformers', None)
+    describe = open_clip.get_model_config
+
+    def one_block(name):
+        model = describe(name)
+        for tower in (model['vision_cfg'], model['text_cfg']):
+            tower.update({'layers': 1} if isinstance(tower.get('layers'), int) else {})
+        return model
+
+    monkeypatch.setattr(open_clip, 'get_model_config', one_block)
+    for name in open_clip.list_models():
+        said = ''
+        try:
+            source = ClipSource(dict(model_name=name, pretrained=None))
+            source.empty_image_tower()
+            source.tokenizer()
+        except ConfigError as error:
+            said = str(error)
+        assert re.match(f'$|{name} cannot be used: its image tower |The t.* of {name} needs the package', said), said
 
 
 def cubic(t, a=-0.75):

@@ -47,12 +47,47 @@ def test_bad_files_name_the_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize(
-    'line, read', [('cat,dog', '1 phrase: cat,dog'), ('cat; dog, cow;', '2 phrases: cat; dog | cow;')]
+    'line, read',
+    [
+        ('cat,dog', '1 phrase: cat,dog'),
+        ('cat; dog, cow;', '2 phrases: cat; dog | cow;'),
+        ('sky (blue, clear, sea', '3 phrases: sky (blue | clear | sea'),
+        ('sky blue), clear', '2 phrases: sky blue) | clear'),
+        ('[cat, dog]', '1 phrase: [cat, dog]'),
+        ('天空，草地', '1 phrase: 天空，草地'),
+    ],
 )
-def test_other_separators_warn_and_show_how_the_line_was_read(tmp_path, line, read):
+def test_other_separators_warn_once_and_show_how_the_line_was_read(tmp_path, line, read):
+    path = write(tmp_path / 'words.txt', line)
     with pytest.warns(UserWarning, match='Line 1 of the vocabulary') as caught:
-        load_vocabulary(write(tmp_path / 'words.txt', line))
-    assert read in str(caught[0].message)
+        vocabulary = load_vocabulary(path)
+    assert f'It was read as {read}. Phrases' in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert load_vocabulary(path) == load_vocabulary(vocabulary.classes)
+
+
+def test_commas_within_parentheses_belong_to_the_phrase(tmp_path):
+    path = write(tmp_path / 'words.txt', 'sky (blue, clear;bright), sea\nroom [old (1900, 1910), red]\n(a, b) c , d\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        read = load_vocabulary(path)
+        assert load_vocabulary([list(phrases) for phrases in read.classes]) == read
+    assert read.classes == (('sky (blue, clear;bright)', 'sea'), ('room [old (1900, 1910), red]',), ('(a, b) c', 'd'))
+
+
+def test_a_phrase_of_a_list_is_never_split_and_a_doubtful_one_is_named_once(mini_clip):
+    model = head(mini_clip)
+    doubtful = {'grass, lawn': load_vocabulary, 'a;b': model.set_vocabulary, 'a (': model.with_vocabulary}
+    for phrase, use in doubtful.items():
+        with pytest.warns(UserWarning, match='each entry is read as one phrase.*inner list') as caught:
+            use([['cat', phrase], 'dog'])
+        assert f'The phrase {phrase!r} has' in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert load_vocabulary(list(doubtful)).num_classes == 3
+    with pytest.warns(UserWarning, match=r'are also: b,2 \| b,3 \| b,4, and 1 more\.'):
+        load_vocabulary(Vocabulary('mine', tuple((f'b,{number}',) for number in range(1, 6))))
 
 
 def test_shipped_vocabularies_read_without_warnings():

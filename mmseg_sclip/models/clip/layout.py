@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import open_clip
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 from .architecture import Architecture
 from .config import PRECISIONS, ClipConfig
+from .hugging_face import with_transformers
 
 _STAY_FLOAT32 = ('positional_embedding', 'class_embedding')  # fitted to the grid in float32, then cast
 
@@ -27,7 +29,8 @@ def lay_out(architecture: Architecture, config: ClipConfig, tower: str, device: 
         device: Where its parameters lie.
 
     Raises:
-        ConfigError: The description has a key that open_clip does not know.
+        ConfigError: The description has a key that open_clip does not know, or a package of its text tower is missing.
+        MissingFileError: Its text tower is one of Hugging Face, whose description cannot be loaded.
     """
     model = dict(architecture.model)
     custom = model.pop('custom_text', False) or 'hf_model_name' in model['text_cfg']
@@ -40,8 +43,10 @@ def lay_out(architecture: Architecture, config: ClipConfig, tower: str, device: 
         part = 'vision_cfg' if tower == 'image' else 'text_cfg'
         model[part] = {**model[part], 'norm_kwargs': {**(model[part].get('norm_kwargs') or {}), 'eps': eps}}
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    hugging_face = model['text_cfg'].get('hf_model_name')
+    what = f"The text tower '{hugging_face}' of {architecture.name}"
     try:
-        with torch.device(device):
+        with with_transformers(what) if hugging_face else nullcontext(), torch.device(device):
             # With the lower precisions open_clip builds LayerNorms that compute in float32.
             return kind(**model, cast_dtype=PRECISIONS[config.precision])
     except TypeError as error:

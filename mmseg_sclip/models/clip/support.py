@@ -33,6 +33,7 @@ def refuse_unsupported(name: str, model: Mapping[str, Any]) -> None:
         'is a ResNet': isinstance(vision.get('layers'), (list, tuple)),
         'pools by attention (attentional_pool)': vision.get('attentional_pool'),
         f"pools with pool_type='{pool}' instead of the class token ('tok')": pool != 'tok',
+        'belongs to a CoCa (multimodal_cfg)': model.get('multimodal_cfg'),
         'has its final LayerNorm behind the pooling (final_ln_after_pool)': vision.get('final_ln_after_pool'),
         'has blocks with a custom attention': vision.get('block_type') == 'custom' or any(map(vision.get, _CUSTOM)),
     }

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import BadFileError
+from .plain_values import asked_for, plain_values
 from .torchscript import is_torchscript, read_torchscript
 
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -87,8 +88,8 @@ def read_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise BadFileError(
             f'{path} cannot be read as weights: it is damaged, or holds objects other than tensors, which could run '
-            f'code and are not loaded. {advice}; if you trust the file, load it once yourself and save its state dict '
-            'with safetensors.'
+            f'code and are not loaded{asked_for(error)}. {advice}; if you trust the file, load it once yourself and '
+            'save its state dict with safetensors.'
         ) from error
     except Exception as error:  # on a damaged file torch raises nearly anything: IndexError, struct.error, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
@@ -98,14 +99,14 @@ def read_tensors(path: Path) -> Any:
 
 
 def read_pickle(file: Path | BinaryIO, mmap: bool = False) -> Any:
-    """`torch.load` with `weights_only`, of what every torch reads so without running code.
+    """`torch.load` with `weights_only`, of what every torch reads so without running code, and of `plain_values`.
 
     Args:
         file: A path, or an open file at its beginning.
         mmap: See `torch.load`.
 
     Raises:
-        pickle.UnpicklingError: The file holds, or may hold, objects other than tensors.
+        pickle.UnpicklingError: The file holds, or may hold, objects other than tensors and plain values.
         Exception: It is damaged; torch raises many kinds.
     """
     for kind, found in (('tar', tarfile.is_tarfile(file)), ('TorchScript', is_torchscript(file))):
@@ -113,7 +114,8 @@ def read_pickle(file: Path | BinaryIO, mmap: bool = False) -> Any:
             raise pickle.UnpicklingError(f'it is a {kind} archive')
     if not isinstance(file, Path):
         file.seek(0)
-    return torch.load(file, map_location='cpu', weights_only=True, mmap=mmap)
+    with plain_values():
+        return torch.load(file, map_location='cpu', weights_only=True, mmap=mmap)
 
 
 def refuse_not_finite(path: Path | str, state_dict: Mapping[str, Tensor]) -> None:

@@ -149,10 +149,11 @@ class TextSimilarityHead(BaseModule):
 
     def _encode_phrases(self, device: torch.device, phrases: Sequence[str]) -> Tensor:
         """(P, D), by the text tower, which is built where it is not there yet."""
+        tokenizer = self.source.tokenizer()  # first, since it may need what is not installed
         if not self._text_tower:
             self._text_tower.append(self.source.text_tower().to(device))
         tower = self._text_tower[0].to(device)
-        return encode_phrases(tower, self.source.tokenizer(), phrases, self.templates, tower.context_length)
+        return encode_phrases(tower, tokenizer, phrases, self.templates, tower.context_length)
 
     def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
         """Scores of every query, here their cosines.

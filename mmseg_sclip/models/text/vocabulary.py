@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...checks import nearest
 from ...errors import BadFileError, ConfigError, MissingFileError
+from .phrases import split_phrases, warn_of_line, warn_of_list
 
 SHIPPED = Path(__file__).parents[2] / 'datasets' / 'vocabularies'
 
@@ -64,7 +64,8 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence | None, folders: Se
 
     Args:
         spec: The name of a shipped vocabulary, the path of a text file, or a list with one entry a
-            class: a name, or a list of phrases. A shipped name wins over a file of that name.
+            class: a name, or a list of phrases. A shipped name wins over a file of that name. A phrase of a list is
+            never split; of one that has a comma a warning says so.
         folders: Where relative paths are looked for before the current folder.
 
     Raises:
@@ -73,6 +74,7 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence | None, folders: Se
         ConfigError: The list is wrong; the message names the class.
     """
     if isinstance(spec, Vocabulary):
+        warn_of_list(spec.queries)
         return spec
     if isinstance(spec, (str, Path)):
         return _read(find_vocabulary(str(spec), folders))
@@ -92,7 +94,9 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence | None, folders: Se
                 f'Class {number} of the vocabulary list is {spec[number]!r}; it must be a name or a list of '
                 'names, none of them empty.'
             )
-    return Vocabulary('given as a list', tuple(tuple(phrase.strip() for phrase in phrases) for phrases in classes))
+    vocabulary = Vocabulary('given as a list', tuple(tuple(phrase.strip() for phrase in entry) for entry in classes))
+    warn_of_list(vocabulary.queries)
+    return vocabulary
 
 
 def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
@@ -112,7 +116,7 @@ def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
 
 
 def _read(path: Path) -> Vocabulary:
-    """One class a line, phrases separated by comma and space; # starts a comment, in a line's middle behind a space."""
+    """One class a line, see `split_phrases`; # starts a comment, in a line's middle after a space."""
     try:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
@@ -122,20 +126,14 @@ def _read(path: Path) -> Vocabulary:
         if line.lstrip().startswith('#'):
             continue
         line = line.split(' #')[0]
-        phrases = tuple(phrase.strip() for phrase in line.split(', '))
+        phrases = split_phrases(line)
         if not all(phrases):
             what = 'an empty phrase' if line.strip() else 'blank'
             raise BadFileError(
                 f'Line {number} of the vocabulary {path} is {what}: {line!r}. Each line is one class, its '
                 'phrases separated by a comma and a space; delete the line, or put # in front.'
             )
-        if ';' in line or any(',' in phrase for phrase in phrases):
-            warnings.warn(
-                f'Line {number} of the vocabulary {path} has a comma without a space or a semicolon, which '
-                f'separates nothing. It was read as {len(phrases)} phrase{"s" * (len(phrases) > 1)}: '
-                f'{" | ".join(phrases)}',
-                stacklevel=3,
-            )
+        warn_of_line(f'Line {number} of the vocabulary {path}', phrases)
         classes.append(phrases)
     if not classes:
         raise BadFileError(f'The vocabulary {path} names no class. Write one class a line.')

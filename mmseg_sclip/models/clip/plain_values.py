@@ -1,0 +1,123 @@
+"""What checkpoints hold beside tensors, read as plain values without any of the code that the file names.
+
+MMEngine's checkpoints have a log in them (a class of MMEngine with NumPy arrays), those of MMCV 0.x settings, and those
+of open_clip NumPy's numbers. Each name below stands for a class of this module, which torch's reader calls in place of
+what the name means elsewhere; whatever a file passes to it, no other code runs. All other names stay refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import torch.serialization
+
+SINCE = '2.5'  # the first torch that lets names be allowed for one call
+_REFUSED = re.compile(r'(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) ([\w.]+(?:\[\w+\])?)')
+
+
+class _DType:
+    """Of booleans, numbers, bytes or text; NumPy's own can be objects, whose pickles may hold anything."""
+
+    def __init__(self, kind: str = '', *_: Any) -> None:
+        if not isinstance(kind, str) or not re.fullmatch(r'[biufcSU]\d{1,9}', kind):
+            raise pickle.UnpicklingError(f'Unsupported class numpy.dtype[{kind}]')
+        self.dtype = np.dtype(kind)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ('<', '>'):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    def __new__(cls) -> _Array:
+        return super().__new__(cls, 0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, fortran, numbers = state
+        if not isinstance(kind, _DType) or not isinstance(numbers, bytes):  # a list, where it is of objects
+            raise pickle.UnpicklingError('Unsupported class numpy.ndarray[objects]')
+        super().__setstate__((1, tuple(map(int, shape)), kind.dtype, bool(fortran), numbers))
+
+
+class _NewArray:
+    def __new__(cls, kind: type, *_: Any) -> _Array:
+        if not (isinstance(kind, type) and issubclass(kind, _Array)):
+            raise pickle.UnpicklingError('Unsupported class numpy.ndarray[subclass]')
+        return kind()
+
+
+class _Number:
+    def __new__(cls, kind: _DType, number: bytes) -> np.generic:
+        if not isinstance(kind, _DType) or not isinstance(number, bytes) or len(number) != kind.dtype.itemsize:
+            raise pickle.UnpicklingError('Unsupported class numpy.generic[objects]')
+        return np.frombuffer(number, kind.dtype)[0]
+
+
+class _Settings:
+    """MMEngine passes a dict; MMCV passes pairs, and sets them again as items and as attributes."""
+
+    def __new__(cls, *values: Any) -> OrderedDict:  # torch's reader sets attributes of no other dict
+        return OrderedDict(values[0] if values and isinstance(values[0], dict) else values)
+
+
+class _Time:
+    def __new__(cls, packed: bytes) -> datetime:
+        return datetime(packed)
+
+
+class _Log:
+    def __setstate__(self, state: dict) -> None:
+        self.values = state
+
+
+class _Method:
+    def __new__(cls, owner: Any, name: str) -> None:
+        if not (isinstance(owner, type) and issubclass(owner, _Log)):
+            raise pickle.UnpicklingError('Unsupported class builtins.getattr')
+
+
+_ALLOWED: dict[str, type] = {
+    'numpy.dtype': _DType,
+    'numpy.ndarray': _Array,
+    # NumPy 2 calls the module _core; files of before have the old name.
+    'numpy.core.multiarray._reconstruct': _NewArray,
+    'numpy._core.multiarray._reconstruct': _NewArray,
+    'numpy.core.multiarray.scalar': _Number,
+    'numpy._core.multiarray.scalar': _Number,
+    # The log of a training, one for each logged number, and its statistics: getattr(HistoryBuffer, 'mean').
+    'mmengine.logging.history_buffer.HistoryBuffer': _Log,
+    'builtins.getattr': _Method,
+    '__builtin__.getattr': _Method,
+    # Settings in `meta`.
+    'mmengine.config.config.ConfigDict': _Settings,
+    'mmcv.utils.config.ConfigDict': _Settings,
+    'datetime.datetime': _Time,
+}
+
+
+def _named(path: str, base: type) -> type:
+    """A class that torch's reader takes for the one at `path`."""
+    module, _, name = path.rpartition('.')
+    return type(name, (base,), {'__module__': module})
+
+
+def plain_values() -> AbstractContextManager:
+    """Let `torch.load` with `weights_only` read these values inside; nothing where torch is older than `SINCE`."""
+    allow = getattr(torch.serialization, 'safe_globals', None)
+    return allow([_named(*item) for item in _ALLOWED.items()]) if allow else nullcontext()
+
+
+def asked_for(error: Exception) -> str:
+    """The name that a file asks for and that is not allowed, as words of a message; '' where it is another error."""
+    found = _REFUSED.search(str(error))
+    if found is None:
+        return ''
+    name = found[1].rstrip('.')
+    older = name in _ALLOWED and not hasattr(torch.serialization, 'safe_globals')
+    return f' (it asks for {name}{f", which torch {SINCE} or newer can read" if older else ""})'
