@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from .checks import check_parameters, find_registered, nearest
+from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
 from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
@@ -153,8 +154,12 @@ def apply_pamr(config: Config, steps: int | None) -> None:
     test_cfg['refine'] = [*[dict(type='PAMR', steps=steps)] * (steps != 0), *others]
 
 
-def apply_data_flags(config: Config, data_root: str | None, max_images: int | None) -> None:
-    """Put `--data-root` and `--max-images` into the test dataset; the latter takes the first of a config's `indices`.
+def apply_data_flags(
+    config: Config, data_root: str | None, max_images: int | None, bands: Sequence[int] | None = None
+) -> None:
+    """Put `--data-root`, `--max-images` and `--bands` into the test dataset.
+
+    `--max-images` takes the first of a config's `indices`.
 
     Raises:
         UsageError: There would be less than one image.
@@ -169,6 +174,8 @@ def apply_data_flags(config: Config, data_root: str | None, max_images: int | No
                 f'{flag} does not fit {dataset.type}, which holds other datasets. Leave it out, and set {key} of the '
                 'datasets inside.'
             )
+    choose_bands(config, bands)
+    dataset = config.test_dataloader.dataset
     if data_root:
         dataset.data_root = data_root
     if max_images is None:
@@ -242,6 +249,18 @@ def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) 
         parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
         parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
     add_cfg_options(parser, example)
+
+
+def add_bands_flag(parser: ArgumentParser) -> None:
+    """Add `--bands`."""
+    parser.add_argument(
+        '--bands',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='which bands of an image file are red, green and blue, counted from 1, such as 4 3 2; '
+        'or the one that is shown in grey (default: the colours of the file, or its first three bands)',
+    )
 
 
 def add_cfg_options(parser: ArgumentParser, example: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..config import find_device
 from ..datasets.palette import as_colours, classes_of
+from ..datasets.pipelines import bands_of, choose_bands
 from ..engine.runner import build_model
 from ..errors import ConfigError
 from ..images import pack_photograph
@@ -21,6 +22,7 @@ from ..models.refinements.base import CLASS_SCORES
 from ..models.segmentors import SCLIPSegmentor
 from ..models.segmentors.scores import bands
 from ..models.text import Vocabulary
+from ..notes import Note, say
 from .inputs import Picture, list_pictures, read_picture
 from .settings import build_config, thresholds
 from .words import AUTO, NONE, Background, Classes, read_words
@@ -57,6 +59,8 @@ class SCLIPInferencer:
             also its classes, their colours, and its background.
         channel_order: 'rgb' or 'bgr', of pictures that are given as arrays.
         cfg_options: Settings of the config to override, by dotted names.
+        bands: Which bands of picture files are red, green and blue, or the one that is grey, from 1; None for the
+            files' own colours, or their first three bands.
 
     Attributes:
         model: The segmentor, with the words of a call without `classes`.
@@ -81,8 +85,10 @@ class SCLIPInferencer:
         config: str | Path | None = None,
         channel_order: str | None = None,
         cfg_options: Mapping | None = None,
+        bands: Sequence[int] | None = None,
     ) -> None:
         self.channel_order = channel_order
+        self._said: set[str] = set()
         words = None if classes is None else read_words(classes, background)  # errors before weights are loaded
         if words is None and config is None:
             raise ConfigError("Give classes=['cat', ...], or a config whose classes are to be found.")
@@ -93,6 +99,8 @@ class SCLIPInferencer:
             )
         device = find_device(None if device is None else str(device))
         built = build_config(words, config, model_name, pretrained, attention, pamr, cfg_options)
+        choose_bands(built, bands)
+        self._bands = bands_of(built)
         self._thresholds = {flag: thresholds(flag, config, cfg_options) for flag in (False, True)}
         self._steps = built.test_dataloader.dataset.pipeline
         self.model = build_model(built, device)
@@ -192,7 +200,9 @@ class SCLIPInferencer:
         try:
             for picture in pictures:
                 try:
-                    rgb = read_picture(picture, channel_order or self.channel_order)
+                    notes: list[Note] = []
+                    rgb = read_picture(picture, channel_order or self.channel_order, self._bands, notes)
+                    say(notes, self._said)
                     path = picture if isinstance(picture, str) else None
                     result = dict(image=path, **self._segment(model, words, rgb, path, heatmaps))
                 except Exception as error:

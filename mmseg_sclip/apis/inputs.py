@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import ConfigError, MissingFileError
 from ..files import is_ours
-from ..images import array_to_rgb, picture_to_rgb, read_photograph
+from ..images import array_to_rgb, picture_to_rgb, read_photograph, readable_suffixes
+from ..notes import Note
 
 Picture = str | np.ndarray | Image.Image
-SUFFIXES = (*IMG_EXTENSIONS, '.gif')
+SUFFIXES = readable_suffixes()
 _WILD = '*?['
 
 
@@ -48,17 +48,21 @@ def list_pictures(given: Any) -> list[Picture]:
     )
 
 
-def read_picture(picture: Picture, channel_order: str | None) -> np.ndarray:
+def read_picture(
+    picture: Picture, channel_order: str | None, bands: Sequence[int] | None, notes: list[Note]
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a picture of `list_pictures`, upright.
 
     Args:
         picture: The picture.
         channel_order: 'rgb' or 'bgr', of arrays.
+        bands: Which bands of files are shown; None for their colours.
+        notes: What a user should know is added here.
     """
     if isinstance(picture, str):
-        return read_photograph(picture)
+        return read_photograph(picture, bands, notes)
     if isinstance(picture, Image.Image):
-        return picture_to_rgb(picture)
+        return picture_to_rgb(picture, notes)
     return array_to_rgb(picture, channel_order)
 
 

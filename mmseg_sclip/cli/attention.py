@@ -8,12 +8,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..config import add_model_flags, apply_clip_flags, find_device, load_config
+from ..config import add_bands_flag, add_model_flags, apply_clip_flags, find_device, load_config
+from ..datasets.pipelines import bands_of, choose_bands
 from ..datasets.scenes import scene
 from ..engine.runner import build_model
 from ..errors import ArgumentParser, MissingFileError, UsageError
 from ..images import pack_photograph, read_photograph
 from ..models.attention.parsing import METHODS, parse_attention
+from ..notes import say
 from ..outputs import OutputFolder
 from ..visual.attention import attention_maps, check_points
 from ..visual.attention_figure import attention_figure
@@ -80,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='try this command without weights: the tiny CLIP, and without an image a painted scene',
     )
     add_figure_flags(parser, 'work_dirs/attention')
+    add_bands_flag(parser)
     add_model_flags(parser, 'model.test_cfg.crop_size=448')
     return parser
 
@@ -100,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(name, args.cfg_options, own_modules=True)
     apply_clip_flags(config, args.model_name, args.pretrained)
     path = Path(args.image) if args.image else _paint(folder)
-    pixels = read_photograph(path)
+    choose_bands(config, args.bands)
+    notes = []
+    pixels = read_photograph(path, bands_of(config), notes)
+    say(notes, set())
     check_points(points, pixels.shape[:2])
     for text in args.attention:
         if text != OWN:

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 
-from ..config import add_cfg_options, apply_data_flags, load_config
+from ..config import add_bands_flag, add_cfg_options, apply_data_flags, load_config
 from ..datasets.building import build_dataset, built_parts, list_files
 from ..datasets.check_files import check_files
 from ..datasets.inspection import Facts, Inspector
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that read files; 0 reads in this one (default: up to 8)'
     )
+    add_bands_flag(parser)
     add_cfg_options(parser, 'test_dataloader.dataset.ann_file=val.txt')
     return parser
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.workers is not None and args.workers < 0:
         raise UsageError(f'--workers is {args.workers}; it must be at least 0.')
     config = load_config(args.config, args.cfg_options, own_modules=True)
-    apply_data_flags(config, args.data_root, args.max_images)
+    apply_data_flags(config, args.data_root, args.max_images, args.bands)
     init_default_scope(config.get('default_scope') or 'mmseg')
     with collecting() as listed:
         check_files(config.test_dataloader.dataset)

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..config import add_model_flags, apply_clip_flags, apply_data_flags, find_device, input_files, load_config
+from ..config import (
+    add_bands_flag,
+    add_model_flags,
+    apply_clip_flags,
+    apply_data_flags,
+    find_device,
+    input_files,
+    load_config,
+)
 from ..errors import ArgumentParser, BadFileError, ConfigError, UsageError, describe
 from ..outputs import OutputFolder
 from ..visual.comparison import CRITERIA, Device, Failures, Prediction, compare, rank, score
@@ -76,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the dataset, in place of the configs' data_root (as in test)",
     )
     add_figure_flags(parser, 'work_dirs/compare')
+    add_bands_flag(parser)
     add_model_flags(parser, 'model.test_cfg.window_batch=32')
     return parser
 
@@ -131,7 +140,7 @@ def _methods(args: argparse.Namespace) -> list[Method]:
     for name, given in zip(short_names(args.configs), args.configs, strict=True):
         config = load_config(given, args.cfg_options, own_modules=True)
         apply_clip_flags(config, args.model_name, args.pretrained)
-        apply_data_flags(config, args.data_root, args.max_images)
+        apply_data_flags(config, args.data_root, args.max_images, args.bands)
         methods.append(Method(name, config))
     check_comparable(methods)
     return methods

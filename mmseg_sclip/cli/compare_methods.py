@@ -23,6 +23,7 @@ from ..ablation.protocols import common_protocol
 from ..ablation.report import EMPTY
 from ..ablation.running import kept_result
 from ..config import (
+    add_bands_flag,
     add_launcher_flags,
     add_model_flags,
     apply_clip_flags,
@@ -114,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--resume', action='store_true', help='keep finished passes, and go on behind the finished images of the next'
     )
     parser.add_argument('--on-error', choices=ON_ERROR, default='stop', help='at a sample that cannot be read')
+    add_bands_flag(parser)
     add_model_flags(parser, 'test_dataloader.num_workers=4')
     add_launcher_flags(parser)
     return parser
@@ -168,7 +170,7 @@ def _configure(name: str, protocol: str, seed: int | None, args: argparse.Namesp
         config = common_protocol(name, args.dataset)
         override(config, args.cfg_options or {})
     apply_clip_flags(config, args.model_name, args.pretrained)
-    apply_data_flags(config, args.data_root, args.max_images)
+    apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if seed is not None:
         config.test_dataloader.dataset.seed = seed
         folder = folder / f'seed{seed}'

@@ -18,7 +18,7 @@ from .. import errors
 from ..apis import SCLIPInferencer, list_pictures
 from ..apis.inputs import SUFFIXES
 from ..apis.words import AUTO, NONE
-from ..config import add_model_flags, load_config
+from ..config import add_bands_flag, add_model_flags, load_config
 from ..datasets.scenes import scene
 from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
 from ..files import MARK
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         "'LocalSelfAttention(window=5)' (default: the config's, which is SCLIP's)",
     )
     parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10 (default: off)')
+    add_bands_flag(parser)
     add_model_flags(parser, 'model.test_cfg.area_thd=None, which keeps small things')
     return parser
 
@@ -175,6 +176,7 @@ def _build(args: argparse.Namespace, classes: list | str | None, background: lis
             device=args.device,
             config=DEMO_CONFIG if args.demo else args.config,
             cfg_options=args.cfg_options,
+            bands=args.bands,
         )
     except FileNotFoundError as error:
         if 'weights' not in str(error):

@@ -15,6 +15,7 @@ from mmseg.registry import METRICS
 
 from ..checks import is_a
 from ..config import (
+    add_bands_flag,
     add_launcher_flags,
     add_model_flags,
     apply_clip_flags,
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--max-images', type=int, metavar='N', help='evaluate only the first N images of the dataset')
     parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10; 0 is off')
+    add_bands_flag(parser)
     add_model_flags(parser, 'model.test_cfg.logit_scale=50')
     add_launcher_flags(parser)
     parser.add_argument(
@@ -143,7 +145,7 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     if checkpoint and '://' not in str(checkpoint) and not Path(checkpoint).is_file():
         source = 'SCLIP needs none: leave it out' if args.checkpoint else 'It is the load_from of the config'
         raise MissingFileError(f'There is no checkpoint {checkpoint}. {source}, or correct the path.')
-    apply_data_flags(config, args.data_root, args.max_images)
+    apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if args.out:
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
         writers = [evaluator for evaluator in evaluators if is_a(METRICS, evaluator, IoUMetric)]

@@ -15,15 +15,17 @@ from ..images import CheckImageFile, LoadImage
 from .label_maps import LoadLabelMap
 
 
-def use_own_readers(config: Config) -> None:
-    """Let the test dataset of a config read its files by `LoadImage` and `LoadLabelMap`.
+def use_own_readers(config: Config, loader: str = 'test_dataloader') -> None:
+    """Let a dataset of a config read its files by `LoadImage` and `LoadLabelMap`.
 
     Args:
         config: It is changed.
+        loader: Which dataset. Where it is trained on, pixels without a label are those of MMSegmentation, since steps
+            of trainings know them.
     """
-    for part in parts_of(config.test_dataloader.dataset):
+    for part in parts_of(config[loader].dataset):
         if part.get('pipeline') is not None:
-            part['pipeline'] = with_own_readers(part['pipeline'])
+            part['pipeline'] = with_own_readers(part['pipeline'], mark_void=loader != 'train_dataloader')
 
 
 def parts_of(dataset: Mapping) -> list[Mapping]:
@@ -32,12 +34,17 @@ def parts_of(dataset: Mapping) -> list[Mapping]:
     return [found for part in inside for found in parts_of(part)] if inside else [dataset]
 
 
-def with_own_readers(steps: Sequence[Any]) -> list[Any]:
-    """A pipeline, or what `TestTimeAug` holds, with this package's readers."""
+def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:
+    """A pipeline, or what `TestTimeAug` holds, with this package's readers.
+
+    Args:
+        steps: The steps, of which built ones are left as they are.
+        mark_void: See `LoadLabelMap`.
+    """
     found = []
     for step in steps:
         if isinstance(step, (list, tuple)):
-            found.append(with_own_readers(step))
+            found.append(with_own_readers(step, mark_void))
             continue
         if not isinstance(step, Mapping):  # built already
             found.append(step)
@@ -48,11 +55,20 @@ def with_own_readers(steps: Sequence[Any]) -> list[Any]:
         if kind is LoadImageFromFile:
             step['type'] = LoadImage.__name__
         elif kind in (LoadAnnotations, LoadLabelMap):
-            step.update(type=LoadLabelMap.__name__, mark_void=True)
+            step.update(type=LoadLabelMap.__name__, mark_void=mark_void)
         if 'transforms' in step:
-            step['transforms'] = with_own_readers(step['transforms'])
+            step['transforms'] = with_own_readers(step['transforms'], mark_void)
         found.append(step)
     return found
+
+
+def bands_of(config: Config) -> list[int] | None:
+    """Which bands of files the test pipeline of a config shows; None for the files' own colours."""
+    for part in parts_of(config.test_dataloader.dataset):
+        for step in part.get('pipeline') or ():
+            if isinstance(step, Mapping) and step.get('bands') is not None:
+                return step['bands']
+    return None
 
 
 def choose_bands(config: Config, bands: Sequence[int] | None) -> None:

@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
+from ..datasets.pipelines import use_own_readers
 from ..errors import ConfigError
 from ..paths import config_name, list_configs
 from .projection_checkpoint import ProjectionCheckpointHook, trainable_parameters
@@ -48,6 +49,7 @@ def train_projection(
     check_trains(config)
     config = copy.deepcopy(config)
     config.work_dir, config.randomness, config.resume = str(work_dir), dict(seed=seed), False
+    use_own_readers(config, 'train_dataloader')
     hooks = config.setdefault('default_hooks', {})
     wanted = hooks.get('checkpoint') or {}
     # In place of MMEngine's own, which cannot read its files again; `resume` is the hook's work too.

@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..checks import check_choice, check_whole
+from ..datasets.pipelines import bands_of
 from ..errors import ConfigError
 from ..images import read_evaluated
 from ..models.segmentors import SCLIPSegmentor
@@ -135,7 +136,7 @@ class AttentionVisualizationHook(Hook):
         points = [(x, y) for x, y in points if x < width and y < height]
         if not points:
             return
-        pixels = read_evaluated(sample.img_path, self.backend_args)
+        pixels = read_evaluated(sample.img_path, self.backend_args, bands_of(runner.cfg))
         if pixels.shape[:2] != (height, width):  # a part of the image is evaluated, which the model has got
             pixels = packed_pixels(packed)
         maps = attention_maps(

@@ -14,11 +14,10 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from safetensors.torch import save_file
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmseg_sclip.datasets.check_files import check_files
 from mmseg_sclip.errors import BadFileError, ConfigError, MissingFileError, UserError
-from mmseg_sclip.images import pack_without_truth
+from mmseg_sclip.images import pack_without_truth, readable_suffixes
 from mmseg_sclip.models import SCLIPSegmentor
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.config import SCHEMAS
@@ -86,9 +85,9 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MissingFileError(f'--images {folder} is no folder. Name a folder with photographs, or leave it out.')
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in readable_suffixes())
     if not files:
-        raise MissingFileError(f'--images {folder} holds no image ({", ".join(IMG_EXTENSIONS)}).')
+        raise MissingFileError(f'--images {folder} holds no image ({", ".join(readable_suffixes())}).')
     return files
 
 

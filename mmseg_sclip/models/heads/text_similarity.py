@@ -240,7 +240,7 @@ class TextSimilarityHead(BaseModule):
 
         Args:
             features: As in `forward`.
-            batch_data_samples: With `gt_sem_seg`; 255 is ignored.
+            batch_data_samples: With `gt_sem_seg`; 255 and negative labels are ignored.
             train_cfg: `logit_scale`, 40 where it is missing.
 
         Returns:
@@ -254,9 +254,9 @@ class TextSimilarityHead(BaseModule):
             truth = sample.gt_sem_seg.data.squeeze(0).long().to(scores.device)  # (H, W)
             log_query = (self.enlarge(scores[None], truth.shape)[0] * scale).log_softmax(dim=0)
             log_class = best_of_class(log_query, self.vocabulary.sizes)
-            known = truth != 255
+            known = (truth != 255) & (truth >= 0)
             # A crop without any known pixel counts nothing; the mean of none would be nan.
-            total = F.nll_loss(log_class[None], truth[None], ignore_index=255, reduction='sum')
+            total = F.nll_loss(log_class[None], truth.where(known, 255)[None], ignore_index=255, reduction='sum')
             losses.append(total / known.sum().clamp(min=1))
             right += (log_class.argmax(dim=0) == truth)[known].sum()
             counted += known.sum()
