@@ -23,7 +23,7 @@ from ..checks import check_choice
 from ..config import input_files
 from ..datasets.check_files import inputs_of
 from ..errors import ConfigError, Interrupted, OutputError, UserError, output_error
-from .fingerprint import digest, fingerprint
+from .fingerprint import digest, fingerprint, of_counts
 from .journal import Finished, Journal
 from .loop import EvaluationSampler, RecordHook, SkippingPipeline
 from .metric import ExactIoUMetric, image_key
@@ -151,7 +151,7 @@ class _Evaluation:
             parts = fingerprint(own, next(runner.model.parameters()).device, self.dataset)
             journal = None
             if metric is not None and not metric.format_only:
-                journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, parts)
+                journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, of_counts(parts))
             self.methods.append(_Method(own, metric, parts, journal))
         self.loop.journals = [method.journal for method in self.methods if method.journal is not None]
         runner.register_hook(RecordHook([method.metric for method in self.methods if method.journal is not None]))
