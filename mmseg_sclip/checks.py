@@ -55,6 +55,16 @@ def check_switch(where: str, got: Any) -> None:
         raise ConfigError(f'{where} is {got!r}; it must be True or False.')
 
 
+def check_number(where: str, got: Any) -> None:
+    """Refuse what is not a number.
+
+    Raises:
+        ConfigError: With the value.
+    """
+    if not isinstance(got, (int, float)) or isinstance(got, bool):
+        raise ConfigError(f'{where} is {got!r}; it must be a number.')
+
+
 def check_whole(where: str, got: Any, least: int) -> None:
     """Refuse what is no whole number from `least` on.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +10,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
-from .checks import check_parameters, find_registered, nearest
+from .checks import check_parameters, find_registered
 from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
 from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
+from .options import check_options
 from .paths import PACKAGE, config_path, scenes_root
 
 
@@ -39,7 +39,7 @@ def load_config(name: str | Path, options: Mapping | None = None, own_modules: b
     path = _find(name)
     with _importing_from(*((path.resolve().parent, Path.cwd()) if own_modules else ())):
         config = _read(path)
-    override(config, options or {})
+        override(config, options or {})
     for key in ('model', 'test_dataloader'):
         if not isinstance(config.get(key), Mapping):
             raise ConfigError(
@@ -67,8 +67,18 @@ def override(config: Config, options: Mapping) -> None:
         ConfigError: An option does not fit the config.
     """
     if options:
-        _check_options(config, options)
+        check_options(config, options)
         config.merge_from_dict(dict(options))
+        if any(key.partition('.')[0] == 'custom_imports' for key in options) and config.custom_imports:
+            _import(config.custom_imports)
+
+
+def _import(modules: Mapping) -> None:
+    """Import what an option names, as MMEngine does while it reads a file."""
+    try:
+        import_modules_from_strings(**modules)
+    except ImportError as error:
+        raise ImportError(f'Failed to import custom modules from {modules}') from error
 
 
 def _find(name: str | Path) -> Path:
@@ -110,21 +120,6 @@ def _read(path: Path) -> Config:
         if str(error).startswith('Failed to import custom modules'):
             raise
         raise ConfigError(f'The config {path} cannot be read ({type(error).__name__}: {error}). Correct it.') from error
-
-
-def _check_options(config: Config, options: Mapping) -> None:
-    """A misspelt first word of an option would be added to the config and change nothing."""
-    read = {key: value.default for key, value in inspect.signature(Runner.__init__).parameters.items()}
-    for key in options:
-        first, dot, _ = key.partition('.')
-        # The runner reads some settings that a config need not have; below a dot only those that are dicts.
-        others = [name for name, default in read.items() if not dot or isinstance(default, Mapping)]
-        allowed = {*config.keys(), *others} - {'self', 'cfg'}
-        if first not in allowed:
-            raise ConfigError(
-                f"--cfg-options {key}: the config has no '{first}', and nothing would read it."
-                f'{nearest(first, allowed)} The config has: {", ".join(sorted(config.keys()))}.'
-            )
 
 
 def input_files(config: Config) -> list[str]:

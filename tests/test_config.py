@@ -1,15 +1,19 @@
 """Reading configs: where they are found, what is beside them, and what they may not hold."""
 
+import inspect
+import re
 import sys
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import runner
 from mmseg.registry import DATASETS, MODELS
 
 from mmseg_sclip.apis import SCLIPInferencer
 from mmseg_sclip.config import apply_data_flags, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
+from mmseg_sclip.options import check_options
 from mmseg_sclip.paths import config_path
 
 
@@ -101,6 +105,83 @@ def test_the_inferencer_leaves_the_module_search_path_alone(own_config, traps):
 def test_settings_that_the_runner_reads_need_not_be_in_the_config(key):
     assert 'randomness' not in load_config('sclip_demo')
     assert key.partition('.')[0] in load_config('sclip_demo', {key: 1})
+
+
+def test_settings_that_mmengine_reads_are_not_refused():
+    """Whatever its runner asks of the config, by its own source."""
+    config = load_config('sclip_demo')
+    asked = set(re.findall(r"(?<!_)cfg\.get\(\s*'(\w+)'", inspect.getsource(runner)))
+    assert {'compile', 'sync_bn', 'activation_checkpointing', 'auto_scale_lr'} <= asked
+    for key in sorted(asked - {'launcher', 'resume'}):
+        check_options(config, {key: 1})
+
+
+FEEDING = """
+img_scale = (96, 96)
+classes = ('a', *'bcdefghijkl')
+mine = dict(number=7)
+data_preprocessor = dict(type='CLIPDataPreProcessor')
+model = dict(data_preprocessor=data_preprocessor)
+test_dataloader = dict(
+    dataset=dict(
+        metainfo=dict(classes=classes),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=img_scale), dict(type='PackSegInputs')],
+    )
+)
+val_dataloader = test_dataloader
+"""
+
+
+@pytest.mark.parametrize(
+    'option, place',
+    [
+        ('test_pipeline.2.scale', 'Set test_dataloader.dataset.pipeline.2.scale in its place'),
+        ('vis_backends', 'Set visualizer.vis_backends in its place'),
+        ('data_root', 'Set test_dataloader.dataset.data_root in its place'),
+        ('dataset_type', 'Set test_dataloader.dataset.type in its place'),
+        ('tiny_clip.test_cfg.stride', 'Set model.test_cfg.stride in its place'),  # merged into the model
+        (
+            'img_scale',
+            r'Set test_dataloader.dataset.pipeline.1.scale and val_dataloader.*pipeline.1.scale in its place',
+        ),
+        ('classes', 'Set test_dataloader.dataset.metainfo.classes and val_dataloader'),
+        ('data_preprocessor.mean', 'Set model.data_preprocessor.mean in its place'),
+        ('mine.number', 'nothing reads it'),
+        ('logit_scale', r'Did you mean model.test_cfg.logit_scale\?'),
+        ('launcher', '--launcher'),
+        ('resume', '--resume'),
+        ('test_dataloader.dataset.pipeline.9.scale', 'pipeline is a list with entries 0 to 2'),
+        (
+            'model.test_cfg.crop_size.0',
+            r'model.test_cfg.crop_size is \(64, 64\). Set model.test_cfg.crop_size as a whole',
+        ),
+        ('test_dataloader.dataset.data_prefix.img_dir', "nothing reads 'img_dir' there.*Did you mean 'img_path'"),
+        ('test_dataloader.dataset.metainfo.clases', "Did you mean 'classes'"),
+        ('env_cfg.cudnn_bench', "Did you mean 'cudnn_benchmark'"),
+    ],
+)
+def test_options_without_effect_are_refused_with_the_place_that_has_one(own_config, option, place):
+    # Where the pipeline is the demo's, the file does not replace it.
+    config = 'sclip_voc21' if option.startswith('test_pipeline') else own_config('a', FEEDING)
+    with pytest.raises(ConfigError, match=rf'The option {re.escape(option)}.*{place}'):
+        load_config(config, {option: 1})
+
+
+def test_a_module_of_the_users_may_read_a_setting_of_its_own(own_config):
+    config = own_config('a', FEEDING + "custom_imports = dict(imports=['mmseg_sclip', 'json'])")
+    with pytest.warns(UserWarning, match=r'mine.number changes something only if json \(custom_imports\) reads it'):
+        assert load_config(config, {'mine.number': 1}).mine.number == 1
+    with pytest.raises(ConfigError, match='Set visualizer.vis_backends'):
+        load_config(config, {'vis_backends': 1})
+
+
+def test_modules_may_be_named_in_an_option(own_config, tmp_path, monkeypatch):
+    (tmp_path / 'named_in_an_option.py').write_text('')
+    monkeypatch.chdir(tmp_path)
+    load_config('sclip_demo', {'custom_imports.imports': ['mmseg_sclip', 'named_in_an_option']}, own_modules=True)
+    assert sys.modules.pop('named_in_an_option')
+    with pytest.raises(ImportError, match='Failed to import custom modules'):
+        load_config('sclip_demo', {'custom_imports.imports': 'nowhere_to_be_found'})
 
 
 @pytest.mark.parametrize('name', ['baselines/clip_demo', 'sclip_demo'])

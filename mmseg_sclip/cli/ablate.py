@@ -20,6 +20,7 @@ from ..ablation.running import Entry, run
 from ..config import add_model_flags, apply_clip_flags, find_device
 from ..errors import ArgumentParser, OutputError, UsageError, output_error
 from ..files import is_free
+from ..options import refuse_overwritten
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     check_names(args.table, args.rows or ())
+    own = 'each row has a folder of its fingerprint in --out.'
+    refuse_overwritten(args.cfg_options, {'work_dir': own, 'experiment_name': own})
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
     if args.demo_count is not None and args.demo_count < 1:
         raise UsageError(f'--demo-count is {args.demo_count}; it must be at least 1.')

@@ -20,7 +20,7 @@ from ..datasets.check_files import check_files
 from ..datasets.inspection import Facts, Inspector
 from ..datasets.inspection_report import Report
 from ..datasets.pipelines import parts_of, use_own_readers
-from ..engine.preparing import ignored_by
+from ..engine.ignored import ignored_in
 from ..errors import ArgumentParser, BadFileError, UsageError
 from ..notes import collecting
 
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         list_files(dataset)
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     facts = _inspect(samples, _inspectors(config, dataset), args.workers)
-    report = Report(samples, facts, list(dataset.metainfo.get('classes') or ()), ignored_by(config))
+    classes = list(dataset.metainfo.get('classes') or ())
+    report = Report(samples, facts, classes, ignored_in(config, len(classes)))
     for note in dict.fromkeys(listed):
         report.add(note, wrong=note.kind in _WRONG)
     report.print(type(dataset).__name__)

@@ -39,6 +39,7 @@ from ..engine.preparing import passes, prepare
 from ..engine.runner import isolated
 from ..errors import ArgumentParser, UsageError
 from ..files import MARK, refuse_taken, write_atomically
+from ..options import refuse_overwritten
 from .ending import tell_losses, telling_how_to_go_on
 
 _PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCLIP for every method'}
@@ -135,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f'--methods names one of them twice: {" ".join(args.methods)}. Each has a folder of its name.')
     if args.seeds and args.dataset != 'demo':
         raise UsageError(f'--seeds is for the scenes of the demo, not for {args.dataset}. Leave it out.')
+    refuse_overwritten(args.cfg_options, {'work_dir': 'each method has a folder in --out.'})
     device = find_device(args.device)
     if args.launcher != 'none':
         device = join_processes(args.launcher, device)

@@ -15,6 +15,7 @@ from ..datasets.check_files import check_files
 from ..engine.distributed import join_processes
 from ..engine.learning import check_trains, train_projection
 from ..errors import ArgumentParser, UsageError
+from ..options import refuse_overwritten
 from .ending import program
 
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     """
     args = build_parser().parse_args(argv)
     _check_flags(args)
+    refuse_overwritten(args.cfg_options, {'randomness': 'the flag --seed settles it.'})
     device = find_device(args.device)
     if args.launcher != 'none':
         device = join_processes(args.launcher, device)

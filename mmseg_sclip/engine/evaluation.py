@@ -22,8 +22,10 @@ from mmengine.logging import print_log
 from ..checks import check_choice
 from ..config import input_files
 from ..datasets.check_files import inputs_of
+from ..datasets.inspection import only_one_class
 from ..errors import ConfigError, Interrupted, OutputError, UserError, output_error
-from .fingerprint import digest, fingerprint
+from .fingerprint import digest, fingerprint, of_counts
+from .ignored import ignored_labels
 from .journal import Finished, Journal
 from .loop import EvaluationSampler, RecordHook, SkippingPipeline
 from .metric import ExactIoUMetric, image_key
@@ -152,8 +154,13 @@ class _Evaluation:
             parts = fingerprint(own, next(runner.model.parameters()).device, self.dataset)
             journal = None
             if metric is not None and not metric.format_only:
-                journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, parts)
+                journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, of_counts(parts))
             self.methods.append(_Method(own, metric, parts, journal))
+        if exact and not exact[0].format_only and is_main_process():
+            with_truth = [sample for sample in self.samples if sample.get('seg_map_path')]
+            ignored, classes = ignored_labels(exact[0].ignore_index), self.dataset.metainfo.get('classes') or ()
+            if sentence := only_one_class(with_truth, ignored, classes):
+                print_log(sentence, logger='current', level=logging.WARNING)
         self.loop.journals = [method.journal for method in self.methods if method.journal is not None]
         runner.register_hook(NotesHook())
         runner.register_hook(RecordHook([method.metric for method in self.methods if method.journal is not None]))

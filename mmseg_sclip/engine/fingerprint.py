@@ -23,7 +23,10 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import Registry
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
 
+from ..checks import is_a
 from ..datasets.building import build_dataset
 from ..files import file_hash, file_stamp
 from ..models.clip.config import ClipConfig
@@ -46,6 +49,10 @@ TESTING = (
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_imports', 'randomness')
 # They change how fast samples come, where files are written, and what is done about samples that cannot be read.
 _WITHOUT_EFFECT = ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'output_dir', 'collate_fn')
+
+# Of an IoUMetric: what is made of its counts. Of `env_cfg`: how processes start and talk.
+_OF_THE_TABLE = ('iou_metrics', 'nan_to_num', 'beta', 'prefix', 'collect_device')
+_OF_PROCESSES = ('mp_cfg', 'dist_cfg', 'resource_limit')
 
 
 def fingerprint(
@@ -88,6 +95,29 @@ def fingerprint(
         device=device_name(device),
         sources=package_sources() | user_sources(modules | _modules_of_types(settings)),
     )
+
+
+def of_counts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the counts of an image depend on: a fingerprint without the settings of what is made of all counts.
+
+    Args:
+        parts: Of `fingerprint`.
+    """
+    settings = dict(parts['settings'])
+    evaluators = settings.get('test_evaluator')
+    if isinstance(evaluators, Mapping):
+        settings['test_evaluator'] = _counting(evaluators)
+    elif evaluators is not None:
+        settings['test_evaluator'] = [_counting(evaluator) for evaluator in evaluators]
+    if settings.get('env_cfg'):
+        settings['env_cfg'] = {key: value for key, value in settings['env_cfg'].items() if key not in _OF_PROCESSES}
+    return {**parts, 'settings': settings}
+
+
+def _counting(evaluator: Mapping) -> Mapping:
+    """The settings of an evaluator that its counts depend on; all of them where it is not an IoUMetric."""
+    iou = is_a(METRICS, evaluator, IoUMetric)
+    return {key: value for key, value in evaluator.items() if key not in _OF_THE_TABLE} if iou else evaluator
 
 
 def digest(parts: Mapping[str, Any]) -> str:

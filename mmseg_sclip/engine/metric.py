@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,22 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..checks import check_choice, check_keys, check_number, check_switch
 from ..datasets.label_maps import VOID
 from ..files import MARK
 from ..outputs import OutputFolder, refuse_inputs
+from .ignored import default_ignored, ignored_labels
+from .summary import absent_classes, at_any_level
 
 if TYPE_CHECKING:
     from .journal import Journal
+
+
+_LARGEST_OF_8_BITS = 255
+_IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
+_PARAMETERS = [
+    name for name, each in inspect.signature(IoUMetric).parameters.items() if each.kind is not each.VAR_KEYWORD
+]
 
 
 @METRICS.register_module()
@@ -32,13 +43,18 @@ class ExactIoUMetric(IoUMetric):
     MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors an image. Labels
     that are neither a class nor ignored count as wrong predictions there without a word; here they do too, and the
     first image that has them is named. Label maps are written so that nothing of the user's is replaced, and images of
-    equal names in different folders get maps of their own.
+    equal names in different folders get maps of their own. The tables are printed at any `log_level`, with the classes
+    that no label map holds.
 
     Args:
         args: Those of `IoUMetric` in its order.
-        output_dir: Folder of the label maps, as PNG; None writes none.
         prediction: Key of the predicted labels in a sample; several methods that are tested together have one each.
-        kwargs: Those of `IoUMetric` by name: `ignore_index`, `iou_metrics`, `nan_to_num`, `beta`, `format_only`, ...
+        kwargs: Those of `IoUMetric` by name: `iou_metrics`, `nan_to_num`, `beta`, `format_only`, ... `ignore_index` is
+            one label of any size and sign, or a list of several; it is 255 where nothing is said, or 65535 where 255 is
+            the number of a class. `output_dir` is the folder of the label maps, as PNG; None writes none.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is not one that the metric can work with.
 
     Attributes:
         counts: (C, 4) int64, pixels of each class in the last evaluation: intersection, union, prediction, truth. None
@@ -46,10 +62,13 @@ class ExactIoUMetric(IoUMetric):
         journal: Where `record` puts the counts of each image; None for nowhere.
     """
 
-    def __init__(
-        self, *args: Any, output_dir: str | None = None, prediction: str = 'pred_sem_seg', **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)  # without the folder, which it would make at once
+    def __init__(self, *args: Any, prediction: str = 'pred_sem_seg', **kwargs: Any) -> None:
+        check_keys('test_evaluator (ExactIoUMetric)', kwargs, [*_PARAMETERS, 'prediction'])
+        given = inspect.signature(IoUMetric).bind(*args, **kwargs).arguments
+        output_dir = given.pop('output_dir', None)
+        super().__init__(**given)  # without the folder, which it would make at once
+        self._check()
+        self._ignores_default = 'ignore_index' not in given
         self.prediction = prediction
         self.output_dir = output_dir
         self.counts: Tensor | None = None
@@ -57,6 +76,27 @@ class ExactIoUMetric(IoUMetric):
         self._unrecorded: list[tuple[str, Tensor]] = []
         self._folder = OutputFolder(output_dir, '--out') if output_dir else None
         self._warned = False
+
+    def _check(self) -> None:
+        """Refuse what would end in an error after the last image, or count something else than the user means."""
+        ignored_labels(self.ignore_index)
+        for name in [self.metrics] if isinstance(self.metrics, str) else self.metrics:
+            check_choice('test_evaluator.iou_metrics', name, _IOU_METRICS)
+        check_number('test_evaluator.beta', self.beta)
+        if self.nan_to_num is not None:
+            check_number('test_evaluator.nan_to_num', self.nan_to_num)
+        check_switch('test_evaluator.format_only', self.format_only)
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """What is known of the dataset; its classes settle which label is ignored where nothing is said."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        self._dataset_meta = meta
+        if self._ignores_default and meta.get('classes') is not None:
+            self.ignore_index = default_ignored(len(meta['classes']))
 
     @property
     def output_folder(self) -> OutputFolder | None:
@@ -128,13 +168,21 @@ class ExactIoUMetric(IoUMetric):
         return torch.stack(self.intersect_and_union(predicted, truth, classes, self.ignore_index), dim=1)
 
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
-        """Print MMSeg's tables and return its numbers, in percent with two decimals."""
+        """Print MMSeg's tables and return its numbers, in percent with two decimals.
+
+        The classes that no label map holds are named.
+        """
         if self.format_only:
             self.counts = None
             return {}
         self.counts = sum(results)
         # Divided as float64: MMEngine's table and `result.json` round the same numbers.
-        return super().compute_metrics([self.counts.double().unbind(dim=1)])
+        with at_any_level():
+            metrics = super().compute_metrics([self.counts.double().unbind(dim=1)])
+            names, ignored = self.dataset_meta['classes'], ignored_labels(self.ignore_index)
+            if absent := absent_classes(names, self.counts, ignored, self.nan_to_num):
+                print_log(absent, logger='current')
+        return metrics
 
     def unrounded(self) -> dict[str, float]:
         """`aAcc`, `mIoU`, `mAcc` and what else `iou_metrics` asks for, in percent.
@@ -149,7 +197,7 @@ class ExactIoUMetric(IoUMetric):
 
     @staticmethod
     def intersect_and_union(
-        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
+        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int | Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Intersection, union, prediction and truth of each class in pixels, each (C,) int64 on the CPU.
 
@@ -157,12 +205,14 @@ class ExactIoUMetric(IoUMetric):
             pred_label: (H, W), predicted classes.
             label: (H, W), true classes.
             num_classes: C.
-            ignore_index: The label whose pixels are not counted.
+            ignore_index: The label whose pixels are not counted, or several.
         """
         # Two more rows for the truth (no class, ignored), one more column for the prediction (no class).
         ignored, side = num_classes + 1, num_classes + 1
-        label = label.to(pred_label.device)
-        rows = _class_or_none(label, num_classes).masked_fill_((label == ignore_index) | (label == VOID), ignored)
+        label = label.to(pred_label.device).long()  # bytes compared with -1 or 65535 would wrap
+        rows = _class_or_none(label, num_classes)
+        for each in (*ignored_labels(ignore_index), VOID):
+            rows.masked_fill_(label == each, ignored)
         pairs = (rows * side + _class_or_none(pred_label, num_classes)).flatten()
         counts = pairs.bincount(minlength=(num_classes + 2) * side).view(-1, side).cpu()[:ignored]
         intersect = counts.diagonal()[:num_classes]
@@ -170,16 +220,21 @@ class ExactIoUMetric(IoUMetric):
         return intersect, predicted + truth - intersect, predicted, truth
 
     def _warn_of_strange_labels(self, sample: Mapping, truth: Tensor, classes: int) -> None:
-        strange = truth[((truth >= classes) | (truth < 0)) & (truth != self.ignore_index) & (truth != VOID)]
+        truth, ignored = truth.long(), ignored_labels(self.ignore_index)
+        strange = truth[(truth >= classes) | (truth < 0)]
+        for each in (*ignored, VOID):
+            strange = strange[strange != each]
         if len(strange):
             self._warned = True
             labels = strange.unique().tolist()
+            raised = f' ({labels[0] + 1} in the file, of reduce_zero_label)' if sample.get('reduce_zero_label') else ''
+            cure = labels[0] if self._ignores_default else [*ignored, labels[0]]
             print_log(
                 f'The ground truth of {sample.get("img_path", "an image")} has the label '
-                f'{", ".join(map(str, labels[:5]))}, but there are {classes} classes (0 to {classes - 1}), and '
-                f'{self.ignore_index} is ignored. Such pixels count as wrong. If {labels[0]} marks pixels that belong '
-                f'to no class, set test_evaluator=dict(ignore_index={labels[0]}). Otherwise convert the labels, set '
-                'reduce_zero_label, or give the vocabulary as many classes.',
+                f'{", ".join(map(str, labels[:5]))}{raised}, but there are {classes} classes (0 to {classes - 1}), and '
+                f'{", ".join(map(str, ignored)) or "no label"} is ignored. Such pixels count as wrong. If {labels[0]} '
+                f'marks pixels that belong to no class, set test_evaluator=dict(ignore_index={cure}). Otherwise '
+                'convert the labels, set reduce_zero_label, or give the vocabulary as many classes.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -187,7 +242,11 @@ class ExactIoUMetric(IoUMetric):
     def _write(self, sample: Mapping) -> None:
         """Write a label map; the labels of a dataset with `reduce_zero_label` are raised by one, as it stores them."""
         labels = sample[self.prediction]['data'].squeeze(0).cpu().numpy()
-        labels = labels + 1 if sample.get('reduce_zero_label', False) else labels
+        reduced = bool(sample.get('reduce_zero_label', False))
+        labels = labels + 1 if reduced else labels
+        # One kind of file for all images; with `reduce_zero_label` 255 would be read as no label.
+        largest = len(self.dataset_meta['classes']) - 1 + reduced
+        dtype = np.uint8 if largest <= _LARGEST_OF_8_BITS - reduced else np.uint16
         # With the folders of the two, below which the next run would find the label map.
         inputs = [path for path in (sample['img_path'], sample.get('seg_map_path')) if path]
         self.refuse_inputs([*inputs, *(Path(path).parent for path in inputs)])
@@ -195,7 +254,7 @@ class ExactIoUMetric(IoUMetric):
         mark.add_text('Software', MARK)
         name = self._folder.name(sample['img_path'], '.png')
         with self._folder.attempt(f'{name}.png') as unfinished:
-            Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(unfinished, pnginfo=mark)
+            Image.fromarray(labels.astype(dtype)).save(unfinished, pnginfo=mark)
 
 
 def image_key(sample: Mapping) -> str:

@@ -25,6 +25,7 @@ from ..files import is_ours, refuse_taken
 from ..models.segmentors import MethodBundle
 from ..outputs import OutputFolder
 from ..paths import config_name, configs_root
+from .ignored import settle_ignored
 from .loop import EvaluationLoop
 from .metric import ExactIoUMetric
 from .result import FILE
@@ -88,19 +89,16 @@ def _use_loop(config: Config, on_error: str) -> None:
 
 
 def _count_exactly(config: Config) -> None:
-    """Let `ExactIoUMetric` stand in for MMSeg's `IoUMetric` in the test evaluators of a config."""
+    """Let `ExactIoUMetric` stand in for MMSeg's `IoUMetric` in the test evaluators of a config.
+
+    They ignore what the dataset names.
+    """
     evaluators = config.test_evaluator
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
             evaluator['type'] = 'ExactIoUMetric'
-
-
-def ignored_by(config: Config) -> tuple[int, ...]:
-    """TEMPORARY."""
-    e = config.test_evaluator
-    e = e[0] if isinstance(e, list) else e
-    v = e.get('ignore_index', 255)
-    return (v,) if isinstance(v, int) else tuple(v)
+        if isinstance(evaluator, Mapping) and is_a(METRICS, evaluator, IoUMetric):
+            settle_ignored(evaluator, config.test_dataloader.dataset)
 
 
 def _find_work_folder(config: Config) -> list[str]:

@@ -7,7 +7,7 @@ import io
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from ..errors import BadFileError, OutputError
 from ..files import MARK, write_atomically
 from ..models.clip.plain_values import asked_for
 from ..models.clip.weights import read_pickle
+from .summary import at_any_level
 
 
 def build_runner(config: Config, device: torch.device | str | None = None, tta: bool = False) -> Runner:
@@ -51,6 +52,11 @@ def build_runner(config: Config, device: torch.device | str | None = None, tta: 
 
 
 class _Tester(Runner):
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        # The last line of a test is its result.
+        with at_any_level(self.logger) if fn_name == 'after_test_epoch' else nullcontext():
+            super().call_hook(fn_name, **kwargs)
+
     @staticmethod
     def build_dataloader(dataloader, *args, **kwargs):
         if isinstance(dataloader, Mapping) and isinstance(dataloader.get('dataset'), Mapping):
@@ -148,7 +154,9 @@ def build_model(config: Config, device: torch.device | str | None = None) -> nn.
         device: Where it runs; None for a GPU where there is one.
     """
     init_default_scope(config.get('default_scope') or 'mmseg')
-    model = MODELS.build(config.model)
+    # As in MMEngine's runner, that of the model itself wins.
+    default = {key: config[key] for key in ('data_preprocessor',) if config.get(key) is not None}
+    model = MODELS.build({**default, **config.model})
     if config.get('load_from'):
         _load_checkpoint_to_model(model, read_checkpoint(str(config.load_from)))
     model.cfg = config

@@ -107,9 +107,9 @@ def image_miou(counts: Tensor) -> float:
     return 100 * float(torch.nanmean(intersect / union))  # 0 / 0 is nan
 
 
-def share_right(prediction: np.ndarray, truth: np.ndarray, ignore_index: int) -> float:
+def share_right(prediction: np.ndarray, truth: np.ndarray, ignore_index: int | Sequence[int]) -> float:
     """Percent of the pixels (H, W) that count whose label is the true one; nan where none counts."""
-    counted = truth != ignore_index
+    counted = ~np.isin(truth, ignore_index)
     return 100 * float((prediction == truth)[counted].mean()) if counted.any() else math.nan
 
 

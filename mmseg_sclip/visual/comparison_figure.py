@@ -51,7 +51,7 @@ def comparison_figure(
         if known is None:
             rows.append([*row, *[None] * truth])
             continue
-        ignored = known == first.ignore_index
+        ignored = np.isin(known, first.ignore_index)
         counted = np.where(ignored, NO_CLASS, known.astype(np.int64))
         if truth:
             row.append(Panel(_coloured(pixels, counted, first, opacity), 'ground truth'))

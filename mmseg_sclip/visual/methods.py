@@ -22,6 +22,7 @@ from ..checks import is_a
 from ..datasets.check_files import check_files, name_files_in_errors
 from ..datasets.palette import classes_of
 from ..datasets.transforms import ScoreCentre
+from ..engine.ignored import default_ignored, ignored_labels, settle_ignored
 from ..engine.metric import ExactIoUMetric
 from ..engine.runner import build_model
 from ..errors import ConfigError
@@ -39,7 +40,7 @@ class Method:
     Attributes:
         classes: Names of the dataset's classes, or the vocabulary's where it names none.
         palette: Their colours in RGB.
-        ignore_index: The label that the evaluation does not count.
+        ignore_index: The label that the evaluation does not count, or several.
 
     Raises:
         ConfigError: The vocabulary has another number of classes than the dataset.
@@ -59,8 +60,9 @@ class Method:
                 f'{len(self.classes)}. Name the vocabulary that belongs to the dataset.'
             )
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-        metric = next((entry for entry in evaluators if 'type' in entry and is_a(METRICS, entry, IoUMetric)), {})
-        self.ignore_index = metric.get('ignore_index', 255)  # IoUMetric's default
+        metric = dict(next((entry for entry in evaluators if 'type' in entry and is_a(METRICS, entry, IoUMetric)), {}))
+        settle_ignored(metric, dataset)
+        self.ignore_index = metric.get('ignore_index', default_ignored(len(self.classes)))
 
     @cached_property
     def dataset(self) -> BaseDataset:
@@ -149,7 +151,7 @@ def check_comparable(methods: Sequence[Method]) -> None:
                 'before it differs in their test pipelines, and predictions of different sizes cannot be compared. '
                 'Compare configs that have the same steps up to ScoreCentre, or both have none.'
             )
-        if first.ignore_index != other.ignore_index:
+        if {*ignored_labels(first.ignore_index)} != {*ignored_labels(other.ignore_index)}:
             raise ConfigError(
                 f'{first.name} and {other.name} ignore different labels: {first.ignore_index} and '
                 f'{other.ignore_index} (ignore_index of test_evaluator).'

@@ -153,6 +153,10 @@ def test_two_unfinished_runs_count_no_image_twice(config, expected, monkeypatch)
             'settings.model.test_cfg.logit_scale was 40 and is 50',
         ),
         (lambda config: config.model.decode_head.update(vocabulary=['a'] * 12), 'vocabulary'),
+        (
+            lambda config: config.test_evaluator.update(ignore_index=3),
+            'settings.test_evaluator.ignore_index was None and is 3',
+        ),
         (lambda config: os.utime(Path(config.test_dataloader.dataset.data_root, 'images', '0.jpg')), 'data.*0.jpg was'),
     ],
 )
@@ -162,6 +166,17 @@ def test_a_journal_of_something_else_is_refused_with_the_difference(config, monk
     change(config)
     with pytest.raises(ConfigError, match=words):
         run(config, resume=True)
+
+
+def test_a_resumed_run_may_ask_for_other_numbers_of_the_counts(config, expected, monkeypatch):
+    with pytest.raises(Interrupted):
+        break_off(config, monkeypatch, 5)
+    config.test_evaluator.update(iou_metrics=['mIoU', 'mDice'], beta=2, nan_to_num=0, prefix='x')
+    config.env_cfg.mp_cfg.opencv_num_threads = 1
+    result = run(config, resume=True)
+    assert result['classes'] == expected['classes'] and result['fingerprint'] != expected['fingerprint']
+    dice = [200 * each['intersect'] / (each['predicted'] + each['truth']) for each in result['classes']]
+    assert result['metrics']['mDice'] == pytest.approx(np.mean(dice), abs=1e-10)
 
 
 @pytest.mark.slow

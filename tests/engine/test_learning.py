@@ -222,7 +222,7 @@ def test_a_training_that_diverges_is_an_error(tmp_path):
 def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path, capsys, monkeypatch, program, words):
     _, config, path, _ = trained
     monkeypatch.setattr(sys, 'argv', [program])
-    options = ['--cfg-options', 'model.test_cfg.logit_scale=40', 'randomness.seed=0']
+    options = ['--cfg-options', 'model.test_cfg.logit_scale=40', 'log_level=INFO']
     assert main(['train', str(config), '--work-dir', str(tmp_path), '--device', 'cpu', *options]) == 0
     checkpoint = tmp_path / 'projection.pth'
     assert capsys.readouterr().out.splitlines()[-2:] == [
@@ -254,6 +254,10 @@ def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path
         (
             ['sclip_learned_demo', '--cfg-options', 'model.decode_head.vocabulary=voc20'],
             ['The vocabulary', '20 classes', 'has 12'],
+        ),
+        (
+            ['sclip_learned_demo', '--cfg-options', 'randomness.seed=3'],
+            ['randomness.seed would change nothing', '--seed'],
         ),
     ],
 )

@@ -11,7 +11,8 @@ from PIL import Image
 from mmseg_sclip.engine import ExactIoUMetric
 from mmseg_sclip.engine import metric as module
 from mmseg_sclip.engine.result import class_results
-from mmseg_sclip.errors import OutputError
+from mmseg_sclip.engine.summary import absent_classes
+from mmseg_sclip.errors import ConfigError, OutputError
 from mmseg_sclip.files import is_ours
 
 NAMES = ('a', 'b', 'c')
@@ -112,6 +113,95 @@ def test_nothing_but_ignored_pixels():
     metric.process({}, [sample([[0]], [[255]])])
     with pytest.warns(RuntimeWarning, match='empty'):
         assert math.isnan(metric.evaluate(1)['mIoU'])
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'settings, words',
+    [
+        (dict(ignore_label=9), "Unknown key 'ignore_label' in test_evaluator.*Did you mean 'ignore_index'"),
+        (dict(iou_metric=['mIoU']), "Did you mean 'iou_metrics'"),
+        (dict(iou_metrics='mIou'), "iou_metrics is 'mIou'. Did you mean 'mIoU'"),
+        (dict(iou_metrics=['mIoU', 'Fscore']), "'Fscore'. Did you mean 'mFscore'"),
+        (dict(beta='2'), 'beta is'),
+        (dict(nan_to_num='zero'), 'nan_to_num is'),
+        (dict(format_only='no'), 'format_only is'),
+        *(
+            (dict(ignore_index=wrong), 'ignore_index is .* must be a whole number')
+            for wrong in (9.5, '9', None, [1, 2.5])
+        ),
+    ],
+)
+def test_settings_that_the_metric_cannot_work_with(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        build(**settings)
+
+
+def test_every_setting_of_mmsegs_metric_is_taken_by_place_and_by_name(tmp_path):
+    values = dict(
+        ignore_index=7,
+        iou_metrics=['mDice'],
+        nan_to_num=1,
+        beta=2,
+        collect_device='gpu',
+        output_dir=str(tmp_path / 'maps'),
+        format_only=True,
+        prefix='x',
+    )
+    found = [ExactIoUMetric(*values.values()), ExactIoUMetric(**values)]
+    assert not (tmp_path / 'maps').exists()
+    for key, value in vars(IoUMetric(**values)).items():
+        if not key.startswith('_'):
+            assert [getattr(metric, key) for metric in found] == [value, value], key
+
+
+@pytest.mark.parametrize(
+    'dtype, ignored', [(torch.uint8, [1, 255]), (torch.uint8, -1), (torch.int32, [-1, 65535, 2]), (torch.int64, [])]
+)
+def test_several_ignored_labels_against_a_loop(dtype, ignored):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([0, 1, 2, 255, 0, 1] if dtype == torch.uint8 else [0, 1, 2, -1, 65535, 255])
+    truth = values[torch.randint(0, 6, (9, 11), generator=generator)].to(dtype)
+    guess = torch.randint(0, 3, (9, 11), generator=generator)
+    metric = build(ignore_index=ignored)
+    metric.process({}, [sample(guess, truth)])
+    expected = np.zeros((3, 4), int)
+    for right, got in zip(truth.flatten().tolist(), guess.flatten().tolist(), strict=True):
+        if right in np.atleast_1d(ignored):
+            continue
+        for name in range(3):
+            expected[name] += [right == got == name, name in (right, got), got == name, right == name]
+    assert metric.results[0].tolist() == expected.tolist()
+
+
+def test_255_is_a_class_where_there_are_more(monkeypatch):
+    names = [f'{number}' for number in range(300)]
+    image = sample([[255, 0, 0]], [[255, 65535, 0]])
+    for settings, counted in ((dict(), 2), (dict(ignore_index=255), 2), (dict(ignore_index=[255, 65535]), 1)):
+        metric = build(names=names, **settings)
+        metric.process({}, [image])
+        assert metric.results[0][:, 2].sum() == counted, settings
+
+
+def test_classes_that_no_label_map_holds_are_named():
+    names = [f'c{number}' for number in range(14)]
+    counts = torch.zeros(14, 4, dtype=torch.int64)
+    counts[0] = torch.tensor([5, 5, 5, 5])
+    start = 'No label map holds 13 of the 14 classes: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 and 3 more. '
+    assert absent_classes(names, counts) == start + 'None is predicted, so in mIoU they are left out of it.'
+    counts[1:, 2] = 1
+    assert absent_classes(names[:1], counts[:1]) is None
+    ignored = absent_classes(names[:2], counts[:2], ignored=[1, 255])
+    assert ignored == (
+        'No label map holds 1 of the 2 classes: c1 (ignored by ignore_index). All are predicted somewhere, so in mIoU '
+        'they count with an IoU of 0.'
+    )
+    counts[2, 2] = 0
+    assert absent_classes(names[:3], counts[:3], nan_to_num=7).endswith(
+        'those that are predicted (c1) count with an IoU of 0, the others count as 7 (nan_to_num).'
+    )
 
 
 # --- labels that stand for no class -----------------------------------------------------------------------------------

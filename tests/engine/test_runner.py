@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+import re
 import sys
 import types
 import zipfile
@@ -26,7 +27,7 @@ from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.engine.fingerprint import digest, fingerprint
 from mmseg_sclip.engine.runner import isolated, read_checkpoint
 from mmseg_sclip.engine.sources import user_sources
-from mmseg_sclip.errors import BadFileError, OutputError
+from mmseg_sclip.errors import BadFileError, ConfigError, OutputError
 from mmseg_sclip.files import MARK
 from mmseg_sclip.visual.methods import Method
 
@@ -114,6 +115,47 @@ def test_mmsegs_metric_is_counted_exactly(config, tmp_path):
         result = run(config)
         assert result['classes'] == expected['classes'] and result['metrics']['mFscore'] > 0
     assert len(list((tmp_path / 'maps').iterdir())) == 3
+
+
+def test_the_ignore_index_of_a_dataset_is_the_evaluators(config, data):
+    """It is the key of MMSegmentation 0.x; the truth is counted here from the files."""
+    truth = np.concatenate([np.asarray(Image.open(path)).ravel() for path in (data / 'annotations').iterdir()])
+    dataset = config.test_dataloader.dataset
+    dataset.ignore_index = [9, 3]
+    result = run(config)
+    assert [entry['truth'] for entry in result['classes']] == [
+        0 if name in (3, 9) else (truth == name).sum() for name in range(12)
+    ]
+    config.test_evaluator.ignore_index = [3, 9]  # the same
+    assert run(config)['classes'] == result['classes']
+    config.test_evaluator.ignore_index = 255
+    with pytest.raises(
+        ConfigError, match=r'test_evaluator.ignore_index is 255 and test_dataloader.dataset.ignore_index is \[9, 3\]'
+    ):
+        run(config)
+    config.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[dict(dataset), {**dataset, 'ignore_index': 255}]
+    )
+    del config.test_evaluator['ignore_index']
+    with pytest.raises(ConfigError, match=r'datasets.0.ignore_index is \[9, 3\] and .*datasets.1.ignore_index is 255'):
+        run(config)
+
+
+def test_a_misspelt_key_of_mmsegs_metric(config):
+    config.test_evaluator = dict(type='IoUMetric', ignore_label=9)
+    with pytest.raises(ConfigError, match="'ignore_label' in test_evaluator.*Did you mean 'ignore_index'"):
+        run(config)
+
+
+@pytest.mark.parametrize('level', ['ERROR', 'INFO'])
+def test_the_result_is_printed_once_at_any_level(config, capsys, level):
+    config.log_level = level
+    config.test_dataloader.dataset.indices = 1
+    run(config)
+    out = capsys.readouterr().out
+    assert len(re.findall(r'Iter\(test\) \[1/1\] +aAcc: [\d.]+  mIoU: [\d.]+', out)) == 1
+    assert out.count('per class results:') == out.count('|    grass ') == 1
+    assert ('The model runs on' in out) == (level == 'INFO')
 
 
 def test_outputs_that_hold_inputs_are_refused_before_the_first_image(config, data):

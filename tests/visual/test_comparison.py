@@ -56,6 +56,7 @@ def test_the_share_of_right_pixels():
     truth = np.array([[0, 0, 2], [255, 1, 255]], np.uint8)
     assert share_right(prediction, truth, 255) == 50
     assert share_right(prediction, truth, 1) == 60
+    assert share_right(prediction, truth, [1, 255]) == pytest.approx(200 / 3)
     assert math.isnan(share_right(truth, np.full((2, 3), 9), 9))
 
 

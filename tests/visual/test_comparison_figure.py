@@ -103,9 +103,10 @@ def test_images_without_truth(images):
     assert [name for name, _ in legend(figure)] == ['background', 'cat', 'dog']
 
 
-def test_a_class_may_be_ignored(images):
+@pytest.mark.parametrize('ignored', [1, [1, 255]])
+def test_a_class_may_be_ignored(images, ignored):
     first = method('first')
-    first.ignore_index = 1
+    first.ignore_index = ignored
     figure = comparison_figure([image[:1] for image in images], [first], truth=True, error_maps=True)
     (_, truth), (_, errors) = panels(figure)[2:4]
     assert is_colour(truth[10:120], WHITE) and is_colour(errors[10:120], WHITE)
