@@ -15,6 +15,7 @@ from ..errors import BadFileError, MissingFileError
 from ..images import open_image
 from ..notes import NOTES, Notes, say_once
 from .building import build_dataset
+from .image_folder import ImageFolderDataset
 from .listing import left_out, list_names
 from .split_file import read_names
 
@@ -57,7 +58,8 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
             f'{dataset["type"]}: {(Path(root) / split).absolute()} names no image. It must hold one file name '
             'without suffix a line; fetch it again.'
         )
-    if not split and prefixes.get('img_path') is not None and is_a(DATASETS, dataset, BaseSegDataset):
+    named = prefixes.get('img_path') is not None and is_a(DATASETS, dataset, BaseSegDataset)
+    if not split and (named or is_a(DATASETS, dataset, ImageFolderDataset)):
         built = build_dataset({**dataset, 'pipeline': []}, listed=False)
         _refuse_other_suffix(built, remedy)
         for note in left_out(built):
