@@ -25,6 +25,7 @@ from mmengine.device import get_device
 from mmengine.registry import Registry
 from mmseg.registry import DATASETS
 
+from ..config import named_head
 from ..files import file_hash, file_stamp
 from ..models.clip.config import ClipConfig
 from ..models.clip.weights_file import find_weights
@@ -74,7 +75,7 @@ def fingerprint(
     settings = _effective({key: value for key, value in config.to_dict().items() if key in ('model', *sections)})
     if dataset is None:
         dataset = DATASETS.build(config[sections[0]].dataset)
-    vocabulary = (config.model.get('decode_head') or {}).get('vocabulary')
+    vocabulary = named_head(config).get('vocabulary')
     folders = [Path(config.filename).parent] if config.filename else []
     imports = (config.get('custom_imports') or {}).get('imports', [])
     modules = {imports} if isinstance(imports, str) else set(imports)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..files import MARK
 from ..outputs import OutputFolder, refuse_inputs
+from .label_size import labels_at
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -56,6 +57,7 @@ class ExactIoUMetric(IoUMetric):
         self._unrecorded: list[tuple[str, Tensor]] = []
         self._folder = OutputFolder(output_dir, '--out') if output_dir else None
         self._warned = False
+        self._resized = False
 
     @property
     def output_folder(self) -> OutputFolder | None:
@@ -122,6 +124,9 @@ class ExactIoUMetric(IoUMetric):
         classes = len(self.dataset_meta['classes'])
         truth = sample['gt_sem_seg']['data'].squeeze(0)
         predicted = sample[self.prediction]['data'].squeeze(0)
+        if predicted.shape != truth.shape:
+            predicted = labels_at(predicted, truth.shape, sample, warn=not self._resized)
+            self._resized = True
         if not self._warned:
             self._warn_of_strange_labels(sample, truth, classes)
         return torch.stack(self.intersect_and_union(predicted, truth, classes, self.ignore_index), dim=1)
@@ -185,7 +190,8 @@ class ExactIoUMetric(IoUMetric):
 
     def _write(self, sample: Mapping) -> None:
         """Write a label map; the labels of a dataset with `reduce_zero_label` are raised by one, as it stores them."""
-        labels = sample[self.prediction]['data'].squeeze(0).cpu().numpy()
+        labels = sample[self.prediction]['data'].squeeze(0)
+        labels = labels_at(labels, sample.get('ori_shape', labels.shape), sample).cpu().numpy()
         labels = labels + 1 if sample.get('reduce_zero_label', False) else labels
         # With the folders of the two, below which the next run would find the label map.
         inputs = [path for path in (sample['img_path'], sample.get('seg_map_path')) if path]

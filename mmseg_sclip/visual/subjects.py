@@ -21,7 +21,8 @@ class Subject:
 
     Attributes:
         path: Of its file.
-        index: In the dataset; None for a file of the user's own, which has no ground truth and is shown upright.
+        index: In the dataset of the first method; None for a file of the user's own, which has no ground truth and is
+            shown upright.
     """
 
     path: str
@@ -41,7 +42,7 @@ class Subject:
         steps = method.config.test_dataloader.dataset.pipeline
         if self.index is None:
             return pack_photograph(steps, read_photograph(self.path), self.path)
-        info = method.listed.get_data_info(self.index)
+        info = method.info(self.index)
         truth = info.get('seg_map_path')
         if truth is None or not fileio.exists(truth, backend_args=getattr(method.listed, 'backend_args', None)):
             return pack_without_truth(steps, info)
