@@ -232,6 +232,19 @@ def apply_clip_flags_to_all(
         print(f'--model-name and --pretrained change no config without a CLIP: {", ".join(without)}.', file=sys.stderr)
 
 
+def check_is_clip(config: Config) -> None:
+    """Refuse a model that is no CLIP of this package, for commands that look inside it.
+
+    Raises:
+        ConfigError: With the model's type.
+    """
+    if 'clip' not in config.model or 'vocabulary' not in named_head(config):
+        raise ConfigError(
+            f'The model of {config.filename} is of type {config.model.get("type")}, and this command looks inside a '
+            'CLIP (model.clip). Name a config of a SCLIPSegmentor; `mmseg-sclip configs` lists the shipped ones.'
+        )
+
+
 def check_checkpoint(config: Config, remedy: str) -> None:
     """Look for the checkpoint of `load_from` before anything large is done.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..config import add_model_flags, apply_clip_flags, find_device, load_config
+from ..config import add_model_flags, apply_clip_flags, check_is_clip, find_device, load_config
 from ..datasets.scenes import scene
 from ..engine.runner import build_model
 from ..errors import ArgumentParser, MissingFileError, UsageError
@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = open_folder(args, [args.image] if args.image else [])
     name = args.config or (_DEMO_CONFIG if args.demo else _CONFIG)
     config = load_config(name, args.cfg_options, own_modules=True)
+    check_is_clip(config)
     apply_clip_flags(config, args.model_name, args.pretrained)
     path = Path(args.image) if args.image else _paint(folder)
     pixels = read_photograph(path)

@@ -39,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         description='Measure a config on its test dataset (mIoU), and write label maps or pictures.',
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
-    parser.add_argument('checkpoint', nargs='?', help='weights trained on top of CLIP; SCLIP itself needs none')
+    parser.add_argument(
+        'checkpoint', nargs='?', help="a trained model's, such as one of MMSegmentation; SCLIP itself needs none"
+    )
     parser.add_argument(
         '--work-dir',
         type=os.path.expanduser,

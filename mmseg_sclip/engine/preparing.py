@@ -136,6 +136,8 @@ def bundle(configs: Sequence[Config]) -> Config:
                 f'{name_of(own)} has the checkpoint {own.load_from}, which a pass of several configs does not load. '
                 'Test it by itself.'
             )
+        if not is_a(MODELS, own.model, SCLIPSegmentor):
+            raise ConfigError(f'{name_of(own)} is of type {own.model.type} and has no CLIP to share. Test it by itself.')
     for other in configs[1:]:
         for where, ours in _shared(first).items():
             if ours != _at(other, where):

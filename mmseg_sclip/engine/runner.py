@@ -46,8 +46,13 @@ def build_runner(config: Config, device: torch.device | str | None = None, tta: 
         config.model = {**config.tta_model, 'module': config.model}
     runner = runner_on(device, _Tester).from_cfg(config)
     _warn_of_random_weights(getattr(runner.model, 'module', runner.model), config)
-    print_log(f'The model runs on {next(runner.model.parameters()).device}.', logger='current')
+    print_log(f'The model runs on {device_of(runner.model)}.', logger='current')
     return runner
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model runs; the CPU for one without parameters."""
+    return next((parameter.device for parameter in model.parameters()), torch.device('cpu'))
 
 
 class _Tester(Runner):
