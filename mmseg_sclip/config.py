@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.utils import import_modules_from_strings
 
 from .checks import check_parameters, find_registered
@@ -46,14 +47,22 @@ def load_config(name: str | Path, options: Mapping | None = None, own_modules: b
                 f'{path} has no {key}, or it is no dict. Start from a shipped config: _base_ = [...], or copy one that '
                 '`mmseg-sclip configs` lists.'
             )
-    backbone, head = config.model.get('backbone'), config.model.get('decode_head')
+    backbone, head = config.model.get('backbone'), named_head(config)
     for where, part in (('model', config.model), ('model.backbone', backbone), ('model.decode_head', head)):
         if isinstance(part, Mapping) and isinstance(part.get('type'), str):
             cls = find_registered(where, part['type'])
             check_parameters(f'{where} ({cls.__name__})', cls, [key for key in part if key[0] != '_'])
-    if isinstance(head, Mapping) and isinstance(head.get('vocabulary'), str):
+    if isinstance(head.get('vocabulary'), str):
         head.vocabulary = str(find_vocabulary(head.vocabulary, [path.resolve().parent]))
     return config
+
+
+def named_head(config: Config) -> Mapping:
+    """The decode head of a model, the last one of a cascade; empty for a model of MMSegmentation that has none."""
+    head = config.model.get('decode_head')
+    if isinstance(head, (list, tuple)) and head:
+        head = head[-1]
+    return head if isinstance(head, Mapping) else {}
 
 
 def override(config: Config, options: Mapping) -> None:
@@ -128,7 +137,7 @@ def input_files(config: Config) -> list[str]:
     The config file, vocabulary, weights and checkpoint; of the datasets the split files and the folders, and the folder
     of the painted scenes. What is no path here, such as the tag of weights, is harmless in the list.
     """
-    clip, head = (config.model.get(key) or {} for key in ('clip', 'decode_head'))
+    clip, head = config.model.get('clip') or {}, named_head(config)
     named = [config.filename, config.get('load_from'), head.get('vocabulary')]
     named += [clip.get('pretrained'), str(clip.get('model_name')).removeprefix('local-dir:')]
     for loader in ('test_dataloader', 'train_dataloader'):
@@ -198,6 +207,59 @@ def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | N
             config.model.clip.pretrained = None  # the schema brings its own weights
     if pretrained is not None:
         config.model.clip.pretrained = pretrained
+
+
+def apply_clip_flags_to_all(
+    configs: Sequence[tuple[str, Config]], model_name: str | None, pretrained: str | None
+) -> None:
+    """Put `--model-name` and `--pretrained` into those of several configs that have a CLIP, and name the others.
+
+    Args:
+        configs: With the names that messages shall call them.
+        model_name: The value of `--model-name`.
+        pretrained: The value of `--pretrained`.
+
+    Raises:
+        ConfigError: None of the configs has a `clip`.
+    """
+    if model_name is None and pretrained is None:
+        return
+    without = {name: None for name, config in configs if 'clip' not in config.model}
+    if len(without) == len({name for name, _ in configs}):
+        raise ConfigError('--model-name and --pretrained change model.clip, which none of these configs has.')
+    for _, config in configs:
+        if 'clip' in config.model:
+            apply_clip_flags(config, model_name, pretrained)
+    if without and is_main_process():
+        print(f'--model-name and --pretrained change no config without a CLIP: {", ".join(without)}.', file=sys.stderr)
+
+
+def check_is_clip(config: Config) -> None:
+    """Refuse a model that is no CLIP of this package, for commands that look inside it.
+
+    Raises:
+        ConfigError: With the model's type.
+    """
+    if 'clip' not in config.model or 'vocabulary' not in named_head(config):
+        raise ConfigError(
+            f'The model of {config.filename} is of type {config.model.get("type")}, and this command looks inside a '
+            'CLIP (model.clip). Name a config of a SCLIPSegmentor; `mmseg-sclip configs` lists the shipped ones.'
+        )
+
+
+def check_checkpoint(config: Config, remedy: str) -> None:
+    """Look for the checkpoint of `load_from` before anything large is done.
+
+    Args:
+        config: One without `load_from` has nothing to be looked for.
+        remedy: What to do about a missing one, as a whole sentence.
+
+    Raises:
+        MissingFileError: It is no address, and not there.
+    """
+    checkpoint = config.get('load_from')
+    if checkpoint and '://' not in str(checkpoint) and not Path(checkpoint).is_file():
+        raise MissingFileError(f'There is no checkpoint {checkpoint}. {remedy}')
 
 
 def find_device(name: str | None) -> torch.device | None:

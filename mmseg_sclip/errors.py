@@ -18,6 +18,7 @@ _OUT_OF_MEMORY = (
     'model.test_cfg.window_batch=4; the default is 16), or take another device: --device cpu.'
 )
 _KILLED = re.compile(r'DataLoader worker \(pid.*(killed|exited)|Pin memory thread exited', re.DOTALL)
+_MISSING = ('Please install ', 'mmcv.ops.')  # MMSegmentation's and our own word of an operator or a package
 _RECEIVING = 'torch.multiprocessing.reductions'  # where a loader takes over what a worker has loaded
 _LOST = re.compile(r'Connection (closed|reset) by peer|Broken pipe|Connection was likely closed')  # gloo, and its store
 exit_code: int | None = None  # what `run` has returned, for what is cleaned up at the exit; None before that
@@ -166,6 +167,8 @@ def _explained(error: BaseException) -> str | None:
             'Another process of this job has ended, and this one cannot go on without it. The message of that process '
             f'says why; if it has none, it was killed. What is finished is kept: go on with --resume. ({name})'
         )
+    if text.startswith(_MISSING):
+        return text
     if text.startswith('Failed to import custom modules') and error.__cause__ is not None:
         cause = error.__cause__  # MMEngine lists sys.path in place of the reason
         return f'{cause.__context__ or cause} (a module in `custom_imports` of the config cannot be imported)'

@@ -11,7 +11,7 @@ from mmengine.runner import runner
 from mmseg.registry import DATASETS, MODELS
 
 from mmseg_sclip.apis import SCLIPInferencer
-from mmseg_sclip.config import apply_data_flags, load_config
+from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
 from mmseg_sclip.options import check_options
 from mmseg_sclip.paths import config_path
@@ -250,3 +250,16 @@ def test_flags_for_one_dataset_are_refused_where_there_are_several(own_config, r
     assert result.code == 1
     words = f'Error: {flag.partition("=")[0]} does not fit ConcatDataset, which holds other datasets.'
     assert result.last.startswith(words)
+
+
+def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
+    trained = Config(dict(model=dict(type='EncoderDecoder')))
+    configs = [('trained', trained), ('sclip', load_config('sclip_voc21')), ('clip', load_config('clip_voc21'))]
+    apply_clip_flags_to_all(configs, None, 'weights.pt')
+    assert [config.model.clip.pretrained for _, config in configs[1:]] == ['weights.pt'] * 2
+    assert trained.model == dict(type='EncoderDecoder')
+    assert capsys.readouterr().err == '--model-name and --pretrained change no config without a CLIP: trained.\n'
+    with pytest.raises(ConfigError, match='none of these configs has'):
+        apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
+    apply_clip_flags_to_all(configs, None, None)
+    assert not capsys.readouterr().err

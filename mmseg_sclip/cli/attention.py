@@ -8,7 +8,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..config import add_bands_flag, add_model_flags, apply_clip_flags, find_device, load_config
+from ..config import (
+    add_bands_flag,
+    add_model_flags,
+    apply_clip_flags,
+    check_is_clip,
+    find_device,
+    load_config,
+)
 from ..datasets.pipelines import bands_of, choose_bands
 from ..datasets.scenes import scene
 from ..engine.runner import build_model
@@ -101,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = open_folder(args, [args.image] if args.image else [])
     name = args.config or (_DEMO_CONFIG if args.demo else _CONFIG)
     config = load_config(name, args.cfg_options, own_modules=True)
+    check_is_clip(config)
     apply_clip_flags(config, args.model_name, args.pretrained)
     path = Path(args.image) if args.image else _paint(folder)
     choose_bands(config, args.bands)

@@ -14,7 +14,7 @@ from rich.table import Table
 from ..config import (
     add_bands_flag,
     add_model_flags,
-    apply_clip_flags,
+    apply_clip_flags_to_all,
     apply_data_flags,
     find_device,
     input_files,
@@ -22,9 +22,10 @@ from ..config import (
 )
 from ..errors import ArgumentParser, BadFileError, ConfigError, UsageError, describe
 from ..outputs import OutputFolder
+from ..visual.comparable import check_classes, check_datasets, check_truth
 from ..visual.comparison import CRITERIA, Device, Failures, Prediction, compare, rank, score
 from ..visual.comparison_figure import comparison_figure
-from ..visual.methods import Method, check_comparable, short_names
+from ..visual.methods import Method, short_names
 from ..visual.subjects import Subject, all_subjects, find_subjects
 from .figure_flags import add_figure_flags, open_folder, save_figure
 
@@ -104,7 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     methods = _methods(args)
     device, failures = find_device(args.device), {}
     subjects = find_subjects(args.images, methods[0]) if args.images else all_subjects(methods[0])
-    folder = open_folder(args, [*input_files(methods[0].config), *(subject.path for subject in subjects)])
+    of_dataset = [subject for subject in subjects if subject.index is not None]
+    if of_dataset:
+        check_datasets(methods)
+    inputs = [path for method in methods for path in input_files(method.config)]
+    folder = open_folder(args, [*inputs, *(subject.path for subject in subjects)])
+    check_truth(of_dataset, methods)
     if not args.images:
         subjects = _ranked(args, subjects, methods, device, failures)
     _refuse_without_truth(args, [subject.path for subject in subjects if subject.index is None], len(subjects))
@@ -136,13 +142,13 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _methods(args: argparse.Namespace) -> list[Method]:
-    methods = []
-    for name, given in zip(short_names(args.configs), args.configs, strict=True):
-        config = load_config(given, args.cfg_options, own_modules=True)
-        apply_clip_flags(config, args.model_name, args.pretrained)
+    names = short_names(args.configs)
+    configs = [load_config(given, args.cfg_options, own_modules=True) for given in args.configs]
+    apply_clip_flags_to_all(list(zip(names, configs, strict=True)), args.model_name, args.pretrained)
+    for config in configs:
         apply_data_flags(config, args.data_root, args.max_images, args.bands)
-        methods.append(Method(name, config))
-    check_comparable(methods)
+    methods = list(map(Method, names, configs))
+    check_classes(methods)
     return methods
 
 

@@ -26,8 +26,9 @@ from ..config import (
     add_bands_flag,
     add_launcher_flags,
     add_model_flags,
-    apply_clip_flags,
+    apply_clip_flags_to_all,
     apply_data_flags,
+    check_checkpoint,
     find_device,
     load_config,
     override,
@@ -149,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for protocol in dict.fromkeys(args.protocol)
         for name in args.methods
     ]
+    apply_clip_flags_to_all([(run.method, run.config) for run in runs], args.model_name, args.pretrained)
     with telling_how_to_go_on('compare-methods', argv, args.launcher):
         for number, group in enumerate(passes([run.config for run in runs]), 1):
             configs = [runs[index].config for index in group]
@@ -171,7 +173,7 @@ def _configure(name: str, protocol: str, seed: int | None, args: argparse.Namesp
     else:
         config = common_protocol(name, args.dataset)
         override(config, args.cfg_options or {})
-    apply_clip_flags(config, args.model_name, args.pretrained)
+    check_checkpoint(config, f'It is the load_from of {name}: correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if seed is not None:
         config.test_dataloader.dataset.seed = seed

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
-from ..config import add_model_flags, apply_clip_flags, load_config
+from ..config import add_model_flags, apply_clip_flags, check_is_clip, load_config
 from ..errors import ArgumentParser, UsageError
 from ..flops import count, default_shape
 
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f'--shape is {" ".join(map(str, shape))}; it takes one or two positive numbers of pixels.')
     with redirect_stdout(sys.stderr):  # the model's own log lines are no JSON
         config = load_config(args.config, args.cfg_options, own_modules=True)
+        check_is_clip(config)
         apply_clip_flags(config, args.model_name, None)
         cost = count(config, default_shape(config) if shape is None else (shape[0], shape[-1]))
     if args.json:

@@ -21,13 +21,14 @@ from ..config import (
     apply_clip_flags,
     apply_data_flags,
     apply_pamr,
+    check_checkpoint,
     find_device,
     input_files,
     load_config,
 )
 from ..engine.distributed import join_processes
 from ..engine.evaluation import ON_ERROR, evaluate
-from ..errors import ArgumentParser, ConfigError, MissingFileError, UsageError
+from ..errors import ArgumentParser, ConfigError, UsageError
 from ..outputs import OutputFolder, check_outputs
 from .ending import tell_losses, telling_how_to_go_on
 
@@ -39,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
         description='Measure a config on its test dataset (mIoU), and write label maps or pictures.',
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
-    parser.add_argument('checkpoint', nargs='?', help='weights trained on top of CLIP; SCLIP itself needs none')
+    parser.add_argument(
+        'checkpoint', nargs='?', help="a trained model's, such as one of MMSegmentation; SCLIP itself needs none"
+    )
     parser.add_argument(
         '--work-dir',
         type=os.path.expanduser,
@@ -141,10 +144,8 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     if args.checkpoint:
         config.load_from = args.checkpoint
-    checkpoint = config.get('load_from')
-    if checkpoint and '://' not in str(checkpoint) and not Path(checkpoint).is_file():
-        source = 'SCLIP needs none: leave it out' if args.checkpoint else 'It is the load_from of the config'
-        raise MissingFileError(f'There is no checkpoint {checkpoint}. {source}, or correct the path.')
+    source = 'SCLIP needs none: leave it out' if args.checkpoint else 'It is the load_from of the config'
+    check_checkpoint(config, f'{source}, or correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if args.out:
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]

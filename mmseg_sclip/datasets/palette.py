@@ -42,14 +42,15 @@ def classes_of(dataset: Mapping | None, model: Mapping) -> tuple[list[str], list
 
     Args:
         dataset: Config of the dataset; None where there is none.
-        model: `classes` and `palette` of the model's vocabulary, which stand in for what the dataset does not declare.
+        model: `classes` and `palette` of the model's vocabulary, which stand in for what the dataset does not declare;
+            empty for a model without one.
 
     Raises:
-        ConfigError: There is no such dataset class.
+        ConfigError: There is no such dataset class, or nothing names classes.
     """
-    names, palette = list(model['classes']), model['palette']
+    names, palette = model.get('classes'), model.get('palette')
     if not isinstance(dataset, Mapping):
-        return names, as_colours(palette)
+        return _coloured(names, palette)
     cls = class_of(DATASETS, dataset['type'])
     if cls is None:
         raise ConfigError(
@@ -57,14 +58,23 @@ def classes_of(dataset: Mapping | None, model: Mapping) -> tuple[list[str], list
             f'{nearest(dataset["type"], DATASETS.module_dict)}'
         )
     if not issubclass(cls, BaseDataset):  # a wrapper around others
-        return names, as_colours(palette)
+        inner = next(iter(dataset.get('datasets') or ()), dataset.get('dataset'))
+        return classes_of(inner, model) if palette is None else _coloured(names, palette)
     chosen = with_class_names(dataset.get('metainfo') or {})
     meta = cls._load_metainfo(chosen)
-    names, declared = list(meta.get('classes') or names), meta.get('palette')
+    names, declared = meta.get('classes') or names, meta.get('palette')
     if declared and 'palette' not in chosen:  # the class declares it, and the config may choose some of its classes
         colour_of = dict(zip(cls.METAINFO['classes'], declared, strict=True))
         declared = [colour_of.get(name) for name in names]
-    return names, as_colours(declared if declared and None not in declared else palette)
+    return _coloured(names, declared if declared and None not in declared else palette)
+
+
+def _coloured(names: Sequence[str] | None, palette: Sequence[Sequence[int]] | None) -> tuple[list[str], list[Colour]]:
+    if not names:
+        raise ConfigError(
+            "The dataset of test_dataloader names no classes. Name them in its metainfo=dict(classes=('wall', ...))."
+        )
+    return list(names), distinct_palette(len(names)) if palette is None else as_colours(palette)
 
 
 def as_colours(palette: Sequence[Sequence[int]]) -> list[Colour]:

@@ -32,7 +32,7 @@ from .metric import ExactIoUMetric, image_key
 from .notes_hook import NotesHook
 from .preparing import bundle, name_of, prepare, use_views
 from .result import class_results, finite, write_result
-from .runner import build_runner
+from .runner import build_runner, device_of
 
 ON_ERROR = ('stop', 'skip')
 _JOURNAL = 'journal'
@@ -151,7 +151,7 @@ class _Evaluation:
         counting = exact[: len(configs)] or [None]
         self.methods = []
         for own, metric in zip(configs, counting, strict=True):
-            parts = fingerprint(own, next(runner.model.parameters()).device, self.dataset)
+            parts = fingerprint(own, device_of(runner.model), self.dataset)
             journal = None
             if metric is not None and not metric.format_only:
                 journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, of_counts(parts))

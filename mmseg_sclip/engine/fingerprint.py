@@ -27,6 +27,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from ..checks import is_a
+from ..config import named_head
 from ..datasets.building import build_dataset
 from ..files import file_hash, file_stamp
 from ..models.clip.config import ClipConfig
@@ -81,7 +82,7 @@ def fingerprint(
     settings = _effective({key: value for key, value in config.to_dict().items() if key in ('model', *sections)})
     if dataset is None:
         dataset = build_dataset(config[sections[0]].dataset)
-    vocabulary = (config.model.get('decode_head') or {}).get('vocabulary')
+    vocabulary = named_head(config).get('vocabulary')
     folders = [Path(config.filename).parent] if config.filename else []
     imports = (config.get('custom_imports') or {}).get('imports', [])
     modules = {imports} if isinstance(imports, str) else set(imports)

@@ -23,6 +23,7 @@ from ..datasets.label_maps import VOID
 from ..files import MARK
 from ..outputs import OutputFolder, refuse_inputs
 from .ignored import default_ignored, ignored_labels
+from .label_size import labels_at
 from .summary import absent_classes, at_any_level
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class ExactIoUMetric(IoUMetric):
         self._unrecorded: list[tuple[str, Tensor]] = []
         self._folder = OutputFolder(output_dir, '--out') if output_dir else None
         self._warned = False
+        self._resized = False
 
     def _check(self) -> None:
         """Refuse what would end in an error after the last image, or count something else than the user means."""
@@ -163,6 +165,9 @@ class ExactIoUMetric(IoUMetric):
         classes = len(self.dataset_meta['classes'])
         truth = sample['gt_sem_seg']['data'].squeeze(0)
         predicted = sample[self.prediction]['data'].squeeze(0)
+        if predicted.shape != truth.shape:
+            predicted = labels_at(predicted, truth.shape, sample, warn=not self._resized)
+            self._resized = True
         if not self._warned:
             self._warn_of_strange_labels(sample, truth, classes)
         return torch.stack(self.intersect_and_union(predicted, truth, classes, self.ignore_index), dim=1)
@@ -241,7 +246,8 @@ class ExactIoUMetric(IoUMetric):
 
     def _write(self, sample: Mapping) -> None:
         """Write a label map; the labels of a dataset with `reduce_zero_label` are raised by one, as it stores them."""
-        labels = sample[self.prediction]['data'].squeeze(0).cpu().numpy()
+        labels = sample[self.prediction]['data'].squeeze(0)
+        labels = labels_at(labels, sample.get('ori_shape', labels.shape), sample).cpu().numpy()
         reduced = bool(sample.get('reduce_zero_label', False))
         labels = labels + 1 if reduced else labels
         # One kind of file for all images; with `reduce_zero_label` 255 would be read as no label.

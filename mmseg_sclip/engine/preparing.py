@@ -14,7 +14,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 from mmengine.runner import TestLoop
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS
+from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, MODELS
 
 from ..checks import class_of, is_a
 from ..config import input_files
@@ -22,7 +22,7 @@ from ..datasets.check_files import check_files
 from ..datasets.pipelines import use_own_readers
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
-from ..models.segmentors import MethodBundle
+from ..models.segmentors import MethodBundle, SCLIPSegmentor
 from ..outputs import OutputFolder
 from ..paths import config_name, configs_root
 from .ignored import settle_ignored
@@ -118,8 +118,9 @@ def _find_work_folder(config: Config) -> list[str]:
 
 def passes(configs: Sequence[Config]) -> list[list[int]]:
     """The indices of configs that can be tested in one pass, for each pass; see `evaluate_methods`."""
-    # One with a checkpoint is like no other.
-    shared = [index if config.get('load_from') else _shared(config) for index, config in enumerate(configs)]
+    # One with a checkpoint is like no other, and so is a model of another kind.
+    alone = [config.get('load_from') or not is_a(MODELS, config.model, SCLIPSegmentor) for config in configs]
+    shared = [index if alone[index] else _shared(config) for index, config in enumerate(configs)]
     firsts = [shared.index(own) for own in shared]
     return [[index for index, first in enumerate(firsts) if first == start] for start in dict.fromkeys(firsts)]
 
@@ -142,6 +143,10 @@ def bundle(configs: Sequence[Config]) -> Config:
             raise ConfigError(
                 f'{name_of(own)} has the checkpoint {own.load_from}, which a pass of several configs does not load. '
                 'Test it by itself.'
+            )
+        if not is_a(MODELS, own.model, SCLIPSegmentor):
+            raise ConfigError(
+                f'{name_of(own)} is of type {own.model.type} and has no CLIP to share. Test it by itself.'
             )
     for other in configs[1:]:
         for where, ours in _shared(first).items():

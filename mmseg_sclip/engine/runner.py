@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -47,8 +48,14 @@ def build_runner(config: Config, device: torch.device | str | None = None, tta: 
         config = copy.deepcopy(config)
         config.model = {**config.tta_model, 'module': config.model}
     runner = runner_on(device, _Tester).from_cfg(config)
-    print_log(f'The model runs on {next(runner.model.parameters()).device}.', logger='current')
+    _warn_of_random_weights(getattr(runner.model, 'module', runner.model), config)
+    print_log(f'The model runs on {device_of(runner.model)}.', logger='current')
     return runner
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model runs; the CPU for one without parameters."""
+    return next((parameter.device for parameter in model.parameters()), torch.device('cpu'))
 
 
 class _Tester(Runner):
@@ -159,8 +166,20 @@ def build_model(config: Config, device: torch.device | str | None = None) -> nn.
     model = MODELS.build({**default, **config.model})
     if config.get('load_from'):
         _load_checkpoint_to_model(model, read_checkpoint(str(config.load_from)))
+    _warn_of_random_weights(model, config)
     model.cfg = config
     return model.to(device or get_device()).eval()
+
+
+def _warn_of_random_weights(model: nn.Module, config: Config) -> None:
+    """Say that a model of MMSegmentation has no checkpoint; pretrained backbones of a config are for training only."""
+    if type(model).__module__.startswith('mmseg.') and not config.get('load_from'):
+        print_log(
+            f'{config.filename or "This config"} names no checkpoint, so its {type(model).__name__} has random '
+            "weights, and its labels mean nothing. Set load_from='CHECKPOINT' in the config.",
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A check before any phrase is encoded: the vocabulary must be the dataset's."""
+"""A check before any phrase is encoded: the vocabulary, or the trained head, must be the dataset's."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+from torch.nn import ModuleList
 
 from ..checks import is_a
 from ..errors import ConfigError
@@ -15,7 +16,7 @@ from ..models.segmentors import MethodBundle
 
 @HOOKS.register_module()
 class VocabularyCheckHook(Hook):
-    """Stop a test or a training whose dataset has another number of classes than the vocabulary.
+    """Stop a test or a training whose dataset has another number of classes than the vocabulary or the trained head.
 
     `_base_/default_runtime.py` registers it; the command line adds it where a config lacks it.
 
@@ -44,9 +45,18 @@ class VocabularyCheckHook(Hook):
             model = model.module
         classes = dataset.metainfo.get('classes')
         for part in model.methods if isinstance(model, MethodBundle) else [model]:
-            vocabulary = getattr(getattr(part, 'decode_head', None), 'vocabulary', None)
-            if vocabulary is None or classes is None or len(classes) == vocabulary.num_classes:
+            head = getattr(part, 'decode_head', None)
+            head = head[-1] if isinstance(head, ModuleList) and len(head) else head  # of a cascade
+            vocabulary = getattr(head, 'vocabulary', None)
+            number = getattr(head if vocabulary is None else vocabulary, 'num_classes', None)
+            if number is None or classes is None or len(classes) == number:
                 continue
+            if vocabulary is None:
+                raise ConfigError(
+                    f'The decode head {type(head).__name__} has {number} classes, but the dataset '
+                    f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). Set '
+                    'model.decode_head.num_classes, or name the dataset that the model was trained for.'
+                )
             raise ConfigError(
                 f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
                 f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '

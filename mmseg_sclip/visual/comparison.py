@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from ..engine.label_size import labels_at
+from .comparable import check_equal, truth_of
 from .methods import Method
 from .subjects import Subject
 
@@ -24,7 +26,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         subject: The image.
-        labels: (H, W).
+        labels: (H, W), at the size of the ground truth, or else of the image.
         truth: (H, W) labels, or None.
         miou: In percent; nan without ground truth, and where all of it is ignored.
     """
@@ -57,11 +59,19 @@ CRITERIA = {
 def compare(
     subjects: Sequence[Subject], methods: Sequence[Method], device: Device, failures: Failures
 ) -> list[list[Prediction]]:
-    """For each image what the methods make of it, in the order of the images; those that failed are left out."""
+    """For each image what the methods make of it, in the order of the images; those that failed are left out.
+
+    Raises:
+        ConfigError: Methods are evaluated at different sizes or on different ground truth.
+    """
     compared: dict[Subject, list[Prediction]] = {}
     for method in methods:
         for prediction in _predictions(subjects, method, device, failures):
-            compared.setdefault(prediction.subject, []).append(prediction)
+            before = compared.setdefault(prediction.subject, [])
+            if before:
+                sizes = (before[0].labels.shape, prediction.labels.shape)
+                check_equal(methods[0], method, prediction.subject, (before[0].truth, prediction.truth), sizes)
+            before.append(prediction)
     return [compared[subject] for subject in subjects if subject not in failures]
 
 
@@ -129,8 +139,8 @@ def _predictions(
             except (OSError, ValueError) as error:
                 failures[subject] = error
                 continue
-            labels, truth, miou = sample.pred_sem_seg.data[0].cpu().numpy(), None, math.nan
-            if 'gt_sem_seg' in sample:
-                truth = sample.gt_sem_seg.data[0].cpu().numpy()
-                miou = image_miou(metric.count(sample.to_dict()))
+            labels, truth = sample.pred_sem_seg.data[0], truth_of(sample)
+            miou = math.nan if truth is None else image_miou(metric.count(sample.to_dict()))
+            shape = sample.metainfo.get('ori_shape', labels.shape) if truth is None else truth.shape
+            labels = labels_at(labels, shape, sample.metainfo).cpu().numpy()
             yield Prediction(subject, labels, truth, miou)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from .comparison import Prediction, share_right
 from .figure import Panel, class_legend, draw, legend_entry
 from .methods import Method
-from .pixels import NO_CLASS, WRONG, blend, errors, packed_pixels, paint
+from .pixels import NO_CLASS, WRONG, blend, errors, evaluated_pixels, paint
 
 
 def comparison_figure(
@@ -42,7 +42,7 @@ def comparison_figure(
     for image in compared:
         pixels, known = image[0].subject.pixels(first), image[0].truth
         if pixels.shape[:2] != image[0].labels.shape:  # a part of the image is evaluated, which the pipeline gives
-            pixels = packed_pixels(image[0].subject.pack(first)['inputs'])
+            pixels = evaluated_pixels(pixels, image[0].subject.pack(first)['inputs'], image[0].labels.shape)
         row = [Panel(pixels, image[0].subject.name)]
         for method, prediction in zip(methods, image, strict=True):
             value = '' if known is None else f'\nmIoU {_decimal(prediction.miou)}'
@@ -51,7 +51,7 @@ def comparison_figure(
         if known is None:
             rows.append([*row, *[None] * truth])
             continue
-        ignored = np.isin(known, first.ignore_index)
+        ignored = np.isin(known, first.not_counted)
         counted = np.where(ignored, NO_CLASS, known.astype(np.int64))
         if truth:
             row.append(Panel(_coloured(pixels, counted, first, opacity), 'ground truth'))
@@ -61,7 +61,7 @@ def comparison_figure(
             present |= {NO_CLASS} if ignored.any() else set()
             row = [None]
             for prediction in image:
-                share = _decimal(share_right(prediction.labels, known, first.ignore_index))
+                share = _decimal(share_right(prediction.labels, known, first.not_counted))
                 row.append(Panel(errors(pixels, prediction.labels != known, ignored), f'{share} % right'))
             rows.append([*row, *[None] * truth])
     legend = class_legend(first.classes, first.palette, present)

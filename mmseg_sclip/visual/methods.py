@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +15,16 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
-from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATASETS, METRICS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ..checks import is_a
+from ..config import check_checkpoint, named_head
+from ..datasets.building import build_dataset, list_files
 from ..datasets.check_files import check_files, name_files_in_errors
+from ..datasets.label_maps import VOID
 from ..datasets.palette import classes_of
-from ..datasets.transforms import ScoreCentre
-from ..engine.ignored import default_ignored, ignored_labels, settle_ignored
+from ..datasets.pipelines import use_own_readers
+from ..engine.ignored import ignored_in
 from ..engine.metric import ExactIoUMetric
 from ..engine.runner import build_model
 from ..errors import ConfigError
@@ -35,34 +37,45 @@ class Method:
 
     Args:
         name: What figures call it.
-        config: A whole config, from `load_config`.
+        config: A whole config of any segmentor, from `load_config`.
 
     Attributes:
         classes: Names of the dataset's classes, or the vocabulary's where it names none.
         palette: Their colours in RGB.
-        ignore_index: The label that the evaluation does not count, or several.
+        ignore_index: The labels that the evaluation is told not to count.
+        not_counted: These, and what stands for pixels without a label.
 
     Raises:
-        ConfigError: The vocabulary has another number of classes than the dataset.
+        ConfigError: The vocabulary or the head has another number of classes than the dataset, or the dataset holds
+            others.
+        MissingFileError: The checkpoint of `load_from` is not there.
     """
 
     def __init__(self, name: str, config: Config) -> None:
         init_default_scope(config.get('default_scope') or 'mmseg')
         self.name = name
-        self.config = config
-        head, dataset = config.model.decode_head, config.test_dataloader.dataset
-        vocabulary = load_vocabulary(head.vocabulary)
-        meta = dataset_meta(vocabulary, head.get('class_names'), head.get('background_index'))
-        self.classes, self.palette = classes_of(dataset, meta)
-        if len(self.classes) != vocabulary.num_classes:
+        self.config = config = copy.deepcopy(config)
+        use_own_readers(config)
+        check_checkpoint(config, f'It is the load_from of {name}: correct the path.')
+        head, dataset = named_head(config), config.test_dataloader.dataset
+        if 'datasets' in dataset or 'dataset' in dataset:
             raise ConfigError(
-                f'The vocabulary of {name} has {vocabulary.num_classes} classes, but its dataset {dataset.type} has '
-                f'{len(self.classes)}. Name the vocabulary that belongs to the dataset.'
+                f'The dataset of {name} is a {dataset.type}, which holds other datasets. Name a config of one of them.'
             )
-        evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-        metric = dict(next((entry for entry in evaluators if 'type' in entry and is_a(METRICS, entry, IoUMetric)), {}))
-        settle_ignored(metric, dataset)
-        self.ignore_index = metric.get('ignore_index', default_ignored(len(self.classes)))
+        meta, number, source, remedy = {}, head.get('num_classes'), 'decode head', 'Set its num_classes, or name'
+        if head.get('vocabulary') is not None:
+            vocabulary = load_vocabulary(head.vocabulary)
+            meta = dataset_meta(vocabulary, head.get('class_names'), head.get('background_index'))
+            number, source, remedy = vocabulary.num_classes, 'vocabulary', 'Name'
+        self.classes, self.palette = classes_of(dataset, meta)
+        if number is not None and len(self.classes) != number:
+            raise ConfigError(
+                f'The {source} of {name} has {number} classes, but its dataset {dataset.type} has '
+                f'{len(self.classes)}. {remedy} the one that belongs to the dataset.'
+            )
+        self.ignore_index = ignored_in(config, len(self.classes))
+        self.not_counted = (*self.ignore_index, VOID)
+        self._order: list[int] | None = None
 
     @cached_property
     def dataset(self) -> BaseDataset:
@@ -72,7 +85,7 @@ class Method:
             MissingFileError: It is not where the config says.
         """
         check_files(self.config.test_dataloader.dataset)
-        return DATASETS.build({**self.config.test_dataloader.dataset, 'lazy_init': True})
+        return build_dataset(self.config.test_dataloader.dataset, listed=False)
 
     @cached_property
     def listed(self) -> BaseDataset:
@@ -81,9 +94,39 @@ class Method:
         Raises:
             MissingFileError: It is not where the config says.
         """
-        self.dataset.full_init()
+        list_files(self.dataset)
         name_files_in_errors(self.dataset)
         return self.dataset
+
+    @cached_property
+    def samples(self) -> list[tuple]:
+        """What tells each sample of the dataset from others, wherever its files are reached from.
+
+        The image, its label map, whether label 0 is left out, and what classes become of labels.
+        """
+        infos = map(self.listed.get_data_info, range(len(self.listed)))
+        return [
+            (
+                _real(info['img_path']),
+                _real(info.get('seg_map_path')),
+                bool(info.get('reduce_zero_label')),
+                frozenset((info.get('label_map') or {}).items()),
+            )
+            for info in infos
+        ]
+
+    def follow(self, first: Method) -> None:
+        """Let the indices of images be those of another method, whose dataset lists the same samples."""
+        index_of = {sample: index for index, sample in enumerate(self.samples)}
+        self._order = [index_of[sample] for sample in first.samples]
+
+    def info(self, index: int) -> dict:
+        """What the dataset knows of an image.
+
+        Args:
+            index: In the dataset of the method that this one follows, else in its own.
+        """
+        return self.listed.get_data_info(index if self._order is None else self._order[index])
 
     @contextmanager
     def model(self, device: torch.device | str | None = None) -> Iterator[nn.Module]:
@@ -106,9 +149,18 @@ class Method:
         return metric
 
     def predict(self, model: nn.Module, packed: dict) -> SegDataSample:
-        """What the evaluation's loop does with one image out of the pipeline."""
-        with torch.no_grad(), autocast(enabled=bool(self.config.test_cfg.get('fp16', False))):
-            return model.test_step(pseudo_collate([packed]))[0]
+        """What the evaluation's loop does with one image out of the pipeline.
+
+        Raises:
+            ConfigError: The model does not predict classes.
+        """
+        with torch.no_grad(), autocast(enabled=bool((self.config.get('test_cfg') or {}).get('fp16', False))):
+            sample = model.test_step(pseudo_collate([packed]))[0]
+        if 'pred_sem_seg' not in sample:
+            raise ConfigError(
+                f'The model of {self.name}, a {type(model).__name__}, predicts no classes (pred_sem_seg). Leave it out.'
+            )
+        return sample
 
 
 def short_names(configs: Sequence[str]) -> list[str]:
@@ -124,42 +176,6 @@ def short_names(configs: Sequence[str]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [name.removesuffix('.py') for name in configs]
 
 
-def check_comparable(methods: Sequence[Method]) -> None:
-    """Refuse configs that do not speak of the same images and classes.
-
-    Raises:
-        ConfigError: With the first difference.
-    """
-    first = methods[0]
-    for other in methods[1:]:
-        if first.classes != other.classes:
-            raise ConfigError(
-                f'{first.name} and {other.name} have different classes ({len(first.classes)} from '
-                f'{first.classes[0]!r} on, {len(other.classes)} from {other.classes[0]!r} on). Compare configs of one '
-                'dataset.'
-            )
-        ours, theirs = (dict(method.config.test_dataloader.dataset) for method in (first, other))
-        for key in sorted({*ours, *theirs} - {'pipeline'}):
-            if ours.get(key) != theirs.get(key):
-                raise ConfigError(
-                    f'{first.name} and {other.name} have different datasets: {key} is {ours.get(key)!r} in the first '
-                    f'and {theirs.get(key)!r} in the other. Compare configs of one dataset.'
-                )
-        if _cut(first.config) != _cut(other.config):
-            raise ConfigError(
-                f'{first.name} and {other.name} are evaluated on different parts of the images: ScoreCentre or a step '
-                'before it differs in their test pipelines, and predictions of different sizes cannot be compared. '
-                'Compare configs that have the same steps up to ScoreCentre, or both have none.'
-            )
-        if {*ignored_labels(first.ignore_index)} != {*ignored_labels(other.ignore_index)}:
-            raise ConfigError(
-                f'{first.name} and {other.name} ignore different labels: {first.ignore_index} and '
-                f'{other.ignore_index} (ignore_index of test_evaluator).'
-            )
-
-
-def _cut(config: Config) -> list[Mapping]:
-    """The steps that settle which part of an image is evaluated, and at which size; none for all of it."""
-    steps = config.test_dataloader.dataset.pipeline
-    ends = [number for number, step in enumerate(steps, 1) if is_a(TRANSFORMS, step, ScoreCentre)]
-    return steps[: max(ends, default=0)]
+def _real(path: str | None) -> str | None:
+    """A path without links and dots; an address as it is."""
+    return path if path is None or '://' in path else os.path.realpath(path)

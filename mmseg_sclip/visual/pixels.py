@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,6 +19,21 @@ _DARK, WRONG = (40, 40, 40), (130, 130, 130)  # its stripes
 def packed_pixels(inputs: Tensor) -> np.ndarray:
     """(H, W, 3) uint8 RGB of what a pipeline has packed for a model, (3, H, W) BGR."""
     return np.ascontiguousarray(inputs.cpu().numpy()[::-1].transpose(1, 2, 0))
+
+
+def evaluated_pixels(pixels: np.ndarray, inputs: Tensor, shape: Sequence[int]) -> np.ndarray:
+    """The picture that belongs to labels: that of the file, or of the part of it that the model has got.
+
+    Args:
+        pixels: (H, W, 3), uint8, RGB, of the file.
+        inputs: What the pipeline has packed for the model, see `packed_pixels`.
+        shape: (h, w) of the labels.
+    """
+    if pixels.shape[:2] != tuple(shape):
+        pixels = packed_pixels(inputs)
+    if pixels.shape[:2] != tuple(shape):
+        pixels = cv2.resize(pixels, tuple(shape)[::-1], interpolation=cv2.INTER_AREA)
+    return pixels
 
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -14,10 +14,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..datasets.palette import classes_of
+from ..datasets.pipelines import bands_of
+from ..engine.label_size import labels_at
 from ..images import read_evaluated
 from ..outputs import OutputFolder, refuse_inputs
 from .figure import save, to_pixels
-from .pixels import packed_pixels
+from .pixels import evaluated_pixels
 from .prediction import prediction_figure
 
 
@@ -85,8 +87,10 @@ class PredictionVisualizationHook(Hook):
         if not self.draw:
             return
         dataset = getattr(runner, f'{stage}_dataloader').dataset
-        meta = getattr(unwrapped(runner.model), 'dataset_meta', None) or dataset.metainfo
         config = (runner.cfg.get(f'{stage}_dataloader') or {}).get('dataset')
+        meta = getattr(unwrapped(runner.model), 'dataset_meta', None)
+        # MMSegmentation's random colours are not those of the other commands.
+        meta = meta or ({} if isinstance(config, Mapping) else dataset.metainfo)
         self._classes, self._palette = classes_of(config, meta)
         self.output_folder = open_folder(self.out_dir, '--show-dir', dataset, '.png') if self.out_dir else None
 
@@ -94,11 +98,13 @@ class PredictionVisualizationHook(Hook):
         if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for number, sample in enumerate(outputs):
-            image = read_evaluated(sample.img_path, self.backend_args)
+            image = read_evaluated(sample.img_path, self.backend_args, bands_of(runner.cfg))
             truth = sample.gt_sem_seg.data[0].cpu().numpy() if 'gt_sem_seg' in sample else None
-            prediction = sample.pred_sem_seg.data[0].cpu().numpy()
+            prediction = sample.pred_sem_seg.data[0]
+            shape = sample.metainfo.get('ori_shape', prediction.shape) if truth is None else truth.shape
+            prediction = labels_at(prediction, shape, sample.metainfo).cpu().numpy()
             if image.shape[:2] != prediction.shape:  # a part of the image is evaluated, which the model has got
-                image = packed_pixels(data_batch['inputs'][number])
+                image = evaluated_pixels(image, data_batch['inputs'][number], prediction.shape)
             figure = prediction_figure(image, prediction, truth, self._classes, self._palette)
             name = Path(sample.img_path).stem
             if self.output_folder is not None:

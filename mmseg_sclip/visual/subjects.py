@@ -10,6 +10,7 @@ import numpy as np
 from mmengine import fileio
 
 from ..checks import nearest
+from ..datasets.pipelines import bands_of
 from ..errors import ConfigError, MissingFileError
 from ..images import pack_photograph, pack_without_truth, read_evaluated, read_photograph
 from .methods import Method
@@ -21,7 +22,8 @@ class Subject:
 
     Attributes:
         path: Of its file.
-        index: In the dataset; None for a file of the user's own, which has no ground truth and is shown upright.
+        index: In the dataset of the first method; None for a file of the user's own, which has no ground truth and is
+            shown upright.
     """
 
     path: str
@@ -40,8 +42,8 @@ class Subject:
         """
         steps = method.config.test_dataloader.dataset.pipeline
         if self.index is None:
-            return pack_photograph(steps, read_photograph(self.path), self.path)
-        info = method.listed.get_data_info(self.index)
+            return pack_photograph(steps, read_photograph(self.path, bands_of(method.config)), self.path)
+        info = method.info(self.index)
         truth = info.get('seg_map_path')
         if truth is None or not fileio.exists(truth, backend_args=getattr(method.listed, 'backend_args', None)):
             return pack_without_truth(steps, info)
@@ -50,8 +52,8 @@ class Subject:
     def pixels(self, method: Method) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the file, turned as for the prediction."""
         if self.index is None:
-            return read_photograph(self.path)
-        return read_evaluated(self.path, getattr(method.listed, 'backend_args', None))
+            return read_photograph(self.path, bands_of(method.config))
+        return read_evaluated(self.path, getattr(method.listed, 'backend_args', None), bands_of(method.config))
 
 
 def all_subjects(method: Method) -> list[Subject]:

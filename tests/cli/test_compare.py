@@ -4,10 +4,16 @@ import re
 import shutil
 import sys
 
+import cv2
+import mmengine
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
 from mmseg.apis import inference_model, init_model
+from mmseg.registry import MODELS
 from PIL import Image
 
 from mmseg_sclip.cli import compare, main
@@ -67,25 +73,27 @@ def centred(tmp_path):
     return tmp_path / 'centred.py'
 
 
+def miou(labels, scene, scenes):
+    """In percent, by loops."""
+    truth = np.asarray(Image.open(scenes / 'annotations' / f'{scene:06}.png'))
+    pairs = [((labels == c) & (truth == c), (labels == c) | (truth == c)) for c in range(12)]
+    return 100 * np.mean([both.sum() / either.sum() for both, either in pairs if either.any()])
+
+
+def predictions(config, checkpoint, scenes):
+    """The prediction and mIoU of the four scenes, through MMSeg's own functions and by loops."""
+    model = init_model(config, checkpoint, device='cpu')
+    found = []
+    for scene in range(4):
+        labels = inference_model(model, str(scenes / 'images' / f'{scene:06}.jpg')).pred_sem_seg.data[0].numpy()
+        found.append((labels, miou(labels, scene, scenes)))
+    return found
+
+
 @pytest.fixture(scope='module')
 def expected(scenes):
-    """For each of CONFIGS the prediction and mIoU of the four scenes, through MMSeg's own functions and by loops."""
-    found = []
-    for name in CONFIGS:
-        config = load_config(name)
-        model = init_model(config, device='cpu')
-        each = []
-        for i in range(4):
-            labels = inference_model(model, str(scenes / 'images' / f'00000{i}.jpg')).pred_sem_seg.data[0].numpy()
-            truth = np.asarray(Image.open(scenes / 'annotations' / f'00000{i}.png'))
-            ious = [
-                ((labels == c) & (truth == c)).sum() / ((labels == c) | (truth == c)).sum()
-                for c in range(12)
-                if ((labels == c) | (truth == c)).any()
-            ]
-            each.append((labels, 100 * np.mean(ious)))
-        found.append(each)
-    return found
+    """`predictions` of each of CONFIGS."""
+    return [predictions(load_config(name), None, scenes) for name in CONFIGS]
 
 
 def table(out):
@@ -146,6 +154,104 @@ def test_the_centre_that_is_scored(run, figures, centred):
     assert [pixels.shape for _, pixels in panels] == [(96, 96, 3)] * 4
     code, _, err = run(CONFIGS[2], centred, '--worst', 1, *SCENES)
     assert code == 1 and 'ScoreCentre or a step before it differs' in err
+
+
+NORM = dict(type='SyncBN', requires_grad=True)
+HEAD = dict(in_channels=32, channels=8, num_classes=12, norm_cfg=NORM)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A cascade of MMSegmentation with an auxiliary head, and a checkpoint of it."""
+    config = load_config(CONFIGS[2])
+    config.model = dict(
+        type='CascadeEncoderDecoder',
+        num_stages=2,
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True),
+        backbone=dict(type='ResNetV1c', depth=18, base_channels=4, stem_channels=4, norm_cfg=NORM),
+        decode_head=[dict(type='FCNHead', **HEAD), dict(type='OCRHead', ocr_channels=8, **HEAD)],
+        auxiliary_head=dict(type='FCNHead', in_index=2, **{**HEAD, 'in_channels': 16}),
+        test_cfg=dict(mode='whole'),
+    )
+    config.default_hooks.pop('visualization')
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)  # so that several classes occur
+    config.load_from = str(tmp_path / 'trained.pth')
+    meta = dict(dataset_meta=dict(classes=PaintedScenesDataset.METAINFO['classes'], palette=None))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), config.load_from)
+    config.dump(tmp_path / 'trained.py')
+    return tmp_path / 'trained.py'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('first', [True, False])
+def test_a_trained_model_beside_sclip(run, figures, expected, scenes, trained, first):
+    order = slice(None, None, 1 if first else -1)
+    configs, methods = [trained, CONFIGS[2]], [predictions(load_config(trained), str(trained)[:-2] + 'pth', scenes)]
+    methods.append(expected[2])
+    flags = ['--best', 2, '--by', 'gain', '--max-images', 3, '--error-map', '--model-name', 'builtin:demo', *SCENES]
+    code, out, err = run(*configs[order], *flags)
+    assert code == 0, err
+    assert '--pretrained change no config without a CLIP: trained.\n' in err
+    values = np.array([[value for _, value in method[:3]] for method in methods[order]])
+    ((names, panels, _),) = figures
+    best = np.argsort(values[0] - values[1])[:2]
+    assert names == [f'{scene:06}' for scene in best]
+    assert table(out) == {f'{scene:06}': [f'{value:.2f}' for value in values[:, scene]] for scene in best}
+    palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
+    assert len(np.unique(methods[0][best[0]][0])) > 1
+    for column, method in enumerate(methods[order], 1):
+        assert np.array_equal(panels[column][1], palette[method[best[0]][0]])
+
+
+class EveryFourthPixel(BaseModel):
+    """A segmentor that gives labels at a quarter of the image's size."""
+
+    def forward(self, inputs, data_samples, mode):
+        for image, sample in zip(inputs, data_samples, strict=True):
+            sample.pred_sem_seg = PixelData(data=image[:1, 2::4, 2::4].long() // 22)
+        return data_samples
+
+
+@pytest.fixture
+def quarter(tmp_path):
+    """A config of such a segmentor."""
+    MODELS.register_module(module=EveryFourthPixel, force=True)
+    config = load_config(CONFIGS[2])
+    config.model = dict(type='EveryFourthPixel')
+    config.dump(tmp_path / 'quarter.py')
+    return tmp_path / 'quarter.py'
+
+
+@pytest.mark.slow
+def test_labels_of_another_size_are_brought_to_that_of_the_ground_truth(run, figures, quarter, scenes, tmp_path):
+    blue = [cv2.imread(str(scenes / 'images' / f'{scene:06}.jpg'))[2::4, 2::4, 0] // 22 for scene in range(2)]
+    labels = [each.repeat(4, axis=0).repeat(4, axis=1) for each in blue]
+    code, out, err = run(CONFIGS[0], quarter, '--images', '000000', '000001', '--error-map', *SCENES)
+    assert code == 0, err
+    values = [miou(each, scene, scenes) for scene, each in enumerate(labels)]
+    assert [table(out)[f'{scene:06}'][1] for scene in range(2)] == [f'{value:.2f}' for value in values]
+    palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
+    assert np.array_equal(figures[0][1][2][1], palette[labels[0]])
+    shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
+    assert run(quarter, CONFIGS[0], '--images', 'own.jpg')[0] == 0
+    assert np.array_equal(figures[1][1][1][1], palette[labels[1]])
+
+    flags = ['--max-images', '1', '--out', 'maps', '--show-dir', 'pictures', *SCENES, 'test_dataloader.num_workers=0']
+    assert main.main(['test', str(quarter), '--work-dir', 'work', *flags]) == 0
+    assert mmengine.load('work/result.json')['metrics']['mIoU'] == pytest.approx(values[0])
+    assert np.array_equal(np.asarray(Image.open('maps/000000.png')), labels[0])
+    assert (tmp_path / 'pictures' / '000000.png').is_file()
+
+
+def test_padded_labels_of_another_size_are_refused(run, quarter):
+    config = load_config(quarter)
+    config.test_dataloader.dataset.pipeline[2:2] = [dict(type='Pad', size_divisor=96)]
+    config.dump(quarter)
+    code, _, err = run(quarter, '--worst', 1, *SCENES)
+    assert code == 1 and 'has 48 x 48 labels, but is evaluated at 128 x 128 pixels, and the image was padded' in err
 
 
 def test_pages_and_truth(run, figures, tmp_path):

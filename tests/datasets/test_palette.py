@@ -5,6 +5,7 @@ import pytest
 
 from mmseg_sclip.datasets import PaintedScenesDataset
 from mmseg_sclip.datasets.palette import BLACK, classes_of, distinct_palette
+from mmseg_sclip.errors import ConfigError
 
 
 def lab(colours):
@@ -64,3 +65,26 @@ def test_names_and_colours_of_a_dataset(dataset, names, colours):
 def test_an_unknown_dataset():
     with pytest.raises(ValueError, match="'PaintedSceneDataset', which is not registered.*PaintedScenesDataset"):
         classes_of(dict(type='PaintedSceneDataset'), MODEL)
+
+
+@pytest.mark.parametrize(
+    'dataset, names, colours',
+    [
+        (dict(type='PaintedScenesDataset'), SCENES['classes'], SCENES['palette']),
+        (dict(type='BaseSegDataset', metainfo=dict(classes=('x', 'y'))), ['x', 'y'], distinct_palette(2)),
+        (dict(type='RepeatDataset', dataset=dict(type='PaintedScenesDataset')), SCENES['classes'], SCENES['palette']),
+        (
+            dict(type='ConcatDataset', datasets=[dict(type='BaseSegDataset', metainfo=dict(classes=['x']))]),
+            ['x'],
+            distinct_palette(1),
+        ),
+    ],
+)
+def test_a_model_without_words_has_the_classes_of_its_dataset(dataset, names, colours):
+    assert classes_of(dataset, {}) == (list(names), [tuple(colour) for colour in colours])
+
+
+@pytest.mark.parametrize('dataset', [None, dict(type='BaseSegDataset'), dict(type='ConcatDataset', datasets=[])])
+def test_nothing_names_classes(dataset):
+    with pytest.raises(ConfigError, match='names no classes'):
+        classes_of(dataset, {})

@@ -4,6 +4,7 @@ import io
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mmseg_sclip.engine import ProgressHook, VocabularyCheckHook
 from mmseg_sclip.models.text import load_vocabulary
@@ -24,6 +25,15 @@ def test_the_vocabulary_must_have_the_datasets_number_of_classes(when):
     getattr(hook, when)(runner_of(load_vocabulary(['a', 'b']), ('x', 'y')))
     with pytest.raises(ValueError, match='has 2 classes, but the dataset SimpleNamespace has 3 .from x to z.'):
         getattr(hook, when)(runner_of(load_vocabulary(['a', 'b']), ('x', 'y', 'z')))
+
+
+@pytest.mark.parametrize('cascade', [False, True])
+def test_a_trained_head_must_have_them_too(cascade):
+    runner, head = runner_of(None, ('x', 'y', 'z')), torch.nn.Identity()
+    head.num_classes = 19
+    runner.model.decode_head = torch.nn.ModuleList([torch.nn.Identity(), head]) if cascade else head
+    with pytest.raises(ValueError, match='The decode head Identity has 19 classes, but the dataset .* has 3'):
+        VocabularyCheckHook().before_test(runner)
 
 
 def test_other_models_are_left_alone():

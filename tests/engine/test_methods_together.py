@@ -97,6 +97,14 @@ def test_a_checkpoint_is_tested_by_itself(configs):
         bundle(configs[:2])
 
 
+def test_a_model_without_clip_is_tested_by_itself(configs):
+    for config in configs[1:3]:
+        config.model = dict(type='EncoderDecoder')
+    assert passes(configs) == [[0, 3, 4], [1], [2]]
+    with pytest.raises(ConfigError, match='is of type EncoderDecoder and has no CLIP'):
+        bundle(configs[:2])
+
+
 @pytest.mark.parametrize(
     'where, value', [('test_cfg', dict(type='TestLoop', fp16=True)), ('custom_hooks', [dict(type='IterTimerHook')])]
 )

@@ -10,8 +10,9 @@ from PIL import Image
 
 from mmseg_sclip.config import load_config
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.visual.methods import Method, check_comparable, short_names
-from mmseg_sclip.visual.subjects import Subject, find_subjects
+from mmseg_sclip.visual.comparable import check_classes, check_datasets, check_truth
+from mmseg_sclip.visual.methods import Method, short_names
+from mmseg_sclip.visual.subjects import Subject, all_subjects, find_subjects
 
 
 @pytest.fixture(scope='module')
@@ -130,28 +131,72 @@ def test_names_of_methods():
         short_names(['a', 'b', 'a'])
 
 
-def test_what_can_be_compared(small_voc):
-    check_comparable([make(small_voc), make(small_voc, 'clip_voc21')])
+def test_only_equal_classes_can_be_compared(small_voc):
+    check_classes([make(small_voc), make(small_voc, 'clip_voc21')])
     with pytest.raises(
         ValueError,
         match='sclip_voc21 and sclip_voc20 have different classes .21 from .background. on, 20 from .aeroplane. on',
     ):
-        check_comparable([make(small_voc), make(small_voc, 'sclip_voc20')])
-    with pytest.raises(ValueError, match='different datasets: data_root is .* in the first and .*elsewhere'):
-        check_comparable([make(small_voc), make('elsewhere')])
-    with pytest.raises(ValueError, match='ignore different labels: 255 and 3'):
-        check_comparable([make(small_voc), make(small_voc, **{'test_evaluator.ignore_index': 3})])
+        check_classes([make(small_voc), make(small_voc, 'sclip_voc20')])
+
+
+def test_one_dataset_may_be_written_in_several_ways(small_voc, tmp_path):
+    (tmp_path / 'link').symlink_to(small_voc)
+    first, other = make(small_voc), make(tmp_path / 'link' / '.')
+    other.config.test_dataloader.dataset.update(
+        type='BaseSegDataset', metainfo=dict(classes=first.classes), img_suffix='.jpg', ignore_index=255, ann_file=''
+    )
+    (small_voc / 'order.txt').write_text('b/two\na/one\nb/one')
+    shuffled = make(small_voc, **{'test_dataloader.dataset.ann_file': 'order.txt'})
+    check_datasets([first, other, shuffled])
+    check_truth(all_subjects(first), [first, other, shuffled])
+    for subject in all_subjects(first):
+        for method in (other, shuffled):
+            assert (subject.pack(method)['inputs'] == subject.pack(first)['inputs']).all()
+
+
+ORDER = 'test_dataloader.dataset'
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({f'{ORDER}.indices': 2}, r'b/two.jpg is an image of sclip_voc21 and not of sclip_voc21 \(3 images and 2\)'),
+        ({f'{ORDER}.data_prefix.seg_map_path': 'JPEGImages'}, 'have different label maps for .*: .*Class.* and .*JPEG'),
+        ({f'{ORDER}.reduce_zero_label': True}, 'have different reduce_zero_label for .*one.jpg: False and True'),
+        ({'test_evaluator.ignore_index': 3}, 'ignore different labels: 255 and 3'),
+    ],
+)
+def test_other_samples_cannot_be_compared(small_voc, options, message):
+    with pytest.raises(ConfigError, match=message):
+        check_datasets([make(small_voc), make(small_voc, **options)])
+
+
+@pytest.mark.parametrize(
+    'order, message',
+    [
+        ((0, 1, 3, 2, 4), 'which can read .*one.jpg: .* LoadAnnotations must stand behind Resize'),
+        ((0, 1, 2, 4), 'the test pipeline of sclip_voc21 gives no ground truth for .*one.jpg'),
+    ],
+)
+def test_pipelines_with_other_ground_truth_cannot_be_compared(small_voc, order, message):
+    first, other = make(small_voc), make(small_voc)
+    dataset = other.config.test_dataloader.dataset
+    dataset.pipeline = [dataset.pipeline[step] for step in order]
+    check_datasets([first, other])
+    with pytest.raises(ConfigError, match=message):
+        check_truth(all_subjects(first), [first, other])
 
 
 def test_predictions_of_different_sizes_cannot_be_compared():
     resize = dict(type='Resize', scale=(1000, 96), keep_ratio=True)
-    whole, small, smaller = (make(None, 'sclip_demo') for _ in range(3))
+    whole, small, smaller = (Method('sclip_demo', load_config('sclip_demo')) for _ in range(3))
     for method, size in ((small, 96), (smaller, 64)):
         method.config.test_dataloader.dataset.pipeline[3:3] = [resize, dict(type='ScoreCentre', crop_size=size)]
-    check_comparable([small, small])
+    check_datasets([small, small])
     for other in (whole, smaller):
         with pytest.raises(ConfigError, match='ScoreCentre or a step before it differs'):
-            check_comparable([small, other])
+            check_datasets([small, other])
 
 
 def test_ignored_labels_are_the_metrics():
@@ -166,6 +211,15 @@ def test_ignored_labels_are_the_metrics():
 def test_a_vocabulary_of_another_dataset(small_voc):
     with pytest.raises(ValueError, match='The vocabulary of sclip_voc21 has 12 classes, but its dataset .* has 21'):
         make(small_voc, **{'model.decode_head.vocabulary': 'demo', 'model.decode_head.class_names': None})
+
+
+def test_a_head_of_another_dataset():
+    config = load_config('sclip_voc21')
+    head = dict(type='FCNHead', in_channels=8, channels=8, num_classes=19)
+    for heads in (head, [dict(head, num_classes=21), head]):  # the last one of a cascade predicts
+        config.model = dict(type='EncoderDecoder', decode_head=heads)
+        with pytest.raises(ConfigError, match='The decode head of mine has 19 classes, but its dataset .* has 21'):
+            Method('mine', config)
 
 
 def test_one_model_in_memory():
