@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import METRICS
+from mmseg.registry import HOOKS, METRICS
 
 from ..checks import is_a
 from ..config import (
@@ -30,6 +30,7 @@ from ..engine.distributed import join_processes
 from ..engine.evaluation import ON_ERROR, evaluate
 from ..errors import ArgumentParser, ConfigError, UsageError
 from ..outputs import OutputFolder, check_outputs
+from ..visual.prediction_hook import PredictionVisualizationHook
 from .ending import tell_losses, telling_how_to_go_on
 
 
@@ -158,10 +159,12 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     config.default_hooks = config.get('default_hooks') or {}
     config.default_hooks['progress'] = dict(type='ProgressHook')
     if args.show or args.show_dir:
+        given = config.default_hooks.get('visualization') or {}
+        ours = 'type' in given and is_a(HOOKS, given, PredictionVisualizationHook)
         config.default_hooks['visualization'] = dict(
             type='PredictionVisualizationHook',
             draw=True,
-            interval=1,
+            interval=given.get('interval', 1) if ours else 1,
             show=args.show,
             wait_time=args.wait_time,
             out_dir=args.show_dir,

@@ -233,7 +233,7 @@ class ExactIoUMetric(IoUMetric):
             self._warned = True
             labels = strange.unique().tolist()
             raised = f' ({labels[0] + 1} in the file, of reduce_zero_label)' if sample.get('reduce_zero_label') else ''
-            cure = labels[0] if self._ignores_default else [*ignored, labels[0]]
+            cure = labels[0] if ignored == (default_ignored(classes),) else [*ignored, labels[0]]
             print_log(
                 f'The ground truth of {sample.get("img_path", "an image")} has the label '
                 f'{", ".join(map(str, labels[:5]))}{raised}, but there are {classes} classes (0 to {classes - 1}), and '

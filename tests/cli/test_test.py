@@ -30,6 +30,11 @@ def test_tta(run_main, tmp_path):
     assert words['one'] == words['plain'] != words['two'] and (maps['two'] != maps['plain']).mean() < 0.2
 
 
+def test_show_dir_keeps_the_interval_of_the_config(run_main, tmp_path):
+    assert run_main('sclip_demo', '--show-dir', 'maps', *FEW, 'default_hooks.visualization.interval=2').code == 0
+    assert [path.stem for path in (tmp_path / 'maps').rglob('*.png')] == ['000001']
+
+
 def test_the_vocabulary_is_checked_behind_tta(run_main):
     options = ('model.decode_head.vocabulary=voc20', 'model.decode_head.class_names=None')
     result = run_main('sclip_demo', '--tta', *FEW, *options)

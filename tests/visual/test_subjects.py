@@ -201,11 +201,11 @@ def test_predictions_of_different_sizes_cannot_be_compared():
 
 def test_ignored_labels_are_the_metrics():
     own = {'test_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=7)}
-    assert make(None, 'sclip_demo').ignore_index == 255
-    assert make(None, 'sclip_demo', **own).ignore_index == 7
+    assert make(None, 'sclip_demo').ignore_index == (255,)
+    assert make(None, 'sclip_demo', **own).ignore_index == (7,)
     named_by_the_dataset = make(None, 'sclip_demo', **{'test_dataloader.dataset.ignore_index': 9})
-    assert named_by_the_dataset.metric().ignore_index == 9
-    check_comparable([make(None, 'sclip_demo', **{'test_evaluator.ignore_index': each}) for each in (7, [7])])
+    assert named_by_the_dataset.metric().ignore_index == (9,)
+    check_datasets([make(None, 'sclip_demo', **{'test_evaluator.ignore_index': each}) for each in (7, [7])])
 
 
 def test_a_vocabulary_of_another_dataset(small_voc):
