@@ -62,9 +62,9 @@ def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:
     return found
 
 
-def bands_of(config: Config) -> list[int] | None:
+def bands_of(config: Mapping) -> list[int] | None:
     """Which bands of files the test pipeline of a config shows; None for the files' own colours."""
-    for part in parts_of(config.test_dataloader.dataset):
+    for part in parts_of((config.get('test_dataloader') or {}).get('dataset') or {}):
         for step in part.get('pipeline') or ():
             if isinstance(step, Mapping) and step.get('bands') is not None:
                 return step['bands']

@@ -54,8 +54,8 @@ def check_datasets(methods: Sequence[Method]) -> None:
             )
         if set(first.ignore_index) != set(other.ignore_index):
             raise ConfigError(
-                f'{first.name} and {other.name} ignore different labels: {first.ignore_index} and '
-                f'{other.ignore_index} (ignore_index of test_evaluator).'
+                f'{first.name} and {other.name} ignore different labels: {_listed(first.ignore_index)} and '
+                f'{_listed(other.ignore_index)} (ignore_index of test_evaluator).'
             )
         ours, theirs = Counter(other.samples), Counter(first.samples)
         if ours != theirs:
@@ -125,6 +125,10 @@ def check_equal(
 def truth_of(sample: SegDataSample) -> np.ndarray | None:
     """The true labels (H, W) of a sample, or None."""
     return sample.gt_sem_seg.data[0].cpu().numpy() if 'gt_sem_seg' in sample else None
+
+
+def _listed(labels: Sequence[int]) -> str:
+    return ', '.join(map(str, labels)) or 'none'
 
 
 def _cut(config: Config) -> list[Mapping]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..datasets.label_maps import VOID
 from .comparison import Prediction, share_right
 from .figure import Panel, class_legend, draw, legend_entry
 from .methods import Method
@@ -38,6 +39,7 @@ def comparison_figure(
         The figure; its legend has the classes that occur, and what the error maps show.
     """
     first = methods[0]
+    not_counted = (*np.atleast_1d(first.ignore_index), VOID)
     rows, present = [], set()
     for image in compared:
         pixels, known = image[0].subject.pixels(first), image[0].truth
@@ -51,7 +53,7 @@ def comparison_figure(
         if known is None:
             rows.append([*row, *[None] * truth])
             continue
-        ignored = np.isin(known, first.not_counted)
+        ignored = np.isin(known, not_counted)
         counted = np.where(ignored, NO_CLASS, known.astype(np.int64))
         if truth:
             row.append(Panel(_coloured(pixels, counted, first, opacity), 'ground truth'))
@@ -61,7 +63,7 @@ def comparison_figure(
             present |= {NO_CLASS} if ignored.any() else set()
             row = [None]
             for prediction in image:
-                share = _decimal(share_right(prediction.labels, known, first.not_counted))
+                share = _decimal(share_right(prediction.labels, known, not_counted))
                 row.append(Panel(errors(pixels, prediction.labels != known, ignored), f'{share} % right'))
             rows.append([*row, *[None] * truth])
     legend = class_legend(first.classes, first.palette, present)

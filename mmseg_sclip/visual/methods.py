@@ -21,7 +21,6 @@ from torch import nn
 from ..config import check_checkpoint, named_head
 from ..datasets.building import build_dataset, list_files
 from ..datasets.check_files import check_files, name_files_in_errors
-from ..datasets.label_maps import VOID
 from ..datasets.palette import classes_of
 from ..datasets.pipelines import use_own_readers
 from ..engine.ignored import ignored_in
@@ -43,7 +42,6 @@ class Method:
         classes: Names of the dataset's classes, or the vocabulary's where it names none.
         palette: Their colours in RGB.
         ignore_index: The labels that the evaluation is told not to count.
-        not_counted: These, and what stands for pixels without a label.
 
     Raises:
         ConfigError: The vocabulary or the head has another number of classes than the dataset, or the dataset holds
@@ -74,7 +72,6 @@ class Method:
                 f'{len(self.classes)}. {remedy} the one that belongs to the dataset.'
             )
         self.ignore_index = ignored_in(config, len(self.classes))
-        self.not_counted = (*self.ignore_index, VOID)
         self._order: list[int] | None = None
 
     @cached_property
