@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
@@ -281,7 +282,7 @@ def find_device(name: str | None) -> torch.device | None:
 
 
 class CfgOptions(DictAction):
-    """MMEngine's KEY=VALUE pairs, with a message for words that are none."""
+    """MMEngine's KEY=VALUE pairs, with a message for words that are none, and for values that it would change."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Parse all pairs of one `--cfg-options`."""
@@ -290,7 +291,16 @@ class CfgOptions(DictAction):
                 parser.error(
                     f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
                 )
-        super().__call__(parser, namespace, values, option_string)
+            if re.search(r'[^\s,(\[]\s+[^\s,)\]]', pair.partition('=')[2]):
+                parser.error(
+                    f'{option_string} {pair!r} has spaces in its value, and would lose them. Set it in a config file'
+                )
+            try:
+                super().__call__(parser, namespace, [pair], option_string)
+            except (AssertionError, RecursionError):
+                parser.error(
+                    f'{option_string} {pair!r} has brackets that cannot be read as lists. Set it in a config file'
+                )
 
 
 def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) -> None:

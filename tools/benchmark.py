@@ -106,8 +106,8 @@ def _check_file(path: Path) -> None:
 
 
 def _run(args: argparse.Namespace) -> list[dict]:
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    signs = Console(stderr=True, highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+    signs = Console(stderr=True, highlight=False, markup=False)
     init_default_scope('mmseg')
     device = find_device(args.device) or torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     images = Path(args.images).expanduser() if args.images else None

@@ -27,7 +27,8 @@ def list_pictures(given: Any) -> list[Picture]:
 
     Args:
         given: A path, a folder (its pictures, not those of folders inside), a glob (`**` for folders of any
-            depth), an array, a Pillow image, or a list of these. Results that lie in a folder are left out.
+            depth; a folder that is there is taken by its name, brackets included), an array, a Pillow image, or a
+            list of these. Results that lie in a folder are left out.
 
     Raises:
         MissingFileError: A file is missing, or a folder or glob holds no picture.
@@ -73,9 +74,18 @@ def _expand(name: str) -> list[str]:
     if os.path.exists(path):
         return [str(path)]
     if any(character in name for character in _WILD):
-        found = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        return _pictures_among(found, f'The glob {name}, tried in {Path.cwd()},')
+        return _pictures_among(_matches(path), f'The glob {name}, tried in {Path.cwd()},')
     raise MissingFileError(f'There is no picture {path.absolute()}. Correct the path.')
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a glob finds; folders that are there are taken by their names, brackets included."""
+    folder = next(parent for parent in pattern.parents if os.path.isdir(parent))
+    by_name = Path(glob.escape(str(folder)), pattern.relative_to(folder))
+    for reading in dict.fromkeys((str(by_name), str(pattern), str(pattern).replace('[', '[[]'))):
+        if found := sorted(map(Path, glob.glob(reading, recursive=True))):
+            return found
+    return []
 
 
 def _pictures_among(paths: Sequence[Path], where: str) -> list[str]:

@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if loader is not None:
                 loader.dataset.data_root = roots[dataset]
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     # Drawn at each row's ends only: a thread that draws would be forked into the loaders' workers.
     with Progress(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as progress:
         bar = progress.add_task('Rows that share their images are tested in one pass', total=len(entries))
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for entry in run(entries, out, device, args.cfg_options or {}, change):
             progress.update(bar, advance=1, refresh=True)
             title = f'{entry.dataset}, table {entry.table}: {entry.row.name}'
-            console.print(f'{title}: {_words(entry)}', markup=False, soft_wrap=True)
+            console.print(f'{title}: {_words(entry)}', soft_wrap=True)
     files = write_report(entries, out)
     for table in tables(entries):
         console.print(Markdown(table.markdown()))

@@ -177,7 +177,7 @@ def _print_scores(compared: Sequence[Sequence[Prediction]], methods: Sequence[Me
     for image in compared:
         values = ('-' if math.isnan(prediction.miou) else f'{prediction.miou:.2f}' for prediction in image)
         table.add_row(image[0].subject.name, *values)
-    Console(file=sys.stdout, highlight=False, width=1000).print(table)  # a table is as wide as its words
+    Console(file=sys.stdout, highlight=False, markup=False, width=1000).print(table)  # a table is as wide as its words
 
 
 def _draw(

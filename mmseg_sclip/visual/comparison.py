@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
@@ -133,7 +134,7 @@ def _predictions(
     bar, metric = Console(stderr=True), method.metric()
     subjects = [subject for subject in subjects if subject not in failures]
     with method.model(device) as model:
-        for subject in track(subjects, method.name, console=bar, transient=True, disable=not bar.is_terminal):
+        for subject in track(subjects, escape(method.name), console=bar, transient=True, disable=not bar.is_terminal):
             try:
                 sample = method.predict(model, subject.pack(method))
             except (OSError, ValueError) as error:

@@ -43,6 +43,24 @@ def test_what_may_be_named(saved, rgb, tmp_path, monkeypatch):
     assert list_pictures('deep/*.p?g') == ['deep/d.png']
 
 
+def test_a_folder_with_brackets_is_taken_by_its_name(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('dir[1]/in [x]', 'dir1', 'a*'):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ('dir[1]/a.png', 'dir[1]/in [x]/b [2].png', 'dir1/c.png', 'dir1/d [2].png', 'a*/e.png'):
+        saved(name)
+    found = {
+        'dir[1]/*.png': ['dir[1]/a.png'],
+        f'{tmp_path}/dir[1]/[a]*': [f'{tmp_path}/dir[1]/a.png'],
+        'dir[1]/**/*.png': ['dir[1]/a.png', 'dir[1]/in [x]/b [2].png'],
+        '*/in [x]/*.png': ['dir[1]/in [x]/b [2].png'],
+        'dir1/d [2]*': ['dir1/d [2].png'],
+        'a*/*.png': ['a*/e.png'],
+        'dir[0-9]/*.png': ['dir1/c.png', 'dir1/d [2].png'],
+    }
+    assert {given: list_pictures(given) for given in found} == found
+
+
 @pytest.mark.parametrize(
     'given, error, message',
     [

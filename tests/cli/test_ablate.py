@@ -34,7 +34,7 @@ def results(out):
 @pytest.fixture(scope='module')
 def out(tmp_path_factory):
     """A folder with three rows of the demo."""
-    folder = tmp_path_factory.mktemp('ablate')
+    folder = tmp_path_factory.mktemp('ablate [x]')
     assert ablate(folder, '--table', '1', '3', '--rows', 'maskclip', 'sclip+pamr', 'local:1', '--demo-seed', '5') == 0
     return folder
 
@@ -79,7 +79,8 @@ def test_finished_rows_are_not_run_again(out, monkeypatch, capsys):
         patch.setattr(running, 'evaluate_methods', None)
         assert ablate(out, '--table', '1', '--rows', 'maskclip', '--demo-seed', '5') == 0
         assert results(out)['1', 'maskclip', 'demo'] == before
-        assert '(kept)' in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert '(kept)' in said and f'The tables are in {out / "results.json"} and' in said
         # Another setting is another run, and it fails here.
         change = ['--cfg-options', 'model.test_cfg.logit_scale=50']
         assert ablate(out, '--table', '1', '--rows', 'maskclip', '--demo-seed', '5', *change) == 1

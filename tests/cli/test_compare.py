@@ -137,12 +137,12 @@ def test_orders(run, figures, expected, by, flag):
 
 
 def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_path):
-    shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
-    code, out, err = run(CONFIGS[2], CONFIGS[0], '--images', '000002', 'own.jpg', '000000', *SCENES)
+    shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own [x].jpg')
+    code, out, err = run(CONFIGS[2], CONFIGS[0], '--images', '000002', 'own [x].jpg', '000000', *SCENES)
     assert code == 0, err
-    assert figures[0][0] == ['000002', 'own', '000000']
+    assert figures[0][0] == ['000002', 'own [x]', '000000']
     rows = table(out)
-    assert rows['own'] == ['-', '-']
+    assert rows['own [x]'] == ['-', '-']
     assert rows['000002'] == [f'{expected[i][2][1]:.2f}' for i in (2, 0)]
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
 

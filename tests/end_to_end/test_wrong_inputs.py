@@ -216,6 +216,8 @@ def test_weights_of_another_architecture(fails, mini_json, mini_weights, tmp_pat
         ('model.pretrained=x.pt', ['top-level pretrained', 'clip=']),
         ('modle.test_cfg.stride=112', ["'modle'", "Did you mean 'model'?"]),
         ('stride', ['KEY=VALUE', "'stride' is none"]),
+        ('model.decode_head.vocabulary=[traffic light,cat]', ['has spaces in its value', 'config file']),
+        ('model.decode_head.vocabulary=[sky(blue,clear),cat]', ['brackets that cannot be read', 'config file']),
         ('load_from=missing.pth', ['no checkpoint missing.pth', 'load_from of the config']),
     ],
     ids=lambda value: value if isinstance(value, str) else '',
