@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from ..checks import class_of
+from ..errors import ConfigError
 from .checked_layout import CheckedLayout
 from .image_folder import ImageFolderDataset
 from .pipelines import parts_of
@@ -40,10 +42,35 @@ def build_dataset(config: Mapping, listed: bool = True) -> Any:
             part['lazy_init'] = True
         if part.get('metainfo') is not None:
             part['metainfo'] = with_class_names(part['metainfo'])
-    dataset = DATASETS.build(config)
-    if listed:
-        list_files(dataset)
+    with _named(config):
+        dataset = DATASETS.build(config)
+        if listed:
+            list_files(dataset)
     return dataset
+
+
+@contextmanager
+def _named(config: Mapping) -> Iterator[None]:
+    """Say in a sentence why the files at an address cannot be listed, or a split file cannot be read.
+
+    Raises:
+        ConfigError: In place of what MMEngine's file clients and MMSegmentation's assertion raise.
+    """
+    try:
+        yield
+    except (ImportError, AttributeError, NotImplementedError, AssertionError) as error:
+        values = [config.get('data_root'), config.get('ann_file'), *(config.get('data_prefix') or {}).values()]
+        address = next((value for value in values if '://' in str(value)), None)
+        if address is None and not isinstance(error, AssertionError):
+            raise
+        where = f' at {address}' if address else ''
+        raise ConfigError(
+            f'The files of {config["type"]}{where} cannot be listed ({" ".join(str(error).split())}). MMSegmentation '
+            'reads images and label maps from http addresses where data_prefix holds them and ann_file is a file on '
+            'this machine; for s3 the package petrel_client is needed.'
+            if address
+            else f'The files of {config["type"]} cannot be listed ({error}). Correct ann_file and data_prefix.'
+        ) from error
 
 
 def _may_wait(kind: Any) -> bool:
