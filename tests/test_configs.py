@@ -51,7 +51,7 @@ def test_config(path, deep_clip):
     assert config.test_pipeline == dataset.pipeline
     assert 'demo' in path.stem or is_resized(config.test_pipeline)
     if 'ScoreCentre' not in steps:  # only there the ground truth is resized too
-        assert steps[-2:] == ['LoadAnnotations', 'PackSegInputs']
+        assert steps[-2:] == ['LoadLabelMap', 'PackSegInputs']
         assert config.tta_pipeline[:2] == config.test_pipeline[:2]
         for resize in [step for step in config.test_pipeline if step['type'].startswith('Resize')]:
             assert resize in views(config)  # one of the views is that of the plain test

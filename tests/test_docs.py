@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mmseg_sclip import apis, flops, paths
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.cli import ablate, attention, compare, compare_methods, get_flops, main, segment, test, train
+from mmseg_sclip.cli import ablate, attention, check, compare, compare_methods, get_flops, main, segment, test, train
 from mmseg_sclip.models import Feedback
 from mmseg_sclip.models.streams import BlockInput
 
@@ -29,7 +29,7 @@ DOCUMENTS = [
     ROOT / 'CONTRIBUTING.md',
     *sorted((ROOT / 'docs').glob('*.md')),
 ]
-TOOLS = (ablate, attention, compare, compare_methods, get_flops, segment, test, train)
+TOOLS = (ablate, attention, check, compare, compare_methods, get_flops, segment, test, train)
 PARSERS = {tool.__name__.rpartition('.')[2]: tool for tool in TOOLS}
 BLOCK = re.compile(r'(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$', re.M | re.S)
 OF_DOCUMENTS = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)

@@ -12,7 +12,7 @@ model = dict(
 )
 train_pipeline = [
     *_base_.test_pipeline[:2],
-    dict(type='LoadAnnotations'),
+    dict(type='LoadLabelMap'),
     dict(type='RandomCrop', crop_size=(64, 64)),
     dict(type='PackSegInputs'),
 ]

@@ -10,7 +10,7 @@ model = dict(
 )
 train_pipeline = [
     *_base_.test_pipeline[:2],
-    dict(type='LoadAnnotations'),
+    dict(type='LoadLabelMap'),
     # In front of Resize, unlike in the test: the labels of a crop are at the crop's size.
     dict(type='Resize', scale=(2048, 336), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(224, 224)),

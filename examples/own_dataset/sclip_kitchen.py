@@ -9,7 +9,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='CheckImageFile'),  # refuses damaged files; photographs from outside the dataset are turned upright
     dict(type='Resize', scale=(2048, 336), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after Resize: label maps keep their size
+    dict(type='LoadLabelMap'),  # after Resize: label maps keep their size
     dict(type='PackSegInputs'),
 ]
 test_dataloader = dict(

@@ -97,7 +97,9 @@ class LoadLabelMap(LoadAnnotations):
         self.mark_void = mark_void
 
     def _load_seg_map(self, results: dict) -> None:
-        path = results['seg_map_path']
+        path = results.get('seg_map_path')
+        if path is None:  # a photograph that belongs to no dataset, as `inference_model` brings it
+            return
         found = read_label_map(fileio.get(path, backend_args=self.backend_args), path)
         if found.missing is not None:
             results.setdefault(NOTES, []).append(_missing_note(path, found.missing))

@@ -4,7 +4,7 @@ test_pipeline = [
     # Ground truth is not turned by EXIF orientation, so images are not either.
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='CheckImageFile'),  # refuses damaged files; photographs from outside the dataset are turned upright
-    dict(type='LoadAnnotations'),
+    dict(type='LoadLabelMap'),
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
@@ -14,7 +14,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (0.75, 1.0, 1.25, 1.5)],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='LoadAnnotations')],
+            [dict(type='LoadLabelMap')],
             [dict(type='PackSegInputs')],
         ],
     ),

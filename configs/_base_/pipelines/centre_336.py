@@ -3,7 +3,7 @@
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='CheckImageFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadLabelMap'),
     dict(type='Resize', scale=(1000000, 336), keep_ratio=True, interpolation='bicubic', backend='pillow'),
     dict(type='ScoreCentre', crop_size=336),
     dict(type='PackSegInputs'),
