@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine import fileio
@@ -13,7 +13,7 @@ from mmseg.registry import DATASETS
 from ..checks import is_a
 from ..errors import BadFileError, MissingFileError
 from ..images import open_image
-from ..notes import NOTES, Notes, say_once
+from ..notes import NOTES, Note, Notes, say_once
 from .building import build_dataset
 from .image_folder import ImageFolderDataset
 from .listing import left_out, list_names
@@ -120,10 +120,10 @@ class _NamingPipeline:
                 f'The test pipeline cannot process {image} ({type(error).__name__}: {error}).'
             ) from error
         _check_label_map(packed, labels)
-        return _with_notes(packed, sample[NOTES])
+        return with_notes(packed, sample[NOTES])
 
 
-def _with_notes(packed: dict, notes: Notes) -> dict:
+def with_notes(packed: dict, notes: Sequence[Note]) -> dict:
     """Put what readers of files have noticed into the metadata of a packed sample; of its first view with `--tta`."""
     if notes and isinstance(packed, dict):
         sample = packed.get('data_samples')

@@ -97,7 +97,7 @@ class Inspector:
         except UserError as error:
             facts.wrong.append(Note('label maps that cannot be used', str(error)))
             return
-        facts.depths['label map'] = str(found.values.dtype)
+        facts.depths['label map'] = found.stored
         if found.missing is not None:
             text = f'{facts.label} has {int(found.missing.sum())} pixels that are NaN or the declared nodata value.'
             facts.noted.append(Note('label maps with pixels without data', text))

@@ -28,10 +28,12 @@ class LabelMap(NamedTuple):
     Attributes:
         values: (H, W), whole numbers.
         missing: (H, W), bool: NaN, and what the file declares as no data; None where there is none.
+        stored: The kind of numbers in the file, such as 'float32'.
     """
 
     values: np.ndarray
     missing: np.ndarray | None = None
+    stored: str = ''
 
 
 def read_label_map(content: bytes, path: str | Path) -> LabelMap:
@@ -55,6 +57,7 @@ def read_label_map(content: bytes, path: str | Path) -> LabelMap:
             f'The label map {path} has the shape {values.shape}: it has channels, as a picture in colour. A label map '
             'holds one class number a pixel.'
         )
+    stored = str(values.dtype)
     if values.dtype.kind == 'f':
         missing = np.isnan(values) if missing is None else missing | np.isnan(values)
         values = np.where(missing, 0, values)
@@ -73,7 +76,7 @@ def read_label_map(content: bytes, path: str | Path) -> LabelMap:
             f'The label map {path} holds numbers from {values.min()} to {values.max()}; they must be above {VOID} and '
             'below 2 ** 63. Declare the number that stands for no label as nodata, or write another one.'
         )
-    return LabelMap(values.astype(np.uint8) if values.dtype == bool else values, missing)
+    return LabelMap(values.astype(np.uint8) if values.dtype == bool else values, missing, stored)
 
 
 @TRANSFORMS.register_module()

@@ -14,12 +14,14 @@ from rich.progress import track
 from torch import Tensor
 
 from ..engine.label_size import labels_at
+from ..notes import NOTES, say
 from .comparable import check_equal, truth_of
 from .methods import Method
 from .subjects import Subject
 
 Device = torch.device | str | None  # None for a GPU where there is one
 Failures = dict[Subject, Exception]  # why an image could not be used
+_SAID: set[str] = set()  # kinds of notes, which all methods share
 
 
 class Prediction(NamedTuple):
@@ -136,7 +138,9 @@ def _predictions(
     with method.model(device) as model:
         for subject in track(subjects, escape(method.name), console=bar, transient=True, disable=not bar.is_terminal):
             try:
-                sample = method.predict(model, subject.pack(method))
+                packed = subject.pack(method)
+                say(packed['data_samples'].metainfo.get(NOTES, ()), _SAID)
+                sample = method.predict(model, packed)
             except (OSError, ValueError) as error:
                 failures[subject] = error
                 continue

@@ -10,9 +10,11 @@ import numpy as np
 from mmengine import fileio
 
 from ..checks import nearest
+from ..datasets.check_files import with_notes
 from ..datasets.pipelines import bands_of
 from ..errors import ConfigError, MissingFileError
 from ..images import pack_photograph, pack_without_truth, read_evaluated, read_photograph
+from ..notes import Note
 from .methods import Method
 
 
@@ -42,7 +44,9 @@ class Subject:
         """
         steps = method.config.test_dataloader.dataset.pipeline
         if self.index is None:
-            return pack_photograph(steps, read_photograph(self.path, bands_of(method.config)), self.path)
+            notes: list[Note] = []
+            pixels = read_photograph(self.path, bands_of(method.config), notes)
+            return with_notes(pack_photograph(steps, pixels, self.path), notes)
         info = method.info(self.index)
         truth = info.get('seg_map_path')
         if truth is None or not fileio.exists(truth, backend_args=getattr(method.listed, 'backend_args', None)):

@@ -59,7 +59,7 @@ WIDE = np.array([[0, 9, 255, 256], [265, 65535, 1, 2]])
     ],
 )
 def test_more_than_8_bits_are_read_whole(content):
-    values, missing = read_label_map(content, 'x')
+    values, missing, _ = read_label_map(content, 'x')
     assert values.tolist() == WIDE.tolist() and missing is None
 
 
