@@ -14,7 +14,7 @@ from typing import NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from . import mmcv_ops, paths
+from . import external_configs, mmcv_ops, paths
 from .version import __version__
 
 
@@ -148,6 +148,7 @@ def prepare() -> None:
     if onedl:  # it prints on every start that an optional package is missing
         with contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module('mmseg.datasets')
+    external_configs.mend()
 
 
 class Report(NamedTuple):

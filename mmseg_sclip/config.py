@@ -17,6 +17,7 @@ from mmengine.utils import import_modules_from_strings
 from .checks import check_parameters, find_registered
 from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
+from .external_configs import find_external
 from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
 from .options import check_options
@@ -24,12 +25,13 @@ from .paths import PACKAGE, config_path, scenes_root
 
 
 def load_config(name: str | Path, options: Mapping | None = None, own_modules: bool = False) -> Config:
-    """Read a config by its path, or by the name of a shipped one, and make it ready to be built.
+    """Read a config by its path or name, and make it ready to be built.
 
     A relative vocabulary is looked for beside the config file first.
 
     Args:
-        name: A path, or a name such as `sclip_voc21`.
+        name: A path, a name such as `sclip_voc21`, or MMEngine's name of a config that another package ships, such as
+            `mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py`.
         options: Settings to override, by dotted names.
         own_modules: Let `custom_imports` find modules beside the config and in the current folder, behind all others.
             Only the command line does so; elsewhere the user's `sys.path` decides.
@@ -95,6 +97,8 @@ def _find(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if '::' in str(name):
+        return find_external(str(name))
     # A path in our repository names a shipped config from anywhere.
     shipped = Path(*path.parts[1:]) if path.parts[:1] == ('configs',) else path
     if path.suffix == '.py' and (path.is_absolute() or len(shipped.parts) > 2):

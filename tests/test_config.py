@@ -3,7 +3,9 @@
 import inspect
 import re
 import sys
+from pathlib import Path
 
+import mmseg
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -13,6 +15,7 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg_sclip.apis import SCLIPInferencer
 from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
+from mmseg_sclip.external_configs import get_installed_path, is_installed
 from mmseg_sclip.options import check_options
 from mmseg_sclip.paths import config_path
 
@@ -263,3 +266,42 @@ def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
         apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
     apply_clip_flags_to_all(configs, None, None)
     assert not capsys.readouterr().err
+
+
+SEGFORMER = 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+
+
+@pytest.fixture
+def segformer():
+    return Config.fromfile(Path(mmseg.__file__).parent / '.mim' / 'configs' / SEGFORMER)
+
+
+@pytest.mark.parametrize(
+    'base',
+    [
+        f'mmseg::{SEGFORMER}',
+        ['mmseg::_base_/models/segformer_mit-b0.py', 'mmseg::_base_/datasets/ade20k.py'],
+    ],
+)
+def test_configs_of_mmsegmentation_are_bases(tmp_path, segformer, base):
+    path = tmp_path / 'own.py'
+    path.write_text(f'_base_ = {base!r}\nmodel = dict(decode_head=dict(num_classes=7))\n')
+    config = Config.fromfile(path)
+    assert config.model.backbone.type == segformer.model.backbone.type == 'MixVisionTransformer'
+    assert config.model.decode_head.num_classes == 7
+    assert config.test_dataloader.dataset.pipeline == segformer.test_dataloader.dataset.pipeline
+
+
+def test_configs_of_mmsegmentation_have_names(segformer):
+    assert load_config(f'mmseg::{SEGFORMER}').model == segformer.model
+    with pytest.raises(MissingFileError, match=f"Did you mean 'mmseg::{SEGFORMER}'"):
+        load_config(f'mmseg::{SEGFORMER[:-3]}')
+    with pytest.raises(MissingFileError, match='There is no config nothing::a/b.py'):
+        load_config('nothing::a/b.py')
+
+
+def test_packages_are_found_by_distribution_and_by_module():
+    distribution = next(name for name in ('mmsegmentation', 'onedl-mmsegmentation') if is_installed(name))
+    for name in ('mmseg', distribution):
+        assert is_installed(name) and get_installed_path(name) == str(Path(mmseg.__file__).parent)
+    assert not is_installed('nothing')

@@ -389,7 +389,7 @@ def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings,
 
     read = read_checkpoint(str(path))
 
-    assert set(map(id, torch.serialization.get_safe_globals())) == set(map(id, allowed))
+    assert set(torch.serialization.get_safe_globals()) == set(allowed)
     assert read['state_dict']._metadata == state_dict._metadata
     assert all(torch.equal(read['state_dict'][key], value) for key, value in state_dict.items())
     for key, value in values.items():
@@ -397,3 +397,7 @@ def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings,
     assert (read['meta']['cfg'], read['meta']['newer']) == (dict(model=dict(items=[dict(a=1)])), dict(keys=dict(a=1)))
     assert read['message_hub']['runtime_info']['best_score'] == np.float32(18.25)
     assert list(read['message_hub']['log_scalars']['train/loss'].values['_log_history']) == [3.5, 1.25]
+
+    monkeypatch.delattr(torch.serialization, 'safe_globals')
+    with pytest.raises(BadFileError, match=r'asks for [\w.]+, which torch 2.5 or newer can read'):
+        read_checkpoint(str(path))

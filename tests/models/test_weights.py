@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -151,8 +152,10 @@ def files(tmp_path, mini_state):
 
         return save
 
-    def wrapped(state):
-        return saved('wrapped.pt')(dict(epoch=3, state_dict={f'module.{key}': value for key, value in state.items()}))
+    def wrapped(state):  # as open_clip's training saves it, whose learning rate is a number of NumPy
+        rate = np.float64(1e-3) if hasattr(torch.serialization, 'safe_globals') else 1e-3  # read since torch 2.5
+        more = dict(epoch=3, optimizer=dict(param_groups=[dict(lr=rate)]))
+        return saved('wrapped.pt')(dict(more, state_dict={f'module.{key}': value for key, value in state.items()}))
 
     def scripted(state):
         torch.jit.script(Nested(state)).save(tmp_path / 'ViT-B-16.pt')

@@ -1,7 +1,7 @@
 """What checkpoints hold beside tensors, read as plain values without any of the code that the file names.
 
 MMEngine's checkpoints have a log in them (a class of MMEngine with NumPy arrays), those of MMCV 0.x settings, and those
-of open_clip NumPy's numbers. Each name below stands for a class of this module, which torch's reader calls in place of
+of open_clip NumPy's numbers. Each name below stands for what this module makes, which torch's reader calls in place of
 what the name means elsewhere; whatever a file passes to it, no other code runs. All other names stay refused.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
@@ -42,33 +43,8 @@ class _Array(np.ndarray):
         _, shape, kind, fortran, numbers = state
         if not isinstance(kind, _DType) or not isinstance(numbers, bytes):  # a list, where it is of objects
             raise pickle.UnpicklingError('Unsupported class numpy.ndarray[objects]')
-        super().__setstate__((1, tuple(map(int, shape)), kind.dtype, bool(fortran), numbers))
-
-
-class _NewArray:
-    def __new__(cls, kind: type, *_: Any) -> _Array:
-        if not (isinstance(kind, type) and issubclass(kind, _Array)):
-            raise pickle.UnpicklingError('Unsupported class numpy.ndarray[subclass]')
-        return kind()
-
-
-class _Number:
-    def __new__(cls, kind: _DType, number: bytes) -> np.generic:
-        if not isinstance(kind, _DType) or not isinstance(number, bytes) or len(number) != kind.dtype.itemsize:
-            raise pickle.UnpicklingError('Unsupported class numpy.generic[objects]')
-        return np.frombuffer(number, kind.dtype)[0]
-
-
-class _Settings:
-    """MMEngine passes a dict; MMCV passes pairs, and sets them again as items and as attributes."""
-
-    def __new__(cls, *values: Any) -> OrderedDict:  # torch's reader sets attributes of no other dict
-        return OrderedDict(values[0] if values and isinstance(values[0], dict) else values)
-
-
-class _Time:
-    def __new__(cls, packed: bytes) -> datetime:
-        return datetime(packed)
+        whole: Any = (1, tuple(map(int, shape)), kind.dtype, bool(fortran), numbers)
+        super().__setstate__(whole)
 
 
 class _Log:
@@ -76,35 +52,57 @@ class _Log:
         self.values = state
 
 
-class _Method:
-    def __new__(cls, owner: Any, name: str) -> None:
-        if not (isinstance(owner, type) and issubclass(owner, _Log)):
-            raise pickle.UnpicklingError('Unsupported class builtins.getattr')
+def _new_array(kind: type, *_: Any) -> _Array:
+    if not (isinstance(kind, type) and issubclass(kind, _Array)):
+        raise pickle.UnpicklingError('Unsupported class numpy.ndarray[subclass]')
+    return kind()
 
 
-_ALLOWED: dict[str, type] = {
+def _number(kind: _DType, number: bytes) -> np.generic:
+    if not isinstance(kind, _DType) or not isinstance(number, bytes) or len(number) != kind.dtype.itemsize:
+        raise pickle.UnpicklingError('Unsupported class numpy.generic[objects]')
+    return np.frombuffer(number, kind.dtype)[0]
+
+
+def _settings(*values: Any) -> OrderedDict:
+    """MMEngine passes a dict; MMCV passes pairs, and sets them again as items and as attributes."""
+    return OrderedDict(values[0] if values and isinstance(values[0], dict) else values)
+
+
+def _method_of_a_log(owner: Any, name: str) -> None:
+    if not (isinstance(owner, type) and issubclass(owner, _Log)):
+        raise pickle.UnpicklingError('Unsupported class builtins.getattr')
+
+
+def _time(*packed: Any) -> datetime:
+    return datetime(*packed)
+
+
+_ALLOWED: dict[str, Callable] = {
     'numpy.dtype': _DType,
     'numpy.ndarray': _Array,
     # NumPy 2 calls the module _core; files of before have the old name.
-    'numpy.core.multiarray._reconstruct': _NewArray,
-    'numpy._core.multiarray._reconstruct': _NewArray,
-    'numpy.core.multiarray.scalar': _Number,
-    'numpy._core.multiarray.scalar': _Number,
+    'numpy.core.multiarray._reconstruct': _new_array,
+    'numpy._core.multiarray._reconstruct': _new_array,
+    'numpy.core.multiarray.scalar': _number,
+    'numpy._core.multiarray.scalar': _number,
     # The log of a training, one for each logged number, and its statistics: getattr(HistoryBuffer, 'mean').
     'mmengine.logging.history_buffer.HistoryBuffer': _Log,
-    'builtins.getattr': _Method,
-    '__builtin__.getattr': _Method,
+    'builtins.getattr': _method_of_a_log,
+    '__builtin__.getattr': _method_of_a_log,
     # Settings in `meta`.
-    'mmengine.config.config.ConfigDict': _Settings,
-    'mmcv.utils.config.ConfigDict': _Settings,
-    'datetime.datetime': _Time,
+    'mmengine.config.config.ConfigDict': _settings,
+    'mmcv.utils.config.ConfigDict': _settings,
+    'datetime.datetime': _time,
 }
 
 
-def _named(path: str, base: type) -> type:
+def _named(path: str, made: Callable) -> type:
     """A class that torch's reader takes for the one at `path`."""
     module, _, name = path.rpartition('.')
-    return type(name, (base,), {'__module__': module})
+    if isinstance(made, type):
+        return type(name, (made,), {'__module__': module})
+    return type(name, (), {'__module__': module, '__new__': lambda cls, *arguments: made(*arguments)})
 
 
 def plain_values() -> AbstractContextManager:
