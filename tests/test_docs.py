@@ -163,8 +163,9 @@ def test_every_method_has_a_section_and_a_row():
 def test_the_commands_of_the_baselines_run(fresh_engine, recipe, mini_clip, tmp_path, monkeypatch):
     """With a tiny SegFormer, tiny images in the layout of ADE20K, and the mini CLIP in place of ViT-B/16."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda config: str(config.to_dict())))  # takes half of the time
     root = Path('data/ade/ADEChallengeData2016')
-    for number in (1, 2, 3):
+    for number in (1, 2):
         for part, pixels in (
             ('images', recipe.image(number, 48, 64)),
             ('annotations', np.random.default_rng(number).integers(0, 151, (48, 64), dtype=np.uint8)),
@@ -191,10 +192,10 @@ def test_the_commands_of_the_baselines_run(fresh_engine, recipe, mini_clip, tmp_
         ran.append(name)
     assert ran == ['test', 'test', 'compare_methods', 'compare_methods', 'compare', 'compare']
     classes = mmengine.load('work_dirs/segformer_b0/result.json')['classes']
-    for folder in ('ade20k/own', 'both/own', 'both/common'):
+    for folder in ('ade20k/own', 'common/common'):
         assert mmengine.load(f'work_dirs/{folder}/segformer_b0/result.json')['classes'] == classes
     assert '- pass 2: segformer_b0, ' in Path('work_dirs/ade20k/methods.md').read_text()
-    assert Path('out/comparison.png').is_file() and len(list(Path('pictures').iterdir())) == 3
+    assert Path('out/comparison.png').is_file() and len(list(Path('pictures').iterdir())) == 2
 
 
 @pytest.mark.slow
