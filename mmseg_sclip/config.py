@@ -236,7 +236,10 @@ def apply_clip_flags_to_all(
         if 'clip' in config.model:
             apply_clip_flags(config, model_name, pretrained)
     if without and is_main_process():
-        print(f'--model-name and --pretrained change no config without a CLIP: {", ".join(without)}.', file=sys.stderr)
+        print(
+            f'--model-name and --pretrained leave these configs alone, which have no CLIP: {", ".join(without)}.',
+            file=sys.stderr,
+        )
 
 
 def check_is_clip(config: Config) -> None:

@@ -261,7 +261,10 @@ def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     apply_clip_flags_to_all(configs, None, 'weights.pt')
     assert [config.model.clip.pretrained for _, config in configs[1:]] == ['weights.pt'] * 2
     assert trained.model == dict(type='EncoderDecoder')
-    assert capsys.readouterr().err == '--model-name and --pretrained change no config without a CLIP: trained.\n'
+    assert (
+        capsys.readouterr().err
+        == '--model-name and --pretrained leave these configs alone, which have no CLIP: trained.\n'
+    )
     with pytest.raises(ConfigError, match='none of these configs has'):
         apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
     apply_clip_flags_to_all(configs, None, None)

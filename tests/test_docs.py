@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import mmengine
+import mmseg
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from mmseg_sclip import apis, flops, paths
 from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.cli import ablate, attention, check, compare, compare_methods, get_flops, main, segment, test, train
+from mmseg_sclip.config import load_config
+from mmseg_sclip.engine.runner import build_model, isolated
 from mmseg_sclip.models import Feedback
 from mmseg_sclip.models.streams import BlockInput
 
@@ -154,6 +157,45 @@ def test_every_method_has_a_section_and_a_row():
         word for part in here for code in re.findall(r'`([^`]*)`', part) for word in re.findall(r'[A-Z]\w+', code)
     }
     assert len(here) == 14 and not [name for name in classes - {'True', 'False'} if MODELS.get(name) is None]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_baselines_run(fresh_engine, recipe, mini_clip, tmp_path, monkeypatch):
+    """With a tiny SegFormer, tiny images in the layout of ADE20K, and the mini CLIP in place of ViT-B/16."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda config: str(config.to_dict())))  # takes half of the time
+    root = Path('data/ade/ADEChallengeData2016')
+    for number in (1, 2):
+        for part, pixels in (
+            ('images', recipe.image(number, 48, 64)),
+            ('annotations', np.random.default_rng(number).integers(0, 151, (48, 64), dtype=np.uint8)),
+        ):
+            (root / part / 'validation').mkdir(parents=True, exist_ok=True)
+            name = f'ADE_val_{number:08}.{"jpg" if part == "images" else "png"}'
+            Image.fromarray(pixels).save(root / part / 'validation' / name)
+    shipped = Path(mmseg.__file__).parent / '.mim' / 'configs'
+    parts = 'backbone=dict(embed_dims=8, num_layers=[1] * 4), decode_head=dict(in_channels=[8, 16, 40, 64])'
+    body = python('docs/baselines.md', '_base_').replace('mmseg::', f'{shipped}/')
+    Path('segformer_b0.py').write_text(f'{body}model = dict({parts})\n')
+    config = load_config('segformer_b0.py')
+    checkpoint = config.pop('load_from')
+    torch.save(dict(meta={}, state_dict=build_model(config, 'cpu').state_dict()), checkpoint)
+    assert f'/{checkpoint}\n' in text('docs/baselines.md')  # the file that is downloaded
+    flags = ['--device', 'cpu', '--cfg-options', 'test_dataloader.num_workers=0']
+    ran = []
+    for name, arguments in commands(ROOT / 'docs' / 'baselines.md'):
+        words = [mini_clip['pretrained'] if word == 'ViT-B-16.pt' else word for word in arguments]
+        clip = [] if '--pretrained' in words else ['--pretrained', mini_clip['pretrained']]
+        clip = ['--model-name', mini_clip['model_name'], *clip] if name != 'test' else []
+        with isolated():
+            assert main.main([name.replace('_', '-'), *words, *clip, *flags]) == 0
+        ran.append(name)
+    assert ran == ['test', 'test', 'compare_methods', 'compare_methods', 'compare', 'compare']
+    classes = mmengine.load('work_dirs/segformer_b0/result.json')['classes']
+    for folder in ('ade20k/own', 'common/common'):
+        assert mmengine.load(f'work_dirs/{folder}/segformer_b0/result.json')['classes'] == classes
+    assert '- pass 2: segformer_b0, ' in Path('work_dirs/ade20k/methods.md').read_text()
+    assert Path('out/comparison.png').is_file() and len(list(Path('pictures').iterdir())) == 2
 
 
 @pytest.mark.slow

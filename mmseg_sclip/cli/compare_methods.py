@@ -220,7 +220,8 @@ def _report(args: argparse.Namespace, folder: Path, runs: Sequence[_Run]) -> Non
         lines.append(f'| {method} | {" | ".join(cells)} |')
     seconds = {run.number: run for run in runs}
     sizes = {number: sum(run.number == number for run in runs) for number in seconds}
-    lines += ['', *(f'- pass {n}: {sizes[n]} methods, {run.result["seconds"]:.1f} s' for n, run in seconds.items())]
+    names = {n: run.method if sizes[n] == 1 else f'{sizes[n]} methods' for n, run in seconds.items()}
+    lines += ['', *(f'- pass {n}: {names[n]}, {run.result["seconds"]:.1f} s' for n, run in seconds.items())]
     with write_atomically(folder / _FILES[0], '--out') as unfinished:
         unfinished.write_text('\n'.join([*lines, '', f'<!-- {MARK} -->']) + '\n', encoding='utf-8')
     with write_atomically(folder / _FILES[1], '--out') as unfinished:

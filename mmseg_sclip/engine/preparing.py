@@ -79,6 +79,8 @@ def _use_loop(config: Config, on_error: str) -> None:
     sampler = config.test_dataloader.get('sampler') or {}
     if class_of(DATA_SAMPLERS, sampler.get('type', DefaultSampler)) is DefaultSampler and not sampler.get('shuffle'):
         config.test_dataloader.sampler = dict(type='EvaluationSampler')
+    if not config.test_dataloader.get('num_workers'):
+        config.test_dataloader.persistent_workers = False  # torch refuses True, which MMSegmentation's configs have
     if on_error == 'skip':
         if not is_a(LOOPS, config.test_cfg, EvaluationLoop):
             raise ConfigError(

@@ -194,7 +194,7 @@ def test_a_trained_model_beside_sclip(run, figures, expected, scenes, trained, f
     flags = ['--best', 2, '--by', 'gain', '--max-images', 3, '--error-map', '--model-name', 'builtin:demo', *SCENES]
     code, out, err = run(*configs[order], *flags)
     assert code == 0, err
-    assert '--pretrained change no config without a CLIP: trained.\n' in err
+    assert '--pretrained leave these configs alone, which have no CLIP: trained.\n' in err
     values = np.array([[value for _, value in method[:3]] for method in methods[order]])
     ((names, panels, _),) = figures
     best = np.argsort(values[0] - values[1])[:2]
