@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import ConfigError
 
@@ -25,7 +25,7 @@ def labels_at(labels: Tensor, shape: Sequence[int], meta: Mapping[str, Any], war
         warn: Say that the size differs.
 
     Returns:
-        (H, W), int64; the same tensor where it has that size.
+        (H, W); the same tensor where it has that size.
 
     Raises:
         ConfigError: The size differs, and the image was padded or flipped, which the labels may contain or not.
@@ -48,4 +48,8 @@ def labels_at(labels: Tensor, shape: Sequence[int], meta: Mapping[str, Any], war
             logger='current',
             level=logging.WARNING,
         )
-    return F.interpolate(labels[None, None].double(), size=shape, mode='nearest-exact')[0, 0].long()
+    rows, columns = (
+        ((torch.arange(wanted, dtype=torch.float64) + 0.5) * there / wanted).long().to(labels.device)
+        for wanted, there in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns]

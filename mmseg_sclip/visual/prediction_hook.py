@@ -90,7 +90,8 @@ class PredictionVisualizationHook(Hook):
         config = (runner.cfg.get(f'{stage}_dataloader') or {}).get('dataset')
         meta = getattr(unwrapped(runner.model), 'dataset_meta', None)
         # MMSegmentation's random colours are not those of the other commands.
-        meta = meta or ({} if isinstance(config, Mapping) else dataset.metainfo)
+        named = dict(classes=dataset.metainfo.get('classes'))
+        meta = meta or (named if isinstance(config, Mapping) else dataset.metainfo)
         self._classes, self._palette = classes_of(config, meta)
         self.output_folder = open_folder(self.out_dir, '--show-dir', dataset, '.png') if self.out_dir else None
 
