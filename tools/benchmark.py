@@ -27,7 +27,8 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.config import add_model_flags, apply_clip_flags, find_device, load_config, override
+from mmseg_sclip.cli.flags import add_model_flags
+from mmseg_sclip.config import apply_clip_flags, find_device, load_config, override
 from mmseg_sclip.errors import ArgumentParser, UsageError, run
 from mmseg_sclip.files import MARK, refuse_taken, write_atomically
 from mmseg_sclip.models.clip.config import PRECISIONS

@@ -17,7 +17,8 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from PIL import Image
 
-from mmseg_sclip.config import add_model_flags, apply_clip_flags, find_device, load_config
+from mmseg_sclip.cli.flags import add_model_flags
+from mmseg_sclip.config import apply_clip_flags, find_device, load_config
 from mmseg_sclip.datasets.scenes import scene
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.errors import ArgumentParser, UsageError, run

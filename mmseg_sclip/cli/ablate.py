@@ -17,10 +17,11 @@ from rich.progress import Progress
 from ..ablation.report import FILES, tables, write_report
 from ..ablation.rows import DATASETS, TABLES, check_names, select
 from ..ablation.running import Entry, run
-from ..config import add_model_flags, apply_clip_flags, find_device
+from ..config import apply_clip_flags, find_device
 from ..errors import ArgumentParser, OutputError, UsageError, output_error
 from ..files import is_free
 from ..options import refuse_overwritten
+from .flags import add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,14 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..config import (
-    add_bands_flag,
-    add_model_flags,
-    apply_clip_flags,
-    check_is_clip,
-    find_device,
-    load_config,
-)
+from ..config import apply_clip_flags, check_is_clip, find_device, load_config
 from ..datasets.pipelines import bands_of, choose_bands
 from ..datasets.scenes import scene
 from ..engine.runner import build_model
@@ -30,6 +23,7 @@ from ..visual.png import save_png
 from ..visual.strategies import OWN, bind_strategy
 from ..visual.view import Point
 from .figure_flags import add_figure_flags, open_folder, save_figure
+from .flags import add_bands_flag, add_model_flags
 
 _CONFIG, _DEMO_CONFIG = 'sclip_voc21', 'sclip_demo'
 _DEMO_SCENE, _DEMO_POINTS = 13, ['50,25', '110,60', '90,105']

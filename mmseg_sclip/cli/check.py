@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 
-from ..config import add_bands_flag, add_cfg_options, apply_data_flags, load_config
+from ..config import apply_data_flags, load_config
 from ..datasets.building import build_dataset, built_parts, list_files
 from ..datasets.check_files import check_files
 from ..datasets.inspection import Facts, Inspector
@@ -23,6 +23,7 @@ from ..datasets.pipelines import parts_of, use_own_readers
 from ..engine.ignored import ignored_in
 from ..errors import ArgumentParser, BadFileError, UsageError
 from ..notes import collecting
+from .flags import add_bands_flag, add_cfg_options
 
 _WRONG = ('images left out', 'label maps without an image')  # of what is found when files are listed
 _FORK = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'

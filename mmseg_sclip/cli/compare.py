@@ -11,15 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..config import (
-    add_bands_flag,
-    add_model_flags,
-    apply_clip_flags_to_all,
-    apply_data_flags,
-    find_device,
-    input_files,
-    load_config,
-)
+from ..config import apply_clip_flags_to_all, apply_data_flags, find_device, input_files, load_config
 from ..errors import ArgumentParser, BadFileError, ConfigError, UsageError, describe
 from ..outputs import OutputFolder
 from ..visual.comparable import check_classes, check_datasets, check_truth
@@ -28,6 +20,7 @@ from ..visual.comparison_figure import comparison_figure
 from ..visual.methods import Method, short_names
 from ..visual.subjects import Subject, all_subjects, find_subjects
 from .figure_flags import add_figure_flags, open_folder, save_figure
+from .flags import add_bands_flag, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,17 +22,7 @@ from rich.markdown import Markdown
 from ..ablation.protocols import common_protocol
 from ..ablation.report import EMPTY
 from ..ablation.running import kept_result
-from ..config import (
-    add_bands_flag,
-    add_launcher_flags,
-    add_model_flags,
-    apply_clip_flags_to_all,
-    apply_data_flags,
-    check_checkpoint,
-    find_device,
-    load_config,
-    override,
-)
+from ..config import apply_clip_flags_to_all, apply_data_flags, check_checkpoint, find_device, load_config, override
 from ..engine.distributed import join_processes
 from ..engine.evaluation import ON_ERROR, evaluate_methods
 from ..engine.fingerprint import digest, fingerprint
@@ -42,6 +32,7 @@ from ..errors import ArgumentParser, UsageError
 from ..files import MARK, refuse_taken, write_atomically
 from ..options import refuse_overwritten
 from .ending import tell_losses, telling_how_to_go_on
+from .flags import add_bands_flag, add_launcher_flags, add_model_flags
 
 _PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCLIP for every method'}
 _FILES = ('methods.md', 'methods.json')

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
-from ..config import add_model_flags, apply_clip_flags, check_is_clip, load_config
+from ..config import apply_clip_flags, check_is_clip, load_config
 from ..errors import ArgumentParser, UsageError
 from ..flops import count, default_shape
+from .flags import add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:

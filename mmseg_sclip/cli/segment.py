@@ -18,13 +18,14 @@ from .. import errors
 from ..apis import SCLIPInferencer, list_pictures
 from ..apis.inputs import SUFFIXES
 from ..apis.words import AUTO, NONE
-from ..config import add_bands_flag, add_model_flags, load_config
+from ..config import load_config
 from ..datasets.scenes import scene
 from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
 from ..files import MARK
 from ..models.attention.parsing import METHODS
 from ..models.text import split_phrases, warn_of_line
 from ..outputs import OutputFolder
+from .flags import add_bands_flag, add_model_flags
 
 DEMO_CONFIG = 'sclip_demo'
 DEMO_SCENE = dict(purpose='evaluation', seed=0, index=28, size=256, max_regions=6)

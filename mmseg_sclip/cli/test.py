@@ -15,9 +15,6 @@ from mmseg.registry import HOOKS, METRICS
 
 from ..checks import is_a
 from ..config import (
-    add_bands_flag,
-    add_launcher_flags,
-    add_model_flags,
     apply_clip_flags,
     apply_data_flags,
     apply_pamr,
@@ -32,6 +29,7 @@ from ..errors import ArgumentParser, ConfigError, UsageError
 from ..outputs import OutputFolder, check_outputs
 from ..visual.prediction_hook import PredictionVisualizationHook
 from .ending import tell_losses, telling_how_to_go_on
+from .flags import add_bands_flag, add_launcher_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from ..config import add_launcher_flags, add_model_flags, apply_clip_flags, find_device, load_config
+from ..config import apply_clip_flags, find_device, load_config
 from ..datasets.check_files import check_files
 from ..engine.distributed import join_processes
 from ..engine.learning import check_trains, train_projection
 from ..errors import ArgumentParser, UsageError
 from ..options import refuse_overwritten
 from .ending import program
+from .flags import add_launcher_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -56,7 +56,7 @@ def read_split(path: Path | str, is_image: Callable[[str], bool], suffixes: Sequ
         path: Of the file. A line is a name without suffix. A suffix, and the second column of VOC's lists (1, 0 or -1),
             are left out, where the name without them is that of an image.
         is_image: Whether there is an image of a name without suffix; only asked for lines of the second kind.
-        suffixes: Of images, which may stand behind a name; None for all that can be read.
+        suffixes: Of images, beside those that can be read, which may stand after a name.
 
     Raises:
         BadFileError: A line names no image in any of these ways, and holds a blank; see `read_names` for others.

@@ -1,0 +1,85 @@
+"""Flags that many commands share."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+
+from mmengine.config import DictAction
+
+
+class CfgOptions(DictAction):
+    """MMEngine's KEY=VALUE pairs, with a message for words that are none, and for values that it would change."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Parse all pairs of one `--cfg-options`."""
+        for pair in values:
+            if '=' not in pair:
+                parser.error(
+                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
+                )
+            if re.search(r'[^\s,(\[]\s+[^\s,)\]]', pair.partition('=')[2]):
+                parser.error(
+                    f'{option_string} {pair!r} has spaces in its value, and would lose them. Set it in a config file'
+                )
+            try:
+                super().__call__(parser, namespace, [pair], option_string)
+            except (AssertionError, RecursionError):
+                parser.error(
+                    f'{option_string} {pair!r} has brackets that cannot be read as lists. Set it in a config file'
+                )
+
+
+def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) -> None:
+    """Add `--model-name` and `--cfg-options`, and where weights are read `--pretrained` and `--device`.
+
+    Args:
+        parser: Of the tool.
+        example: KEY=VALUE, as the help of `--cfg-options` shows it.
+        weights: Whether the tool reads weights.
+    """
+    parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
+    if weights:
+        parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
+        parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
+    add_cfg_options(parser, example)
+
+
+def add_bands_flag(parser: ArgumentParser) -> None:
+    """Add `--bands`."""
+    parser.add_argument(
+        '--bands',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='which bands of an image file are red, green and blue, counted from 1, such as 4 3 2; '
+        'or the one that is shown in grey (default: the colours of the file, or its first three bands)',
+    )
+
+
+def add_cfg_options(parser: ArgumentParser, example: str) -> None:
+    """Add `--cfg-options`.
+
+    Args:
+        parser: Of the tool.
+        example: KEY=VALUE, as the help shows it.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help=f'override settings of the config, such as {example}; values cannot contain spaces',
+    )
+
+
+def add_launcher_flags(parser: ArgumentParser) -> None:
+    """Add MMSeg's flags of distributed runs."""
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='what has started several processes: pytorch (torchrun, see tools/dist_test.sh), slurm or mpi '
+        '(default: none, one process)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")
