@@ -16,7 +16,6 @@ from mmengine.registry import init_default_scope
 
 from ..config import load_config
 from ..datasets.check_files import check_files
-from ..datasets.pipelines import use_own_readers
 from ..engine.evaluation import evaluate_methods
 from ..engine.fingerprint import TRAINING, digest, fingerprint
 from ..engine.learning import train_projection
@@ -168,7 +167,6 @@ def _prepare(
         if entry.seed is not None:  # behind the training: one projection is good for all scenes that are measured
             config.test_dataloader.dataset.seed = entry.seed
         check_files(config.test_dataloader.dataset)
-        use_own_readers(config)  # a result has the fingerprint of what was tested
         expected = digest(fingerprint(config, device))
     entry.folder = out / 'runs' / f'{entry.dataset}-{expected[:16]}'
     config.work_dir, config.experiment_name = str(entry.folder), entry.folder.name

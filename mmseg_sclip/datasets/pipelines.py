@@ -7,10 +7,10 @@ from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
-from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
 from mmseg.registry import TRANSFORMS
 
-from ..checks import class_of
+from ..checks import class_of, is_a
 from ..images import CheckImageFile, LoadImage
 from .label_maps import LoadLabelMap
 
@@ -39,10 +39,11 @@ def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:
 
     Args:
         steps: The steps, of which built ones are left as they are.
-        mark_void: See `LoadLabelMap`.
+        mark_void: See `LoadLabelMap`. Nothing is marked where another step works on the label map, since some handle 8
+            bits only.
     """
     found = []
-    for step in steps:
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
         if isinstance(step, (list, tuple)):
             found.append(with_own_readers(step, mark_void))
             continue
@@ -55,7 +56,8 @@ def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:
         if kind is LoadImageFromFile:
             step['type'] = LoadImage.__name__
         elif kind in (LoadAnnotations, LoadLabelMap):
-            step.update(type=LoadLabelMap.__name__, mark_void=mark_void)
+            last = after is None or (isinstance(after, Mapping) and is_a(TRANSFORMS, after, PackSegInputs))
+            step.update(type=LoadLabelMap.__name__, mark_void=mark_void and last)
         if 'transforms' in step:
             step['transforms'] = with_own_readers(step['transforms'], mark_void)
         found.append(step)

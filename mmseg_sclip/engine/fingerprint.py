@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import platform
@@ -29,6 +30,7 @@ from mmseg.registry import METRICS
 from ..checks import is_a
 from ..config import named_head
 from ..datasets.building import build_dataset
+from ..datasets.pipelines import use_own_readers
 from ..files import file_hash, file_stamp
 from ..models.clip.config import ClipConfig
 from ..models.clip.weights_file import find_weights
@@ -79,6 +81,9 @@ def fingerprint(
     Raises:
         MissingFileError: Data, weights or a vocabulary are missing.
     """
+    config = copy.deepcopy(config)
+    if sections[0] in config:
+        use_own_readers(config, sections[0])  # as the test and the training do
     settings = _effective({key: value for key, value in config.to_dict().items() if key in ('model', *sections)})
     if dataset is None:
         dataset = build_dataset(config[sections[0]].dataset)

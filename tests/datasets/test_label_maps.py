@@ -183,6 +183,9 @@ def test_readers_take_the_place_of_mmsegs():
     assert steps[1]['transforms'][1] == [dict(type='LoadLabelMap', reduce_zero_label=None, mark_void=True)]
     assert views[1][0]['type'] == 'LoadAnnotations'
     assert with_own_readers(steps) == steps
+    resized = with_own_readers([dict(type='LoadAnnotations'), dict(type='Resize', scale=(4, 4), backend='pillow')])
+    assert not resized[0]['mark_void']  # Pillow resizes 8 bits only
+    assert with_own_readers([dict(type='LoadAnnotations'), dict(type='PackSegInputs')])[0]['mark_void']
 
 
 def test_opencv_agrees_on_16_bits(tmp_path):

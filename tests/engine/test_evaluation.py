@@ -445,7 +445,14 @@ def launch(processes, data, work_dir, *flags, script='tools/test.py', wait=True)
         'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
         'PORT': str(random.SystemRandom().randint(20000, 32000)),  # the system gives none of these to others
     }
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background of a shell ignore it
+    )
     if not wait:
         return process
     output, _ = process.communicate(timeout=300)

@@ -27,7 +27,7 @@ from mmseg_sclip.engine.distributed import join_processes
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.engine.journal import Journal
 from mmseg_sclip.engine.runner import build_runner, isolated
-from mmseg_sclip.images import CheckImageFile
+from mmseg_sclip.images import LoadImage
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.tower import VisionTower
 
@@ -92,7 +92,7 @@ def arm(where, number):
     if where == 'in the forward':
         VisionTower.block = dying(VisionTower.block, number)
     elif where == 'reading an image':
-        CheckImageFile.transform = dying(CheckImageFile.transform, number)
+        LoadImage.transform = dying(LoadImage.transform, number)
     elif where in ('before a record', 'behind a record'):
         Journal.add = dying(Journal.add, number, where.startswith('before'))
     elif where == 'in a record':
