@@ -26,7 +26,7 @@ class NotesHook(Hook):
     ) -> None:
         """Take the notes of a batch."""
         for sample in (data_batch or {}).get('data_samples') or ():
-            for view in sample if isinstance(sample, list) else [sample]:
+            for view in sample if isinstance(sample, (list, tuple)) else [sample]:
                 for note in view.metainfo.get(NOTES, ()):
                     self._files[note.kind] += 1
                     self._pixels[note.kind] += note.pixels
