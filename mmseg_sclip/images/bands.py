@@ -151,4 +151,4 @@ def _to_8_bits(values: np.ndarray, white: int | None, path: object, notes: list[
                 'it to 8 bits as it is meant to be seen.'
             )
             notes.append(Note('dark', text))
-    return np.rint(np.minimum(values, white) * (255 / white)).astype(np.uint8)
+    return np.rint(values * (255 / white)).clip(max=255).astype(np.uint8)  # int8 cannot be compared with 255
