@@ -128,11 +128,13 @@ def with_class_names(metainfo: Mapping) -> dict:
 
     Raises:
         BadFileError: The file cannot be read.
-        ConfigError: It has a name twice.
+        ConfigError: There is no such file, or it has a name twice.
     """
     named = metainfo.get('classes')
-    if not isinstance(named, (str, Path)) or not Path(named).is_file():
+    if not isinstance(named, (str, Path)) or '://' in str(named):
         return dict(metainfo)
+    if not Path(named).is_file():  # MMEngine would take each character for a class
+        raise ConfigError(f'metainfo.classes names the file {named}, which does not exist. Correct the path.')
     names = read_names(named)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

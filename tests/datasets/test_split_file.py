@@ -85,6 +85,8 @@ def test_names_of_classes_from_a_file(tmp_path):
     path.write_text('cat\ndog\ncat\n')
     with pytest.raises(ConfigError, match="'cat' twice"):
         build_dataset(dict(type='BaseSegDataset', metainfo=dict(classes=str(path))))
+    with pytest.raises(ConfigError, match=r'names the file no.txt, which does not exist'):
+        with_class_names(dict(classes='no.txt'))
 
 
 def test_a_note_is_said_once(monkeypatch):
