@@ -112,10 +112,17 @@ def test_the_value_of_white(read, tmp_path, most, white, kinds):
         np.testing.assert_array_equal(read_evaluated(str(tmp_path / name)), wanted)
 
 
+def test_white_is_zero(read):
+    for values in (RGB[..., :1], RGB[..., :1] * np.uint16(257)):
+        np.testing.assert_array_equal(read(values, photometric='MINISWHITE')[0], 255 - RGB[..., [0, 0, 0]])
+
+
 def test_the_value_of_white_that_a_file_tells(read):
     values = np.array([[[0], [511], [1023]]], np.uint16)
     shown, noted = read(values, nbits=10)
     assert shown[0, :, 0].tolist() == [0, 127, 255] and noted == []
+    shown, noted = read((values // 16).astype(np.int8))
+    assert shown[0, :, 0].tolist() == [0, 31, 63] and noted == ['white 255']
 
 
 def test_whole_files_that_are_not_supported_are_not_called_damaged(tmp_path, read):

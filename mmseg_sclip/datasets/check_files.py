@@ -14,9 +14,10 @@ from ..checks import is_a
 from ..errors import BadFileError, MissingFileError
 from ..images import open_image
 from ..notes import NOTES, Note, Notes, say_once
-from .building import build_dataset
+from .building import build_dataset, built_parts
 from .image_folder import ImageFolderDataset
 from .listing import left_out, list_names
+from .pipelines import parts_of
 from .split_file import read_names
 
 
@@ -33,7 +34,8 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     Raises:
         MissingFileError: Something is missing; the message says what was expected where.
     """
-    for part in dataset.get('datasets', []):  # of a ConcatDataset
+    parts = [part for part in parts_of(dataset) if part is not dataset]
+    for part in parts:
         check_files(part, loader)
     root = dataset.get('data_root')
     if not isinstance(root, (str, Path)) or '://' in str(root):
@@ -53,7 +55,12 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
             raise MissingFileError(f'{dataset["type"]}: {path.absolute()} does not exist. {remedy}')
         if path.is_dir() and next(path.iterdir(), None) is None:
             raise MissingFileError(f'{dataset["type"]}: {path.absolute()} is empty. {remedy}')
-    if split and '://' not in split and (Path(root) / split).is_file() and not read_names(Path(root) / split):
+    if (
+        split
+        and '://' not in split
+        and (Path(root) / split).is_file()
+        and not read_names(Path(root) / split, tabs=True)
+    ):
         raise MissingFileError(
             f'{dataset["type"]}: {(Path(root) / split).absolute()} names no image. It must hold one file name '
             'without suffix a line; fetch it again.'
@@ -95,7 +102,7 @@ def inputs_of(dataset: BaseDataset) -> list[str]:
 
 def name_files_in_errors(dataset: BaseDataset) -> None:
     """Make the pipeline of a dataset say which file is wrong."""
-    for part in getattr(dataset, 'datasets', [dataset]):  # of a ConcatDataset
+    for part in built_parts(dataset):
         if callable(getattr(part, 'pipeline', None)):
             part.pipeline = _NamingPipeline(part.pipeline)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..checks import is_a
 from ..errors import UserError
-from ..images import LoadImage, is_turning, open_image, orientation, tiff
+from ..images import LoadImage, decode, is_deep, is_turning, open_image, orientation, tiff
 from ..images.loading import turned_note
 from ..notes import Note
 from .label_maps import VOID, LoadLabelMap, labels_of, read_label_map
@@ -56,6 +56,7 @@ class Inspector:
         images = next((step for step in steps if is_a(TRANSFORMS, step, LoadImage)), {})
         labels = next((step for step in steps if is_a(TRANSFORMS, step, LoadLabelMap)), {})
         self.turns = is_turning(images) if images else False
+        self.bands = images.get('bands')
         self.image_backend = images.get('backend_args') or backend_args
         self.label_backend = labels.get('backend_args') or backend_args
         self.reduce = labels.get('reduce_zero_label')
@@ -79,6 +80,11 @@ class Inspector:
             facts.wrong.append(Note('images that cannot be read', str(error)))
             return None
         facts.depths['image'] = depth
+        if depth != 'uint8':  # whether its bands and values can be shown is seen when it is read
+            try:
+                decode(content, facts.image, self.bands, facts.noted)
+            except UserError as error:
+                facts.wrong.append(Note('images that cannot be read', str(error)))
         if turn in (None, 1):
             return size
         if self.turns:
@@ -124,16 +130,17 @@ def only_one_class(samples: Sequence[Mapping], ignored: Sequence[int], names: Se
     Returns:
         A sentence, or '' where nothing seems to be wrong.
     """
-    counted, left, looked = set(), set(), 0
+    counted, left, looked, reduce = set(), set(), 0, False
     for sample in list(samples)[:: max(1, len(samples) // most)][:most]:
         try:
             found = read_label_map(fileio.get(sample['seg_map_path']), sample['seg_map_path'])
         except Exception:  # said where it is read for the test
             continue
         looked += 1
-        labels = labels_of(found, sample.get('reduce_zero_label', False), sample.get('label_map'))
-        gone = np.isin(labels, [*ignored, VOID])
-        counted |= {*np.unique(labels[~gone]).tolist()}
+        reduce = sample.get('reduce_zero_label', False)
+        labels = labels_of(found, reduce, sample.get('label_map'))
+        counted |= {*np.unique(labels[~np.isin(labels, [*ignored, VOID])]).tolist()}
+        gone = np.isin(labels_of(found, reduce), [*ignored, VOID])  # classes that a config leaves out are meant
         left |= {*np.unique(found.values[gone & (found.values != 0)]).tolist()}
         if len(counted) > 1:
             return ''
@@ -144,7 +151,7 @@ def only_one_class(samples: Sequence[Mapping], ignored: Sequence[int], names: Se
     return (
         f'The {looked} label maps that were looked at hold {class_} and {numbers}, which is not counted, so that there '
         f'is nothing to tell apart. Where {numbers} stands for a class, as in masks of 0 and 255, write its number '
-        'into the label maps (0, 1, ... in the order of the classes).'
+        f'into the label maps ({"1, 2" if reduce else "0, 1"}, ... in the order of the classes).'
     )
 
 
@@ -186,5 +193,6 @@ def _header(content: bytes, path: str) -> tuple[tuple[int, int], int | None, str
         picture = open_image(content, path)
         if picture is None:
             raise
-    depth = dict(RGBA='uint8 with transparency', LA='uint8 with transparency').get(picture.mode)
-    return picture.size[::-1], orientation(picture), depth or ('uint16' if picture.mode[0] == 'I' else 'uint8')
+    depth = 'uint16' if picture.mode[0] == 'I' or is_deep(picture, content) else 'uint8'
+    transparent = ' with transparency' if picture.mode in ('RGBA', 'LA') else ''
+    return picture.size[::-1], orientation(picture), depth + transparent

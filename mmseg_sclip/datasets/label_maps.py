@@ -186,11 +186,13 @@ def _read_tiff(content: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         values = source.read().transpose(1, 2, 0)
         inverted = 'MINISWHITE' in source.tags(ns='IMAGE_STRUCTURE')
         nodata = source.nodata
+        kinds = [kind.name for kind in source.mask_flag_enums[0]]
+        mask = source.read_masks(1) if kinds == ['per_dataset'] else None  # a mask inside of the file
     if values.shape[2] > 1:
         return values, None
     values = values[..., 0]
-    missing = None
-    if nodata is not None and not np.isnan(nodata):
+    missing = None if mask is None else mask == 0
+    if mask is None and nodata is not None and (values.dtype.kind == 'f' or float(nodata).is_integer()):
         with np.errstate(over='ignore'):
             same = nodata if values.dtype.kind == 'f' else int(nodata)
             missing = values == (values.dtype.type(same) if values.dtype.kind == 'f' else same)

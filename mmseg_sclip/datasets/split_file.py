@@ -17,10 +17,14 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FLAGS = ('1', '0', '-1')  # of VOC's lists of one class: it is there, hard to see, or not there
 
 
-def read_names(path: Path | str) -> list[str]:
+def read_names(path: Path | str, tabs: bool = False) -> list[str]:
     """The lines of a text file without blanks around them; empty ones are left out.
 
     UTF-8 and UTF-16 with a mark are read, with line ends of every system.
+
+    Args:
+        path: Of the file.
+        tabs: Whether tabs may stand inside of lines, between columns.
 
     Raises:
         BadFileError: A character cannot be read or seen; the message shows it.
@@ -37,7 +41,8 @@ def read_names(path: Path | str) -> list[str]:
     names = []
     for number, line in enumerate(text.replace('\r\n', '\n').replace('\r', '\n').split('\n'), 1):
         name = line.strip()
-        unseen = [character for character in name if unicodedata.category(character) in ('Cc', 'Cf', 'Co', 'Cn')]
+        seen = name.replace('\t', ' ') if tabs else name
+        unseen = [character for character in seen if unicodedata.category(character) in ('Cc', 'Cf', 'Co', 'Cn')]
         if unseen:
             encoding = ' It seems to be UTF-16 without a mark.' if '\x00' in unseen else ''
             raise BadFileError(
@@ -62,10 +67,17 @@ def read_split(path: Path | str, is_image: Callable[[str], bool], suffixes: Sequ
         BadFileError: A line names no image in any of these ways, and holds a blank; see `read_names` for others.
     """
     names, changed = [], {}
-    for line in read_names(path):
+    for line in read_names(path, tabs=True):
+        if os.path.isabs(line) and len(line.split()) == 1:
+            raise BadFileError(
+                f'{path} has the line {line!r}, which is a whole path. Names are relative to the folder of the images, '
+                f'such as {Path(line).stem!r}.'
+            )
         name = _name_in(line, is_image, (*suffixes, *readable_suffixes()))
         if name is None:
             columns = line.split()
+            if line.startswith('#'):
+                raise BadFileError(f'{path} has the line {line!r}. Take it out: a split file holds names only.')
             raise BadFileError(
                 f'{path} has the line {line!r}, of {len(columns)} columns, but names are wanted, one per line and '
                 f'without suffix, and there is no image {line!r} or {columns[0]!r}. Keep the first column only, such '
@@ -92,12 +104,13 @@ def read_split(path: Path | str, is_image: Callable[[str], bool], suffixes: Sequ
 def _name_in(line: str, is_image: Callable[[str], bool], suffixes: Iterable[str]) -> str | None:
     """The name of an image that a line means; None where none can be meant."""
     suffixes = tuple(dict.fromkeys(suffixes))
+    line = line.removeprefix('./')
     if not (line.lower().endswith(suffixes) or len(line.split()) > 1) or is_image(line):
         return line
     first, _, last = line.rpartition(' ' if '\t' not in line else '\t')
     first = first.strip()
     if last in _FLAGS and (is_image(first) or len(first.split()) == 1):
-        return first
+        return _name_in(first, is_image, suffixes)
     for suffix in suffixes:
         stem = line[: -len(suffix)]
         if line.lower().endswith(suffix) and is_image(stem):
@@ -115,11 +128,13 @@ def with_class_names(metainfo: Mapping) -> dict:
 
     Raises:
         BadFileError: The file cannot be read.
-        ConfigError: It has a name twice.
+        ConfigError: There is no such file, or it has a name twice.
     """
     named = metainfo.get('classes')
-    if not isinstance(named, (str, Path)) or not Path(named).is_file():
+    if not isinstance(named, (str, Path)) or '://' in str(named):
         return dict(metainfo)
+    if not Path(named).is_file():  # MMEngine would take each character for a class
+        raise ConfigError(f'metainfo.classes names the file {named}, which does not exist. Correct the path.')
     names = read_names(named)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -21,6 +21,7 @@ from mmengine.logging import print_log
 
 from ..checks import check_choice
 from ..config import input_files
+from ..datasets.building import built_parts
 from ..datasets.check_files import inputs_of
 from ..datasets.inspection import only_one_class
 from ..errors import ConfigError, Interrupted, OutputError, UserError, output_error
@@ -132,7 +133,7 @@ class _Evaluation:
         self.runner = runner = build_runner(config, device, tta)
         self.dataset, self.loop = runner.test_dataloader.dataset, runner.test_loop
         if on_error == 'skip':
-            for part in getattr(self.dataset, 'datasets', [self.dataset]):  # of a ConcatDataset
+            for part in built_parts(self.dataset):
                 part.pipeline = SkippingPipeline(part.pipeline, UserError)
         metrics = runner.test_evaluator.metrics
         self.samples = [self.dataset.get_data_info(index) for index in range(len(self.dataset))]

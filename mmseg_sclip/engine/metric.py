@@ -237,9 +237,10 @@ class ExactIoUMetric(IoUMetric):
             print_log(
                 f'The ground truth of {sample.get("img_path", "an image")} has the label '
                 f'{", ".join(map(str, labels[:5]))}{raised}, but there are {classes} classes (0 to {classes - 1}), and '
-                f'{", ".join(map(str, ignored)) or "no label"} is ignored. Such pixels count as wrong. If {labels[0]} '
-                f'marks pixels that belong to no class, set test_evaluator=dict(ignore_index={cure}). Otherwise '
-                'convert the labels, set reduce_zero_label, or give the vocabulary as many classes.',
+                f'{", ".join(map(str, ignored)) or "no label"} is ignored. Such pixels count as wrong in the IoU, and '
+                f'not at all in aAcc and mAcc. If {labels[0]} marks pixels that belong to no class, set '
+                f'test_evaluator=dict(ignore_index={cure}). Otherwise convert the labels, set reduce_zero_label, or '
+                'give the vocabulary as many classes.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -19,7 +19,7 @@ from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, MODELS
 from ..checks import class_of, is_a
 from ..config import input_files
 from ..datasets.check_files import check_files
-from ..datasets.pipelines import use_own_readers
+from ..datasets.pipelines import parts_of, use_own_readers
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
 from ..models.segmentors import MethodBundle, SCLIPSegmentor
@@ -67,9 +67,8 @@ def use_views(config: Config) -> None:
                 f'--tta needs {key}, which the config does not have. The shipped configs in configs/_base_/datasets '
                 "show one; tta_model is dict(type='SCLIPTTAModel')."
             )
-    dataset = config.test_dataloader.dataset
-    for part in dataset.get('datasets', [dataset]):  # of a ConcatDataset
-        part.pipeline = config.tta_pipeline
+    for part in parts_of(config.test_dataloader.dataset):
+        part['pipeline'] = config.tta_pipeline
 
 
 def _use_loop(config: Config, on_error: str) -> None:

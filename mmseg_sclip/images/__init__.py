@@ -7,7 +7,7 @@ upright by its EXIF tag. Both become 8-bit RGB by one reader, whatever their fil
 from .files import open_image, orientation, readable_suffixes
 from .loading import CheckImageFile, LoadImage, is_turning
 from .packing import pack_photograph, pack_without_truth, steps_behind_loading
-from .reading import AS_STORED, array_to_rgb, decode, picture_to_rgb, read_evaluated, read_photograph
+from .reading import AS_STORED, array_to_rgb, decode, is_deep, picture_to_rgb, read_evaluated, read_photograph
 
 __all__ = [
     'AS_STORED',
@@ -15,6 +15,7 @@ __all__ = [
     'LoadImage',
     'array_to_rgb',
     'decode',
+    'is_deep',
     'is_turning',
     'open_image',
     'orientation',

@@ -76,7 +76,7 @@ def to_rgb(raster: Raster, path: object, bands: Sequence[int] | None, notes: lis
     else:
         if raster.alpha:
             values, alpha = values[..., :-1], values[..., -1]
-            alpha = _transparency(alpha, path, notes)
+            alpha = _transparency(alpha, values.shape[2], path, notes)
         values = _first_three(values, raster.coloured, path, notes)
     values = _to_8_bits(values, raster.white, path, notes)
     if values.shape[2] == 1:
@@ -92,13 +92,14 @@ def over_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = Fal
     return np.rint(np.clip(colours * (1 if premultiplied else alpha) + _WHITE * (1 - alpha), 0, 255)).astype(np.uint8)
 
 
-def _transparency(alpha: np.ndarray, path: object, notes: list[Note]) -> np.ndarray | None:
+def _transparency(alpha: np.ndarray, colours: int, path: object, notes: list[Note]) -> np.ndarray | None:
     """What is marked as transparency in 0..1; None where nothing is transparent, or it cannot be meant."""
     full = np.iinfo(alpha.dtype).max if alpha.dtype.kind in 'iu' else 1
     if (alpha == full).all():
         return None
     between = (alpha > 0) & (alpha < full)
-    how = f'--bands 1 2 3 takes the colours as they are; save {path} without the last band where it is not needed'
+    bands = ' '.join(map(str, range(1, colours + 1)[:3]))
+    how = f'--bands {bands} takes the colours as they are; save {path} without the last band where it is not needed'
     if not alpha.any():
         notes.append(Note('invisible', f'{path} marks all pixels as transparent, which is not meant: {how}.'))
         return None
@@ -151,4 +152,4 @@ def _to_8_bits(values: np.ndarray, white: int | None, path: object, notes: list[
                 'it to 8 bits as it is meant to be seen.'
             )
             notes.append(Note('dark', text))
-    return np.rint(np.minimum(values, white) * (255 / white)).astype(np.uint8)
+    return np.rint(values * (255 / white)).clip(max=255).astype(np.uint8)  # int8 cannot be compared with 255

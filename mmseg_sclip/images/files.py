@@ -51,14 +51,14 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
         advice: What to do about a damaged file; by default what is right for one of a dataset.
 
     Returns:
-        The decoded picture; None for formats that Pillow lacks and others read, and for pictures that are too large
-        for Pillow.
+        The decoded picture; None for TIFF, which rasterio reads, for other formats that Pillow lacks and others read,
+        and for pictures that are too large for Pillow.
 
     Raises:
         BadFileError: The file is damaged, or no image.
     """
     if tiff.is_tiff(content):
-        return _open_tiff(content, path, advice)
+        return _check_tiff(content, path, advice)
     if content.startswith(b'\xff\xd8'):
         content = content.rstrip(b'\x00')  # Pillow takes the zeros of an unfinished download for data
     try:
@@ -79,26 +79,18 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
         raise damaged(path, str(error), advice) from error
 
 
-def _open_tiff(content: bytes, path: str | Path, advice: str) -> Image.Image | None:
-    """What Pillow makes of a TIFF, after rasterio has read it; None where Pillow does not know this kind."""
+def _check_tiff(content: bytes, path: str | Path, advice: str) -> None:
+    """Let rasterio read a TIFF."""
     try:
         with tiff.open_tiff(content) as source:
             source.read()
     except Exception as error:
         if worker_was_killed(error):
             raise
-        reason = str(error.__cause__ or error)
+        reason = re.sub(r'^\S+\.tif(, band \d+)?: ', '', str(error.__cause__ or error))
         if 'codec' in reason or 'ompression' in reason:
-            raise unusable(path, f'it is a TIFF, of which {reason}') from error
-        raise damaged(path, re.sub(r'^\S+\.tif(, band \d+)?: ', '', reason), advice) from error
-    try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-        return picture
-    except Exception as error:
-        if worker_was_killed(error):
-            raise
-        return None
+            raise unusable(path, f'it is a TIFF, of which is said: {reason}') from error
+        raise damaged(path, reason, advice) from error
 
 
 def refuse_other_formats(content: bytes, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from mmengine import fileio
 from PIL import ExifTags, Image, ImageOps
 
-from ..errors import ConfigError, MissingFileError
+from ..errors import ConfigError, MissingFileError, worker_was_killed
 from ..notes import Note
 from . import tiff
 from .bands import MOST, Raster, over_white, to_rgb
@@ -66,11 +67,11 @@ def decode(
     picture = open_image(content, path, advice)
     try:
         if tiff.is_tiff(content):
-            return _decode_tiff(content, picture, path, bands, notes)
+            return _decode_tiff(content, path, bands, notes)
         turn = None if picture is None else orientation(picture)
         if bands is None and picture is not None and _is_plain(picture, content):
             return Decoded(np.ascontiguousarray(mmcv.imfrombytes(content, flag=AS_STORED)[..., ::-1]), turn, plain=True)
-        raster = None if picture is None or _is_deep(picture, content) else _raster_of(picture)
+        raster = None if picture is None or is_deep(picture, content) else _raster_of(picture)
         return Decoded(to_rgb(raster or _raster_by_opencv(content), path, bands, notes), turn)
     except ConfigError as error:
         raise unusable(path, str(error)) from error
@@ -158,24 +159,27 @@ def array_to_rgb(array: np.ndarray, channel_order: str | None = None) -> np.ndar
     return np.ascontiguousarray(colours)
 
 
-def _decode_tiff(
-    content: bytes, picture: Image.Image | None, path: str | Path, bands: Sequence[int] | None, notes: list[Note]
-) -> Decoded:
+def _decode_tiff(content: bytes, path: str | Path, bands: Sequence[int] | None, notes: list[Note]) -> Decoded:
     turn, raster = tiff.orientation(content), tiff.read_raster(content)
-    if raster is None and picture is None:
-        raise ConfigError('its kind of colours is not supported')
     if raster is None:
+        try:
+            picture = Image.open(io.BytesIO(content))
+            picture.load()
+        except Exception as error:  # Pillow's decoders raise many kinds
+            if worker_was_killed(error):
+                raise
+            raise ConfigError('its kind of colours is not supported') from error
         raster, turn = _raster_of(picture), orientation(picture)  # Pillow turns TIFFs when it loads them
     return Decoded(to_rgb(raster, path, bands, notes), turn)
 
 
 def _is_plain(picture: Image.Image, content: bytes) -> bool:
     """Whether OpenCV decodes a file as it is meant."""
-    simple = picture.mode in ('RGB', 'L') and not picture.has_transparency_data and not _is_deep(picture, content)
+    simple = picture.mode in ('RGB', 'L') and not picture.has_transparency_data and not is_deep(picture, content)
     return picture.format in _JPEG or (picture.format in _BY_OPENCV and simple)
 
 
-def _is_deep(picture: Image.Image, content: bytes) -> bool:
+def is_deep(picture: Image.Image, content: bytes) -> bool:
     """Whether a file has more bits in its colours than Pillow keeps."""
     if picture.format == 'PNG':
         return content[_PNG_DEPTH] == 16

@@ -42,19 +42,25 @@ def open_tiff(content: bytes) -> Iterator[Any]:
 
 
 def read_raster(content: bytes) -> Raster | None:
-    """The bands of a picture; None for what Pillow reads better: palettes, CMYK, YCbCr, 1 bit, white as 0."""
+    """The bands of a picture; None for what Pillow reads better: palettes, CMYK, YCbCr, fewer than 8 bits."""
     with open_tiff(content) as source:
         structure, kinds = source.tags(ns='IMAGE_STRUCTURE'), [kind.name for kind in source.colorinterp]
         bits = int(source.tags(1, ns='IMAGE_STRUCTURE').get('NBITS', 0))
-        if 'palette' in kinds or 0 < bits < 8 or {'SOURCE_COLOR_SPACE', 'MINISWHITE'} & {*structure}:
+        inverted = 'MINISWHITE' in structure  # GDAL calls such a band a palette
+        if ('palette' in kinds and not inverted) or 0 < bits < 8 or 'SOURCE_COLOR_SPACE' in structure:
             return None
+        values = np.ascontiguousarray(source.read().transpose(1, 2, 0))
+        white = 2**bits - 1 if bits else None
+        if inverted and values.dtype.kind == 'u':
+            white = white or np.iinfo(values.dtype).max
+            values[..., 0] = white - values[..., 0]
         extra = tag(content, _EXTRA_SAMPLES)
         last = extra[-1] if isinstance(extra, tuple) and extra else extra
         return Raster(
-            np.ascontiguousarray(source.read().transpose(1, 2, 0)),
+            values,
             alpha=_ALPHA.get(last, '') if source.count > 1 else '',
             coloured=kinds[:3] == ['red', 'green', 'blue'],
-            white=2**bits - 1 if bits else None,
+            white=white,
         )
 
 

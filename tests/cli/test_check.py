@@ -98,6 +98,10 @@ FAULTS = {
         lambda root: (root / 'images/5.jpg').write_bytes(b'<html>'),
         r'images that cannot be read \(1\).* \S+/5.jpg is damaged',
     ),
+    'floating point': (
+        lambda root: Image.fromarray(np.zeros((48, 64), np.float32)).save(root / 'images/5.jpg', format='TIFF'),
+        r'images that cannot be read \(1\).* \S+/5.jpg .* floating-point numbers',
+    ),
     'all ignored': (
         lambda root: repaint(root / 'labels/4.png', lambda a: a.fill(9)),
         r'of which every pixel is ignored \(1\).* \S+/4.png',

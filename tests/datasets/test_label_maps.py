@@ -88,6 +88,15 @@ def test_nan_and_what_is_declared_as_no_data(dtype, nodata):
     assert labels_of(found, mark_void=False).tolist() == [[VOID, 2], [3, VOID if dtype == 'float32' else 0]]
 
 
+def test_a_mask_inside_of_a_file(tmp_path):
+    path, profile = tmp_path / 'x.tif', dict(driver='GTiff', width=2, height=1, count=1, dtype='uint8')
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, 'w', **profile) as file:
+        file.write(np.uint8([[[3, 4]]]))
+        file.write_mask(np.array([[False, True]]))
+    assert labels_of(read_label_map(path.read_bytes(), path)).tolist() == [[VOID, 4]]
+    assert read_label_map(tiff(np.uint8([[3, 4]]), nodata=3.5), 'x').missing is None
+
+
 @pytest.mark.parametrize(
     'content, words',
     [

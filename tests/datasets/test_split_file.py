@@ -48,6 +48,7 @@ MORE, TWICE = 'split files with more than names', 'names repeated in the split f
         ('\ufeffa\nb\n'.encode('utf-16-be'), 'a b', []),
         (b'a \t\n\n b\xc2\xa0\r', 'a b', []),
         (b'a  1\nb -1\n', 'a b', [MORE]),
+        (b'a\t1\nb.jpg -1\n./c.d', 'a|b|c.d', [MORE]),
         (b'a.jpg\nb.JPG\n', 'a b', [MORE]),
         (b'a\nb\na\n', 'a b', [TWICE]),
         (b'two words\nc.d\n', 'two words|c.d', []),
@@ -67,6 +68,8 @@ def test_what_is_read(names, kind, content, wanted, said):
         ('a\nb\n'.encode('utf-16-le'), r'Line 1 .*It seems to be UTF-16 without a mark'),
         ('a\ncafé\n'.encode('latin-1'), r"not UTF-8 text: line 2 holds the bytes b'\\xe9"),
         (b'images/a.jpg labels/a.png\n', 'of 2 columns, but names are wanted'),
+        (b'/data/images/a\n', "is a whole path.* such as 'a'"),
+        (b'# of 2020\na\n', "the line '# of 2020'. Take it out"),
         (b'a,b c\n', "no image 'a,b c' or 'a,b'"),
     ],
 )
@@ -82,6 +85,8 @@ def test_names_of_classes_from_a_file(tmp_path):
     path.write_text('cat\ndog\ncat\n')
     with pytest.raises(ConfigError, match="'cat' twice"):
         build_dataset(dict(type='BaseSegDataset', metainfo=dict(classes=str(path))))
+    with pytest.raises(ConfigError, match=r'names the file no.txt, which does not exist'):
+        with_class_names(dict(classes='no.txt'))
 
 
 def test_a_note_is_said_once(monkeypatch):

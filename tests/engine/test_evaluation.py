@@ -283,9 +283,8 @@ def test_loops_and_samplers_are_known_by_what_they_are(config, expected, monkeyp
 
 def test_several_datasets_are_read_in_other_views_and_without_what_is_damaged(damaged, expected):
     whole = dict(damaged.test_dataloader.dataset)
-    damaged.test_dataloader.dataset = dict(
-        type='ConcatDataset', datasets=[dict(whole, indices=[0, 1, 2]), dict(whole, indices=[3, 4, 5, 6])]
-    )
+    repeated = dict(type='RepeatDataset', times=1, dataset=dict(whole, indices=[3, 4, 5, 6]))
+    damaged.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[dict(whole, indices=[0, 1, 2]), repeated])
     for tta in (False, True):
         result = run(damaged, on_error='skip', tta=tta)
         assert result['images'] == 5
