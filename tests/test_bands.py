@@ -26,9 +26,9 @@ def read(tmp_path):
         if planar:
             profile['interleave'] = 'band'
         with rasterio.open(path, 'w', driver='GTiff', **shape, **profile) as file:
-            file.write(bands.transpose(2, 0, 1))
             if kinds is not None:
                 file.colorinterp = [getattr(ColorInterp, kind) for kind in kinds]
+            file.write(bands.transpose(2, 0, 1))
         notes = []
         photograph = read_photograph(path, chosen, notes)
         with DefaultScope.overwrite_default_scope('mmseg'):
@@ -65,6 +65,9 @@ def test_transparency_is_honoured(read):
     multiplied = np.rint(RGB * (alpha / 255)).astype(np.uint8)
     shown, _ = read(np.dstack([multiplied, alpha]), alpha='PREMULTIPLIED', photometric='RGB')
     np.testing.assert_allclose(shown[:, 8], 0.2 * RGB[:, 8] + 0.8 * 255, atol=1)
+    shown, noted = read(np.dstack([RGB, alpha, NIR]), (*COLOURS, 'alpha', 'undefined'), photometric='RGB')
+    assert noted == ['transparency', 'bands'] and (shown[:, :8] == 255).all()
+    np.testing.assert_array_equal(shown[:, 9:], RGB[:, 9:])
     shown, noted = read(np.dstack([RGB, 0 * alpha]), (*COLOURS, 'alpha'))
     assert noted == ['invisible']
     np.testing.assert_array_equal(shown, RGB)

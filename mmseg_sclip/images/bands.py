@@ -22,7 +22,8 @@ class Raster(NamedTuple):
 
     Attributes:
         values: (H, W, C), whole or floating-point numbers.
-        alpha: How the last band is marked: 'straight' or 'premultiplied' transparency, or '' for none.
+        alpha: How a band is marked: 'straight' or 'premultiplied' transparency, or '' for none.
+        alpha_band: The index of that band.
         coloured: Whether the file says that its first three bands are red, green and blue.
         white: The value of white, where the file tells it.
     """
@@ -31,6 +32,7 @@ class Raster(NamedTuple):
     alpha: str = ''
     coloured: bool = True
     white: int | None = None
+    alpha_band: int = -1
 
 
 def choose_bands(bands: Sequence[int], count: int) -> list[int]:
@@ -75,7 +77,8 @@ def to_rgb(raster: Raster, path: object, bands: Sequence[int] | None, notes: lis
         values = values[..., choose_bands(bands, values.shape[2])]
     else:
         if raster.alpha:
-            values, alpha = values[..., :-1], values[..., -1]
+            alpha = values[..., raster.alpha_band]
+            values = np.delete(values, raster.alpha_band, axis=2)
             alpha = _transparency(alpha, values.shape[2], path, notes)
         values = _first_three(values, raster.coloured, path, notes)
     values = _to_8_bits(values, raster.white, path, notes)
@@ -99,13 +102,13 @@ def _transparency(alpha: np.ndarray, colours: int, path: object, notes: list[Not
         return None
     between = (alpha > 0) & (alpha < full)
     bands = ' '.join(map(str, range(1, colours + 1)[:3]))
-    how = f'--bands {bands} takes the colours as they are; save {path} without the last band where it is not needed'
+    how = f'--bands {bands} takes the colours as they are; save {path} without that band where it is not needed'
     if not alpha.any():
         notes.append(Note('invisible', f'{path} marks all pixels as transparent, which is not meant: {how}.'))
         return None
     if between.mean() > 0.5 and len(np.unique(alpha)) > _SHADES:
         text = (
-            f'The last band of {path} is marked as transparency, but varies as a picture does. It is taken for a band, '
+            f'A band of {path} is marked as transparency, but varies as a picture does. It is taken for a band, '
             f'such as near infrared, and left out: {how}.'
         )
         notes.append(Note('band marked as transparency', text))

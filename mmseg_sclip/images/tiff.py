@@ -16,7 +16,7 @@ from .bands import Raster
 
 _STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')  # the last two have addresses of 64 bits
 _ORIENTATION, _COMPRESSION, _EXTRA_SAMPLES = 274, 259, 338
-_ALPHA = {1: 'premultiplied', 2: 'straight'}  # what the last band is, by the tag of extra samples; 0 is unspecified
+_ALPHA = {1: 'premultiplied', 2: 'straight'}  # what a band is, by the tag of extra samples; 0 is unspecified
 JPEG = (6, 7)  # compressions
 
 
@@ -54,11 +54,13 @@ def read_raster(content: bytes) -> Raster | None:
         if inverted and values.dtype.kind == 'u':
             white = white or np.iinfo(values.dtype).max
             values[..., 0] = white - values[..., 0]
-        extra = tag(content, _EXTRA_SAMPLES)
-        last = extra[-1] if isinstance(extra, tuple) and extra else extra
+        extra = tag(content, _EXTRA_SAMPLES)  # of the last bands
+        extra = extra if isinstance(extra, tuple) else (extra,)
+        marked = next((place for place, kind in enumerate(extra, -len(extra)) if kind in _ALPHA), None)
         return Raster(
             values,
-            alpha=_ALPHA.get(last, '') if source.count > 1 else '',
+            alpha='' if marked is None or source.count == 1 else _ALPHA[extra[marked]],
+            alpha_band=-1 if marked is None else marked,
             coloured=kinds[:3] == ['red', 'green', 'blue'],
             white=white,
         )
