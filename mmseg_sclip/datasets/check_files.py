@@ -17,6 +17,7 @@ from ..notes import NOTES, Note, Notes, say_once
 from .building import build_dataset
 from .image_folder import ImageFolderDataset
 from .listing import left_out, list_names
+from .pipelines import parts_of
 from .split_file import read_names
 
 
@@ -33,8 +34,9 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     Raises:
         MissingFileError: Something is missing; the message says what was expected where.
     """
-    for part in dataset.get('datasets', []):  # of a ConcatDataset
-        check_files(part, loader)
+    for part in parts_of(dataset):
+        if part is not dataset:
+            check_files(part, loader)
     root = dataset.get('data_root')
     if not isinstance(root, (str, Path)) or '://' in str(root):
         return
@@ -95,9 +97,11 @@ def inputs_of(dataset: BaseDataset) -> list[str]:
 
 def name_files_in_errors(dataset: BaseDataset) -> None:
     """Make the pipeline of a dataset say which file is wrong."""
-    for part in getattr(dataset, 'datasets', [dataset]):  # of a ConcatDataset
-        if callable(getattr(part, 'pipeline', None)):
-            part.pipeline = _NamingPipeline(part.pipeline)
+    if callable(getattr(dataset, 'pipeline', None)):
+        dataset.pipeline = _NamingPipeline(dataset.pipeline)
+    inner = getattr(dataset, 'dataset', None)  # of a RepeatDataset
+    for part in getattr(dataset, 'datasets', [] if inner is None else [inner]):  # of a ConcatDataset
+        name_files_in_errors(part)
 
 
 class _NamingPipeline:
