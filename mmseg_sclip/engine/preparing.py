@@ -19,15 +19,15 @@ from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, MODELS
 from ..checks import class_of, is_a
 from ..config import input_files
 from ..datasets.check_files import check_files
-from ..datasets.pipelines import use_own_readers
+from ..datasets.pipelines import parts_of, use_own_readers
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
 from ..models.segmentors import MethodBundle, SCLIPSegmentor
 from ..outputs import OutputFolder
 from ..paths import config_name, configs_root
-from .ignored import settle_ignored
+from .ignored import metrics_in, settle_ignored
 from .loop import EvaluationLoop
-from .metric import ExactIoUMetric
+from .metric import ExactIoUMetric, check_metric_keys
 from .result import FILE
 from .vocabulary_check import add_vocabulary_check
 
@@ -67,8 +67,7 @@ def use_views(config: Config) -> None:
                 f'--tta needs {key}, which the config does not have. The shipped configs in configs/_base_/datasets '
                 "show one; tta_model is dict(type='SCLIPTTAModel')."
             )
-    dataset = config.test_dataloader.dataset
-    for part in dataset.get('datasets', [dataset]):  # of a ConcatDataset
+    for part in parts_of(config.test_dataloader.dataset):
         part.pipeline = config.tta_pipeline
 
 
@@ -95,11 +94,14 @@ def _count_exactly(config: Config) -> None:
 
     They ignore what the dataset names.
     """
-    evaluators = config.test_evaluator
+    config.test_evaluator = metrics_in(config.test_evaluator)
+    evaluators = config.test_evaluator  # the config keeps a copy
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
             evaluator['type'] = 'ExactIoUMetric'
         if isinstance(evaluator, Mapping) and is_a(METRICS, evaluator, IoUMetric):
+            if 'metrics' in evaluator:  # MMEngine would take it for an Evaluator
+                check_metric_keys(evaluator)
             settle_ignored(evaluator, config.test_dataloader.dataset)
 
 
