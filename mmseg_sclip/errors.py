@@ -144,7 +144,7 @@ def describe(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if _WORKER.match(text):  # torch puts the traceback of a loader's worker into the text
         lines = text.splitlines()
-        start = max(i for i, line in enumerate(lines) if line.startswith('Traceback')) + 1
+        start = max(i for i, line in enumerate(lines) if line.startswith(('Traceback', 'Original Traceback'))) + 1
         last = next(i for i in range(start, len(lines)) if lines[i] and not lines[i].startswith(' '))
         text = '\n'.join(lines[last:]).partition(': ')[2]
     text = ' '.join(text.split())

@@ -47,7 +47,8 @@ def gone_to(config: Config, first: str, rest: Place) -> list[Place]:
     named = [place for place in places if _named(place, first)]
     if named and isinstance(value, str):
         return named
-    if not places and rest and (part := _at(value, rest)) is not None:  # it was merged with others, or taken apart
+    part = None if all(key.isdigit() for key in rest) else _at(value, rest)  # a number alone stands in any list
+    if not places and part is not None:  # it was merged with others, or taken apart
         places = [place[: -len(rest)] for place, item in found if place[-len(rest) :] == rest and item == part]
     return sorted(dict.fromkeys(places), key=lambda place: (_rank((*place, *rest)[0]), place not in named))
 

@@ -19,7 +19,10 @@ _INSTEAD = {
     'launcher': 'each run sets it anew. Commands have --launcher; in Python, set config.launcher after reading.',
     'resume': 'each run sets it anew. Commands have --resume, and functions resume=True.',
 }
-_ENV = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
+_KNOWN = {
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'custom_imports': ('imports', 'allow_failed_imports'),
+}
 _LIBRARIES = ('mmseg_sclip', 'mmseg', 'mmengine', 'mmcv')
 _NAMED = 3  # places that a message names
 
@@ -140,8 +143,8 @@ def _check_inside(config: Config, path: Sequence[str]) -> None:
 def _check_new(config: Config, where: str, found: Mapping, owner: Any, key: str) -> None:
     """Refuse a new key in a dict whose readers take no notice of unknown ones."""
     name = where.rpartition('.')[2]
-    if where == 'env_cfg':
-        allowed = {*_ENV}
+    if where in _KNOWN:
+        allowed = {*_KNOWN[where]}
     elif name in ('data_prefix', 'metainfo') and isinstance(owner, Mapping) and not _own_modules(config):
         kinds = getattr(class_of(DATASETS, owner.get('type')), '__mro__', ())
         if not kinds or kinds[0].__module__.partition('.')[0] not in _LIBRARIES:

@@ -123,6 +123,7 @@ FEEDING = """
 img_scale = (96, 96)
 classes = ('a', *'bcdefghijkl')
 mine = dict(number=7)
+ratios = [96, 192]
 data_preprocessor = dict(type='CLIPDataPreProcessor')
 model = dict(data_preprocessor=data_preprocessor)
 test_dataloader = dict(
@@ -150,6 +151,7 @@ val_dataloader = test_dataloader
         ('classes', 'Set test_dataloader.dataset.metainfo.classes and val_dataloader'),
         ('data_preprocessor.mean', 'Set model.data_preprocessor.mean in its place'),
         ('mine.number', 'nothing reads it'),
+        ('ratios.0', 'nothing reads it'),  # not the place of another list with this number at its start
         ('logit_scale', r'Did you mean model.test_cfg.logit_scale\?'),
         ('launcher', '--launcher'),
         ('resume', '--resume'),
@@ -161,6 +163,7 @@ val_dataloader = test_dataloader
         ('test_dataloader.dataset.data_prefix.img_dir', "nothing reads 'img_dir' there.*Did you mean 'img_path'"),
         ('test_dataloader.dataset.metainfo.clases', "Did you mean 'classes'"),
         ('env_cfg.cudnn_bench', "Did you mean 'cudnn_benchmark'"),
+        ('custom_imports.import', "nothing reads 'import' there. Did you mean 'imports'"),
     ],
 )
 def test_options_without_effect_are_refused_with_the_place_that_has_one(own_config, option, place):

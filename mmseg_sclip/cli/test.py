@@ -25,6 +25,7 @@ from ..config import (
 )
 from ..engine.distributed import join_processes
 from ..engine.evaluation import ON_ERROR, evaluate
+from ..engine.ignored import metrics_in
 from ..errors import ArgumentParser, ConfigError, UsageError
 from ..outputs import OutputFolder, check_outputs
 from ..visual.prediction_hook import PredictionVisualizationHook
@@ -147,7 +148,8 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     check_checkpoint(config, f'{source}, or correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if args.out:
-        evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+        evaluators = metrics_in(config.test_evaluator)
+        evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
         writers = [evaluator for evaluator in evaluators if is_a(METRICS, evaluator, IoUMetric)]
         if not writers:
             raise ConfigError(

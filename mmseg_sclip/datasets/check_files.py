@@ -34,9 +34,9 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     Raises:
         MissingFileError: Something is missing; the message says what was expected where.
     """
-    parts = [part for part in parts_of(dataset) if part is not dataset]
-    for part in parts:
-        check_files(part, loader)
+    for part in parts_of(dataset):
+        if part is not dataset:
+            check_files(part, loader)
     root = dataset.get('data_root')
     if not isinstance(root, (str, Path)) or '://' in str(root):
         return

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
+from mmengine.evaluator import Evaluator
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATASETS, METRICS
+from mmseg.registry import DATASETS, EVALUATOR, METRICS
 
 from ..checks import class_of, is_a
 from ..errors import ConfigError
@@ -38,6 +39,13 @@ def ignored_labels(value: Any, where: str = f'test_evaluator.{_KEY}') -> tuple[i
 def default_ignored(classes: int) -> int:
     """The label that is ignored where nothing is said: 255, unless that is the number of a class, then 65535."""
     return 255 if classes <= 255 else 65535
+
+
+def metrics_in(evaluator: Any) -> Any:
+    """The configs of the metrics that MMEngine's plain `Evaluator` holds; any other `test_evaluator` as it is."""
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        return evaluator['metrics'] if class_of(EVALUATOR, evaluator.get('type', Evaluator)) is Evaluator else evaluator
+    return evaluator
 
 
 def settle_ignored(evaluator: Any, dataset: Mapping) -> None:
@@ -70,7 +78,7 @@ def ignored_in(config: Mapping, classes: int) -> tuple[int, ...]:
         config: A whole config.
         classes: Number of the dataset's classes.
     """
-    evaluators = config['test_evaluator']
+    evaluators = metrics_in(config['test_evaluator'])
     evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
     found = dict(next((each for each in evaluators if 'type' in each and is_a(METRICS, each, IoUMetric)), {}))
     settle_ignored(found, config['test_dataloader']['dataset'])

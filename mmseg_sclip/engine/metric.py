@@ -64,7 +64,7 @@ class ExactIoUMetric(IoUMetric):
     """
 
     def __init__(self, *args: Any, prediction: str = 'pred_sem_seg', **kwargs: Any) -> None:
-        check_keys('test_evaluator (ExactIoUMetric)', kwargs, [*_PARAMETERS, 'prediction'])
+        check_metric_keys(kwargs)
         given = inspect.signature(IoUMetric).bind(*args, **kwargs).arguments
         output_dir = given.pop('output_dir', None)
         super().__init__(**given)  # without the folder, which it would make at once
@@ -262,6 +262,15 @@ class ExactIoUMetric(IoUMetric):
         name = self._folder.name(sample['img_path'], '.png')
         with self._folder.attempt(f'{name}.png') as unfinished:
             Image.fromarray(labels.astype(dtype)).save(unfinished, pnginfo=mark)
+
+
+def check_metric_keys(keys: Iterable[str]) -> None:
+    """Refuse keys of an `ExactIoUMetric` that it does not know, which `IoUMetric` would swallow.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    check_keys('test_evaluator (ExactIoUMetric)', keys, [*_PARAMETERS, 'prediction', 'type'])
 
 
 def image_key(sample: Mapping) -> str:

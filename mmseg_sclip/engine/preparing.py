@@ -25,9 +25,9 @@ from ..files import is_ours, refuse_taken
 from ..models.segmentors import MethodBundle, SCLIPSegmentor
 from ..outputs import OutputFolder
 from ..paths import config_name, configs_root
-from .ignored import settle_ignored
+from .ignored import metrics_in, settle_ignored
 from .loop import EvaluationLoop
-from .metric import ExactIoUMetric
+from .metric import ExactIoUMetric, check_metric_keys
 from .result import FILE
 from .vocabulary_check import add_vocabulary_check
 
@@ -94,11 +94,14 @@ def _count_exactly(config: Config) -> None:
 
     They ignore what the dataset names.
     """
-    evaluators = config.test_evaluator
+    config.test_evaluator = metrics_in(config.test_evaluator)
+    evaluators = config.test_evaluator  # the config keeps a copy
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
             evaluator['type'] = 'ExactIoUMetric'
         if isinstance(evaluator, Mapping) and is_a(METRICS, evaluator, IoUMetric):
+            if 'metrics' in evaluator:  # MMEngine would take it for an Evaluator
+                check_metric_keys(evaluator)
             settle_ignored(evaluator, config.test_dataloader.dataset)
 
 

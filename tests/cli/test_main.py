@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._utils import ExceptionWrapper
 
 from mmseg_sclip import compat, errors, paths
 from mmseg_sclip.cli import main
@@ -225,6 +226,16 @@ def test_the_death_of_a_worker_that_becomes_known_late_is_told(monkeypatch, caps
     late.append(RuntimeError('a bug'))
     with pytest.raises(RuntimeError, match='a bug'):
         errors.run(failing(errors.ConfigError('the first')), [])
+
+
+def test_an_error_of_a_loaders_worker_is_told_without_its_traceback():
+    try:
+        raise errors.ConfigError('the words')
+    except errors.ConfigError:
+        wrapped = ExceptionWrapper(where='in DataLoader worker process 0')
+    with pytest.raises(errors.ConfigError) as caught:
+        wrapped.reraise()
+    assert errors.describe(caught.value) == 'the words'
 
 
 def test_failed_custom_imports_name_the_cause(tmp_path):

@@ -1,14 +1,17 @@
 """What is said of a dataset's files before anything large is loaded."""
 
 import logging
+import shutil
 
 import pytest
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmseg_sclip import notes
-from mmseg_sclip.datasets.check_files import check_files
+from mmseg_sclip.datasets.building import build_dataset
+from mmseg_sclip.datasets.check_files import check_files, name_files_in_errors
 from mmseg_sclip.datasets.listing import list_images
-from mmseg_sclip.errors import MissingFileError
+from mmseg_sclip.errors import BadFileError, MissingFileError
 
 
 @pytest.fixture
@@ -103,3 +106,21 @@ def test_an_empty_folder_is_named(folder):
     (folder / 'images' / 'deep').rmdir()
     with pytest.raises(MissingFileError, match='images is empty'):
         check_files(dataset(folder))
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_files_are_checked_inside_of_wrappers(folder, times):
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+    wrapped = dataset(folder, pipeline=steps)
+    Image.new('L', (2, 4)).save(folder / 'labels' / '2.png')
+    for _ in range(times):
+        wrapped = dict(type='RepeatDataset', times=2, dataset=wrapped)
+    init_default_scope('mmseg')
+    built = build_dataset(wrapped)
+    name_files_in_errors(built)
+    assert built[0]['inputs'].shape == (3, 2, 4)
+    with pytest.raises(BadFileError, match='2.png is 4 x 2 pixels .*, but its image is 2 x 4'):
+        built[1]
+    shutil.rmtree(folder / 'images')
+    with pytest.raises(MissingFileError, match='images does not exist'):
+        check_files(wrapped)

@@ -141,9 +141,18 @@ def test_the_ignore_index_of_a_dataset_is_the_evaluators(config, data):
         run(config)
 
 
-def test_a_misspelt_key_of_mmsegs_metric(config):
-    config.test_evaluator = dict(type='IoUMetric', ignore_label=9)
-    with pytest.raises(ConfigError, match="'ignore_label' in test_evaluator.*Did you mean 'ignore_index'"):
+@pytest.mark.parametrize(
+    'evaluator, words',
+    [
+        (dict(type='IoUMetric', ignore_label=9), "'ignore_label' in test_evaluator.*Did you mean 'ignore_index'"),
+        (dict(type='IoUMetric', metrics='mIoU'), "'metrics' in test_evaluator.*Did you mean 'iou_metrics'"),
+        (dict(type='Evaluator', metrics=[dict(type='IoUMetric', ignore_label=9)]), "'ignore_label' in test_evaluator"),
+        (dict(metrics=dict(type='IoUMetric', iou_metrics='mIou')), "iou_metrics is 'mIou'"),
+    ],
+)
+def test_misspelt_settings_of_mmsegs_metric(config, evaluator, words):
+    config.test_evaluator = evaluator
+    with pytest.raises(ConfigError, match=words):
         run(config)
 
 
