@@ -68,7 +68,7 @@ def use_views(config: Config) -> None:
                 "show one; tta_model is dict(type='SCLIPTTAModel')."
             )
     for part in parts_of(config.test_dataloader.dataset):
-        part.pipeline = config.tta_pipeline
+        part['pipeline'] = config.tta_pipeline
 
 
 def _use_loop(config: Config, on_error: str) -> None:
