@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from ..config import apply_clip_flags, find_device, load_config
+from ..config import apply_clip_flags, check_is_clip, find_device, load_config
 from ..datasets.check_files import check_files
 from ..engine.distributed import join_processes
 from ..engine.learning import check_trains, train_projection
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ConfigError: The config is wrong, or trains nothing.
+        ConfigError: The config is wrong, has no CLIP, or trains nothing.
         MissingFileError: Data, weights or the config are missing.
     """
     args = build_parser().parse_args(argv)
@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     if args.launcher != 'none':
         device = join_processes(args.launcher, device)
     config = load_config(args.config, args.cfg_options, own_modules=True)
+    check_is_clip(config)
     check_trains(config)
     apply_clip_flags(config, args.model_name, args.pretrained)
     if args.data_root:

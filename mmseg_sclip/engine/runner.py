@@ -163,7 +163,8 @@ def build_model(config: Config, device: torch.device | str | None = None) -> nn.
     init_default_scope(config.get('default_scope') or 'mmseg')
     # As in MMEngine's runner, that of the model itself wins.
     default = {key: config[key] for key in ('data_preprocessor',) if config.get(key) is not None}
-    model = MODELS.build({**default, **config.model})
+    # A copy: MMSegmentation's segmentors write into their config.
+    model = MODELS.build(copy.deepcopy({**default, **config.model}))
     if config.get('load_from'):
         _load_checkpoint_to_model(model, read_checkpoint(str(config.load_from)))
     _warn_of_random_weights(model, config)

@@ -236,6 +236,10 @@ def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path
 @pytest.mark.parametrize(
     'argv, words',
     [
+        (
+            ['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'],
+            ['of type EncoderDecoder', 'looks inside a CLIP'],
+        ),
         (['sclip_demo'], ['has no train_dataloader', 'sclip_learned_demo', 'sclip_learned_voc21']),
         (['sclip_learned_demo', '--amp'], ['--amp is not supported']),
         (['sclip_learned_demo', '--launcher', 'pytorch'], ['--launcher pytorch belongs to', 'RANK is not set']),

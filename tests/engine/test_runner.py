@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from addict import Dict
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmseg.evaluation import IoUMetric
@@ -25,7 +25,7 @@ from mmseg_sclip.cli import attention
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.engine.fingerprint import digest, fingerprint
-from mmseg_sclip.engine.runner import isolated, read_checkpoint
+from mmseg_sclip.engine.runner import build_model, isolated, read_checkpoint
 from mmseg_sclip.engine.sources import user_sources
 from mmseg_sclip.errors import BadFileError, ConfigError, OutputError
 from mmseg_sclip.files import MARK
@@ -410,3 +410,23 @@ def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings,
     monkeypatch.delattr(torch.serialization, 'safe_globals')
     with pytest.raises(BadFileError, match=r'asks for [\w.]+, which torch 2.5 or newer can read'):
         read_checkpoint(str(path))
+
+
+def test_a_model_of_mmsegmentation_is_built_from_its_config_twice():
+    """Its segmentor moves `pretrained` into the backbone's config, and refuses to find it there."""
+    config = Config(
+        dict(
+            model=dict(
+                type='EncoderDecoder',
+                pretrained='open-mmlab://resnet18_v1c',
+                backbone=dict(type='ResNetV1c', depth=18, base_channels=8),
+                decode_head=dict(
+                    type='FCNHead', in_channels=64, channels=4, num_convs=1, concat_input=False, num_classes=2
+                ),
+            )
+        )
+    )
+    before = copy.deepcopy(config.model.to_dict())
+    for _ in range(2):
+        build_model(config, 'cpu')
+    assert config.model.to_dict() == before
