@@ -17,6 +17,7 @@ from . import tiff
 
 # What Pillow lists but cannot decode without another program, or holds no picture.
 _NOT_READ = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF', 'FITS')
+AS_PICTURE = 'Save it as PNG or TIFF with 8 bits.'
 # The beginnings of whole files that neither Pillow nor OpenCV reads.
 _OTHER_FORMATS = {
     'HEIF': re.compile(rb'....ftyp(hei|hev|mif1|msf1)', re.DOTALL),
@@ -131,12 +132,13 @@ def damaged(path: str | Path, reason: str, advice: str = '') -> BadFileError:
     return BadFileError(f'{path} is damaged or no image that can be read{reason and f" ({reason})"}. {advice}')
 
 
-def unusable(path: str | Path, reason: str) -> BadFileError:
+def unusable(path: str | Path, reason: str, advice: str = AS_PICTURE) -> BadFileError:
     """The error of a file that is whole, and cannot be used as an image.
 
     Args:
         path: Of the file.
         reason: Why.
+        advice: What to do.
     """
     reason = reason.rstrip('.')
-    return BadFileError(f'{path} cannot be used as an image: {reason}. Save it as PNG or TIFF with 8 bits.')
+    return BadFileError(f'{path} cannot be used as an image: {reason}. {advice}'.rstrip())

@@ -17,7 +17,7 @@ from ..errors import ConfigError, MissingFileError, worker_was_killed
 from ..notes import Note
 from . import tiff
 from .bands import MOST, Raster, over_white, to_rgb
-from .files import open_image, orientation, unusable
+from .files import AS_PICTURE, open_image, orientation, unusable
 
 AS_STORED = 'color_ignore_orientation'  # MMCV's flag: BGR, not turned by EXIF
 _BY_OPENCV = ('PNG', 'BMP', 'WEBP')  # where nothing is transparent, and in 8 bits; JPEG always
@@ -74,7 +74,7 @@ def decode(
         raster = None if picture is None or is_deep(picture, content) else _raster_of(picture)
         return Decoded(to_rgb(raster or _raster_by_opencv(content), path, bands, notes), turn)
     except ConfigError as error:
-        raise unusable(path, str(error)) from error
+        raise unusable(path, str(error), '' if bands is not None else AS_PICTURE) from error
 
 
 def read_evaluated(path: str, backend_args: dict | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
