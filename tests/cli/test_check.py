@@ -1,5 +1,6 @@
 """`mmseg-sclip check` on good and broken trees, and that a test says the same on its way."""
 
+import json
 import re
 
 import numpy as np
@@ -19,7 +20,7 @@ test_pipeline = [
 ]
 test_dataloader = dict(num_workers=0, dataset=dict(_delete_=True, data_root={root!r},
     metainfo=dict(classes=classes), pipeline=test_pipeline, **{more!r}))
-test_evaluator = dict(ignore_index=9)
+test_evaluator = dict({ignored})
 """
 
 
@@ -41,10 +42,12 @@ def tree(tmp_path):
 def check(tree, tmp_path, fresh_engine, capfd):
     """`check(color_type, classes, *flags, **dataset)`: exit code and output, without line ends."""
 
-    def run(*flags, color_type='color_ignore_orientation', classes=CLASSES, command='check', **more):
+    def run(*flags, color_type='color_ignore_orientation', classes=CLASSES, command='check', ignored=9, **more):
         config, more = tmp_path / 'own.py', {'type': 'ImageFolderDataset', **more}
         base = str(config_path('sclip_demo'))
-        config.write_text(CONFIG.format(base=base, classes=classes, color_type=color_type, root=str(tree), more=more))
+        ignored = '' if ignored is None else f'ignore_index={ignored}'
+        parts = dict(base=base, classes=classes, color_type=color_type, root=str(tree), more=more, ignored=ignored)
+        config.write_text(CONFIG.format(**parts))
         capfd.readouterr()
         code = main.main([command, str(config), *flags])
         out, err = capfd.readouterr()
@@ -172,3 +175,33 @@ def test_a_test_says_on_its_way_what_it_meets(check, tree):
 
 def test_flags(check):
     assert check('--workers', '-1')[1].endswith('Error: --workers is -1; it must be at least 0.')
+
+
+def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree, tmp_path):
+    """Counted here from the files alone; and the label maps that a test writes are ground truth of the next one."""
+    classes = tuple(f'thing {number}' for number in range(300))
+    for number in range(6):
+        labels = np.array(Image.open(tree / f'labels/{number}.png')).astype(np.uint16)
+        labels[labels == 1] = (265, 255)[number % 2]
+        labels = labels if number else np.where(np.indices(labels.shape)[0] < 7, np.nan, labels).astype(np.float32)
+        Image.fromarray(labels).save(tree / f'labels/{number}.tif')
+    flags = ('--work-dir', str(tmp_path / 'work'), '--out')
+    settings = dict(classes=classes, seg_map_suffix='.tif', ignored=None)
+    code, said = check(*flags, str(tmp_path / 'maps'), command='test', **settings)
+    assert code == 0, said
+    assert said.count('448 pixels of the label map') == 1
+    truth = np.stack([np.array(Image.open(tree / f'labels/{n}.tif')).astype(float) for n in range(6)])
+    maps = [Image.open(tmp_path / f'maps/{n}.png') for n in range(6)]
+    assert {image.mode for image in maps} == {'I;16'}  # all of one kind
+    predicted = np.stack([np.asarray(image) for image in maps])
+    result = json.loads((tmp_path / 'work' / 'result.json').read_text())
+    known = ~np.isnan(truth)
+    for label in (0, 1, 2, 255, 265, 299):
+        counts = result['classes'][label]
+        assert counts['truth'] == (truth == label).sum()
+        assert counts['predicted'] == (predicted[known] == label).sum()
+        assert counts['intersect'] == ((predicted == label) & (truth == label)).sum()
+    for number in range(6):
+        (tmp_path / f'maps/{number}.png').rename(tree / f'labels/{number}.png')
+    code, said = check(*flags, str(tmp_path / 'again'), command='test', classes=classes, ignored=None)
+    assert code == 0 and 'aAcc: 100.0000' in said
