@@ -130,6 +130,9 @@ def test_masks(check, tree):
     code, said = check('--max-images', '1', command='test')
     assert code == 0 and 'hold 0 (grass) and 9, which is not counted' in said
     assert 'No label map holds 2 of the 3 classes: water, sand.' in said
+    for path in (tree / 'labels').iterdir():
+        repaint(path, lambda a: a[:9].fill(1))
+    assert check('--workers', '0')[0] == 0  # a second class is enough
 
 
 def test_only_the_second_suffix(check, tree):
@@ -156,6 +159,10 @@ def test_exif_and_repeated_names(check, tree):
     code, said = check('--workers', '0', ann_file='val.txt', color_type='color')
     assert code == 1 and re.search(r'images turned by EXIF \(1\).* \S+/2.jpg has the EXIF orientation 6', said)
     assert re.search(r'of another size than their image \(1\).* its image 64 x 48', said)
+    (tree / 'val.txt').write_bytes(b'\xef\xbb\xbf1\r\n0\r\n')
+    prefix = dict(img_path='images', seg_map_path='labels')
+    code, said = check(command='test', type='BaseSegDataset', ann_file='val.txt', data_prefix=prefix)
+    assert code == 0 and 'Iter(test) [2/2]' in said
 
 
 def test_a_test_says_on_its_way_what_it_meets(check, tree):
