@@ -212,3 +212,19 @@ def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree,
         (tmp_path / f'maps/{number}.png').rename(tree / f'labels/{number}.png')
     code, said = check(*flags, str(tmp_path / 'again'), command='test', classes=classes, ignored=None)
     assert code == 0 and 'aAcc: 100.0000' in said
+
+
+def test_bands_are_chosen_in_every_command(check, tree, tmp_path, capfd):
+    """Three bands in another order are another picture, in a test as in a segmentation; a fourth one is not there."""
+    found = {}
+    for name, bands in dict(own=(), same=('1', '2', '3'), turned=('3', '2', '1')).items():
+        flags = ('--bands', *bands) if bands else ()
+        check('--out', str(tmp_path / name), *flags, command='test')
+        words = ['--demo', '--classes', *CLASSES, '--out-dir', str(tmp_path / f'{name} segmented'), *flags]
+        assert main.main(['segment', str(tree / 'images/1.jpg'), *words]) == 0
+        folders = (tmp_path / name, tmp_path / f'{name} segmented')
+        found[name] = [np.asarray(Image.open(folder / '1.png')) for folder in folders]
+        np.testing.assert_array_equal(*found[name])
+    assert (found['own'][0] == found['same'][0]).all() and (found['own'][0] != found['turned'][0]).any()
+    code, said = check('--bands', '4', '2', '1', command='test')
+    assert code == 1 and '0.jpg cannot be used as an image: The bands 4 2 1 cannot be taken from 3' in said

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mmseg_sclip.datasets.label_maps import VOID
 from mmseg_sclip.visual.comparison import Prediction
 from mmseg_sclip.visual.comparison_figure import comparison_figure
 
@@ -53,6 +54,18 @@ def legend(figure):
 
 def is_colour(part, colour):
     return part.size > 0 and (part == np.array(colour)).all()
+
+
+def test_pixels_without_a_label_are_drawn_as_ignored_ones(images):
+    """What stands for them in a test, in the place of 255."""
+    void = [
+        [each._replace(truth=np.where(each.truth == 255, VOID, each.truth.astype(int))) for each in row]
+        for row in images
+    ]
+    drawn = [panels(comparison_figure(each, METHODS, truth=True, error_maps=True)) for each in (images, void)]
+    for (title, pixels), (same_title, same_pixels) in zip(*drawn, strict=True):
+        assert title == same_title
+        np.testing.assert_array_equal(pixels, same_pixels)
 
 
 def test_a_row_for_each_image(images):
