@@ -241,7 +241,7 @@ def apply_clip_flags_to_all(
 
 
 def check_is_clip(config: Config) -> None:
-    """Refuse a model that is no CLIP of this package, for commands that look inside it.
+    """Refuse a model that is not a CLIP of this package, for commands that look inside it.
 
     Raises:
         ConfigError: With the model's type.
@@ -261,7 +261,7 @@ def check_checkpoint(config: Config, remedy: str) -> None:
         remedy: What to do about a missing one, as a whole sentence.
 
     Raises:
-        MissingFileError: It is no address, and not there.
+        MissingFileError: It is not an address, and not there.
     """
     checkpoint = config.get('load_from')
     if checkpoint and '://' not in str(checkpoint) and not Path(checkpoint).is_file():

@@ -49,7 +49,7 @@ class Report:
             for note in found.noted:
                 self.add(note, wrong=False)
         if sentence := only_one_class([s for s in samples if s.get('seg_map_path')], ignored, classes):
-            self.add(Note('masks in the place of label maps', sentence), wrong=True)
+            self.add(Note('masks in place of label maps', sentence), wrong=True)
 
     @property
     def wrong(self) -> list[str]:

@@ -33,7 +33,7 @@ def list_names(folder: Path | str, backend_args: dict | None = None) -> list[str
         return sorted(fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True, backend_args=backend_args))
     except (AttributeError, NotImplementedError) as error:
         raise ConfigError(
-            f'The files at {folder} cannot be listed. Name them in an ann_file, one a line without suffix, and take '
+            f'The files at {folder} cannot be listed. Name them in an ann_file, one per line without suffix, and take '
             "the dataset type 'BaseSegDataset'."
         ) from error
 

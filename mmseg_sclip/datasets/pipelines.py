@@ -1,4 +1,4 @@
-"""This package's readers of files in the place of those of MMCV and MMSegmentation."""
+"""This package's readers of files in place of those of MMCV and MMSegmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of names, one a line, as people and programs write them: split files, and files of class names."""
+"""Lists of names, one per line, as people and programs write them: split files, and files of class names."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def exists_beside(folder: str, suffix: str) -> Callable[[str], bool]:
 
 
 def with_class_names(metainfo: Mapping) -> dict:
-    """A dataset's `metainfo`, with the names of the classes in the place of the file that holds them.
+    """A dataset's `metainfo`, with the names of the classes in place of the file that holds them.
 
     Raises:
         BadFileError: The file cannot be read.

@@ -109,7 +109,7 @@ def orientation(picture: Image.Image) -> int | None:
     """The EXIF orientation of an open picture, from 1 (upright) to 8; None where it has none."""
     try:
         return picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # EXIF written by cameras may be anything, and is no reason to refuse the picture
+    except Exception:  # EXIF written by cameras may be anything, and is not a reason to refuse the picture
         return None
 
 

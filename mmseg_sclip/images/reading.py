@@ -133,7 +133,7 @@ def array_to_rgb(array: np.ndarray, channel_order: str | None = None) -> np.ndar
         (H, W, 3), uint8, RGB; transparent pixels are laid over white.
 
     Raises:
-        ConfigError: It is no such array, or its order is not said.
+        ConfigError: It is not such an array, or its order is not said.
     """
     if array.ndim == 2:
         array = array[..., None]

@@ -125,7 +125,7 @@ def test_masks(check, tree):
     for path in (tree / 'labels').iterdir():
         repaint(path, lambda a: np.where(a == 0, 0, 9).astype(np.uint8))
     code, said = check('--workers', '0')
-    assert code == 1 and 'masks in the place of label maps (1)' in said
+    assert code == 1 and 'masks in place of label maps (1)' in said
     assert 'hold 0 (grass) and 9, which is not counted' in said
     code, said = check('--max-images', '1', command='test')
     assert code == 0 and 'hold 0 (grass) and 9, which is not counted' in said

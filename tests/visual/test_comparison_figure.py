@@ -57,7 +57,7 @@ def is_colour(part, colour):
 
 
 def test_pixels_without_a_label_are_drawn_as_ignored_ones(images):
-    """What stands for them in a test, in the place of 255."""
+    """What stands for them in a test, in place of 255."""
     void = [
         [each._replace(truth=np.where(each.truth == 255, VOID, each.truth.astype(int))) for each in row]
         for row in images
