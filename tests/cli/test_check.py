@@ -203,7 +203,7 @@ def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree,
     predicted = np.stack([np.asarray(image) for image in maps])
     result = json.loads((tmp_path / 'work' / 'result.json').read_text())
     known = ~np.isnan(truth)
-    for label in (0, 1, 2, 255, 265, 299):
+    for label in range(300):
         counts = result['classes'][label]
         assert counts['truth'] == (truth == label).sum()
         assert counts['predicted'] == (predicted[known] == label).sum()
