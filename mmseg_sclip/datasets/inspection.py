@@ -15,6 +15,7 @@ from PIL import Image
 from ..checks import is_a
 from ..errors import UserError
 from ..images import LoadImage, decode, is_deep, is_turning, open_image, orientation, tiff
+from ..images.files import tiff_errors
 from ..images.loading import turned_note
 from ..notes import Note
 from .label_maps import VOID, LoadLabelMap, labels_of, read_label_map
@@ -180,13 +181,9 @@ def _header(content: bytes, path: str) -> tuple[tuple[int, int], int | None, str
         BadFileError: It is damaged or no image.
     """
     if tiff.is_tiff(content):
-        try:
-            with tiff.open_tiff(content) as source:
-                depth = source.dtypes[0] + (f' of {source.count} bands' if source.count not in (1, 3) else '')
-                return (source.height, source.width), tiff.orientation(content), depth
-        except Exception:
-            open_image(content, path)
-            raise
+        with tiff_errors(path), tiff.open_tiff(content) as source:
+            depth = source.dtypes[0] + (f' of {source.count} bands' if source.count not in (1, 3) else '')
+            return (source.height, source.width), tiff.orientation(content), depth
     try:
         picture = Image.open(io.BytesIO(content))
     except Exception:

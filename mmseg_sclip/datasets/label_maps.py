@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..errors import BadFileError
 from ..images import open_image, tiff
+from ..images.files import tiff_errors
 from ..notes import NOTES, Note
 
 VOID = -(2**31)  # stands for pixels that have no label; no label map has this number, and no metric of ours counts it
@@ -50,8 +51,11 @@ def read_label_map(content: bytes, path: str | Path) -> LabelMap:
         raise BadFileError(
             f'The label map {path} was compressed with loss, as JPEG does. {_LOSSY}. Export it again as PNG.'
         )
-    picture = open_image(content, path)
-    values, missing = _read_tiff(content) if tiff.is_tiff(content) else (_numbers(picture, content, path), None)
+    if tiff.is_tiff(content):
+        with tiff_errors(path):
+            values, missing = _read_tiff(content)
+    else:
+        values, missing = _numbers(open_image(content, path), content, path), None
     if values.ndim != 2 or values.dtype.kind not in 'iufb':
         raise BadFileError(
             f'The label map {path} has the shape {values.shape}: it has channels, as a picture in colour. A label map '

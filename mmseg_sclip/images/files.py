@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +61,9 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
         BadFileError: The file is damaged, or no image.
     """
     if tiff.is_tiff(content):
-        return _check_tiff(content, path, advice)
+        with tiff_errors(path, advice), tiff.open_tiff(content) as source:
+            source.read()
+        return None
     if content.startswith(b'\xff\xd8'):
         content = content.rstrip(b'\x00')  # Pillow takes the zeros of an unfinished download for data
     try:
@@ -80,11 +84,11 @@ def open_image(content: bytes, path: str | Path, advice: str = '') -> Image.Imag
         raise damaged(path, str(error), advice) from error
 
 
-def _check_tiff(content: bytes, path: str | Path, advice: str) -> None:
-    """Let rasterio read a TIFF."""
+@contextmanager
+def tiff_errors(path: str | Path, advice: str = '') -> Iterator[None]:
+    """Say what is wrong with a TIFF that rasterio cannot read inside; arguments and errors as in `open_image`."""
     try:
-        with tiff.open_tiff(content) as source:
-            source.read()
+        yield
     except Exception as error:
         if worker_was_killed(error):
             raise

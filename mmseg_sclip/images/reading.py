@@ -17,7 +17,7 @@ from ..errors import ConfigError, MissingFileError, worker_was_killed
 from ..notes import Note
 from . import tiff
 from .bands import MOST, Raster, over_white, to_rgb
-from .files import AS_PICTURE, open_image, orientation, unusable
+from .files import AS_PICTURE, open_image, orientation, tiff_errors, unusable
 
 AS_STORED = 'color_ignore_orientation'  # MMCV's flag: BGR, not turned by EXIF
 _BY_OPENCV = ('PNG', 'BMP', 'WEBP')  # where nothing is transparent, and in 8 bits; JPEG always
@@ -64,10 +64,10 @@ def decode(
     Raises:
         BadFileError: It is damaged, or cannot be used as a picture.
     """
-    picture = open_image(content, path, advice)
+    picture = None if tiff.is_tiff(content) else open_image(content, path, advice)
     try:
         if tiff.is_tiff(content):
-            return _decode_tiff(content, path, bands, notes)
+            return _decode_tiff(content, path, bands, notes, advice)
         turn = None if picture is None else orientation(picture)
         if bands is None and picture is not None and _is_plain(picture, content):
             return Decoded(np.ascontiguousarray(mmcv.imfrombytes(content, flag=AS_STORED)[..., ::-1]), turn, plain=True)
@@ -159,9 +159,14 @@ def array_to_rgb(array: np.ndarray, channel_order: str | None = None) -> np.ndar
     return np.ascontiguousarray(colours)
 
 
-def _decode_tiff(content: bytes, path: str | Path, bands: Sequence[int] | None, notes: list[Note]) -> Decoded:
-    turn, raster = tiff.orientation(content), tiff.read_raster(content)
+def _decode_tiff(
+    content: bytes, path: str | Path, bands: Sequence[int] | None, notes: list[Note], advice: str
+) -> Decoded:
+    with tiff_errors(path, advice):
+        raster = tiff.read_raster(content)
+    turn = tiff.orientation(content)
     if raster is None:
+        open_image(content, path, advice)  # whether it is whole, which Pillow does not tell
         try:
             picture = Image.open(io.BytesIO(content))
             picture.load()
@@ -175,8 +180,9 @@ def _decode_tiff(content: bytes, path: str | Path, bands: Sequence[int] | None, 
 
 def _is_plain(picture: Image.Image, content: bytes) -> bool:
     """Whether OpenCV decodes a file as it is meant."""
-    simple = picture.mode in ('RGB', 'L') and not picture.has_transparency_data and not is_deep(picture, content)
-    return picture.format in _JPEG or (picture.format in _BY_OPENCV and simple)
+    if picture.format not in _BY_OPENCV:
+        return picture.format in _JPEG
+    return picture.mode in ('RGB', 'L') and not picture.has_transparency_data and not is_deep(picture, content)
 
 
 def is_deep(picture: Image.Image, content: bytes) -> bool:
