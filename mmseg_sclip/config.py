@@ -182,7 +182,6 @@ def apply_data_flags(
                 'datasets inside.'
             )
     choose_bands(config, bands)
-    dataset = config.test_dataloader.dataset
     if data_root:
         dataset.data_root = data_root
     if max_images is None:

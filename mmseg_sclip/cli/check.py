@@ -23,7 +23,7 @@ from ..datasets.pipelines import parts_of, use_own_readers
 from ..engine.ignored import ignored_in
 from ..errors import ArgumentParser, BadFileError, UsageError
 from ..notes import collecting
-from .flags import add_bands_flag, add_cfg_options
+from .flags import add_cfg_options, add_data_flags
 
 _WRONG = ('images left out', 'label maps without an image')  # of what is found when files are listed
 _FORK = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'
@@ -39,16 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
     parser.add_argument(
-        '--data-root',
-        type=os.path.expanduser,
-        metavar='DIR',
-        help="folder of the dataset, in place of the config's data_root",
-    )
-    parser.add_argument('--max-images', type=int, metavar='N', help='look at the first N images of the dataset only')
-    parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that read files; 0 reads in this one (default: up to 8)'
     )
-    add_bands_flag(parser)
+    add_data_flags(parser, 'look at the first N images of the dataset only')
     add_cfg_options(parser, 'test_dataloader.dataset.ann_file=val.txt')
     return parser
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +19,7 @@ from ..visual.comparison_figure import comparison_figure
 from ..visual.methods import Method, short_names
 from ..visual.subjects import Subject, all_subjects, find_subjects
 from .figure_flags import add_figure_flags, open_folder, save_figure
-from .flags import add_bands_flag, add_model_flags
+from .flags import add_data_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,12 +50,6 @@ def build_parser() -> argparse.ArgumentParser:
         'over the first',
     )
     parser.add_argument(
-        '--max-images',
-        type=int,
-        metavar='N',
-        help='with --worst and --best: look only at the first N images of the dataset',
-    )
-    parser.add_argument(
         '--gt',
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -71,14 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--rows', type=int, default=6, metavar='N', help='images in one figure; more make more figures (default: 6)'
     )
-    parser.add_argument(
-        '--data-root',
-        type=os.path.expanduser,
-        metavar='DIR',
-        help="folder of the dataset, in place of the configs' data_root (as in test)",
-    )
     add_figure_flags(parser, 'work_dirs/compare')
-    add_bands_flag(parser)
+    add_data_flags(parser, 'with --worst and --best: look only at the first N images of the dataset')
     add_model_flags(parser, 'model.test_cfg.window_batch=32')
     return parser
 

@@ -32,7 +32,7 @@ from ..errors import ArgumentParser, UsageError
 from ..files import MARK, refuse_taken, write_atomically
 from ..options import refuse_overwritten
 from .ending import tell_losses, telling_how_to_go_on
-from .flags import add_bands_flag, add_launcher_flags, add_model_flags
+from .flags import add_data_flags, add_launcher_flags, add_model_flags
 
 _PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCLIP for every method'}
 _FILES = ('methods.md', 'methods.json')
@@ -98,17 +98,10 @@ def build_parser() -> argparse.ArgumentParser:
         help='folder of the results (default: work_dirs/methods_DATASET)',
     )
     parser.add_argument(
-        '--data-root',
-        type=os.path.expanduser,
-        metavar='DIR',
-        help="folder of the dataset, in place of the configs' data_root",
-    )
-    parser.add_argument('--max-images', type=int, metavar='N', help='evaluate only the first N images of the dataset')
-    parser.add_argument(
         '--resume', action='store_true', help='keep finished passes, and go on behind the finished images of the next'
     )
     parser.add_argument('--on-error', choices=ON_ERROR, default='stop', help='at a sample that cannot be read')
-    add_bands_flag(parser)
+    add_data_flags(parser)
     add_model_flags(parser, 'test_dataloader.num_workers=4')
     add_launcher_flags(parser)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentParser
 
@@ -43,6 +44,23 @@ def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) 
         parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
         parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
     add_cfg_options(parser, example)
+
+
+def add_data_flags(parser: ArgumentParser, max_images: str = 'evaluate only the first N images of the dataset') -> None:
+    """Add `--data-root`, `--max-images` and `--bands`, as `config.apply_data_flags` takes them.
+
+    Args:
+        parser: Of the tool.
+        max_images: The help of `--max-images`.
+    """
+    parser.add_argument(
+        '--data-root',
+        type=os.path.expanduser,
+        metavar='DIR',
+        help="folder of the dataset, in place of the config's data_root (for VOC the folder VOC2012 itself)",
+    )
+    parser.add_argument('--max-images', type=int, metavar='N', help=max_images)
+    add_bands_flag(parser)
 
 
 def add_bands_flag(parser: ArgumentParser) -> None:

@@ -30,7 +30,7 @@ from ..errors import ArgumentParser, ConfigError, UsageError
 from ..outputs import OutputFolder, check_outputs
 from ..visual.prediction_hook import PredictionVisualizationHook
 from .ending import tell_losses, telling_how_to_go_on
-from .flags import add_bands_flag, add_launcher_flags, add_model_flags
+from .flags import add_data_flags, add_launcher_flags, add_model_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,15 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
         '--show-dir', type=os.path.expanduser, metavar='DIR', help='write a picture of each prediction to this folder'
     )
     parser.add_argument('--wait-time', type=float, default=2, metavar='S', help='seconds that a window of --show stays')
-    parser.add_argument(
-        '--data-root',
-        type=os.path.expanduser,
-        metavar='DIR',
-        help="folder of the dataset, in place of the config's data_root (for VOC the folder VOC2012 itself)",
-    )
-    parser.add_argument('--max-images', type=int, metavar='N', help='evaluate only the first N images of the dataset')
     parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10; 0 is off')
-    add_bands_flag(parser)
+    add_data_flags(parser)
     add_model_flags(parser, 'model.test_cfg.logit_scale=50')
     add_launcher_flags(parser)
     parser.add_argument(
