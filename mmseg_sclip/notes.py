@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -24,6 +24,11 @@ class Note(NamedTuple):
     kind: str
     text: str
     pixels: int = 0
+
+
+def listed(words: Sequence[str], most: int = 5) -> str:
+    """The first words, and the number of the others."""
+    return ', '.join(words[:most]) + (f' and {len(words) - most} more' if len(words) > most else '')
 
 
 class Notes(list):

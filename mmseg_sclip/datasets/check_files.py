@@ -68,24 +68,26 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     named = prefixes.get('img_path') is not None and is_a(DATASETS, dataset, BaseSegDataset)
     if not split and (named or is_a(DATASETS, dataset, ImageFolderDataset)):
         built = build_dataset({**dataset, 'pipeline': []}, listed=False)
-        _refuse_other_suffix(built, remedy)
-        for note in left_out(built):
-            say_once(note)
+        folder = built.data_prefix['img_path'] or '.'
+        if '://' not in folder:
+            names = list_names(folder)
+            _refuse_other_suffix(built, names, remedy)
+            for note in left_out(built, names):
+                say_once(note)
 
 
-def _refuse_other_suffix(dataset: BaseSegDataset, remedy: str) -> None:
-    """Refuse a dataset that lists images of one suffix, where there is none.
+def _refuse_other_suffix(dataset: BaseSegDataset, names: Sequence[str], remedy: str) -> None:
+    """Refuse a dataset that lists images of one suffix, where none of the files has it.
 
     Raises:
-        MissingFileError: There is none.
+        MissingFileError: None has.
     """
-    suffix, folder = dataset.img_suffix, dataset.data_prefix['img_path'] or ''
-    if isinstance(suffix, str) and '://' not in folder:
-        folder = Path(folder).absolute()
-        if not any(name.endswith(suffix) for name in list_names(folder)):
-            raise MissingFileError(
-                f'{type(dataset).__name__}: {folder} holds no image whose name ends with {suffix}. {remedy}'
-            )
+    suffix = dataset.img_suffix
+    if isinstance(suffix, str) and not any(name.endswith(suffix) for name in names):
+        folder = Path(dataset.data_prefix['img_path'] or '').absolute()
+        raise MissingFileError(
+            f'{type(dataset).__name__}: {folder} holds no image whose name ends with {suffix}. {remedy}'
+        )
 
 
 def inputs_of(dataset: BaseDataset) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
-from ..notes import Note
+from ..notes import Note, listed
 from .inspection import Facts, only_one_class
 from .label_maps import VOID
 
@@ -69,10 +69,9 @@ class Report:
         counted = {label: count for label, count in found.pixels.items() if not self._is_ignored(label)}
         strange = {label: count for label, count in counted.items() if not 0 <= label < len(self._classes)}
         if strange and self._classes:
-            listed = ', '.join(f'{label} ({count} pixels)' for label, count in [*strange.items()][:_SHOWN])
-            more = f' and {len(strange) - _SHOWN} more' if len(strange) > _SHOWN else ''
+            found_there = listed([f'{label} ({count} pixels)' for label, count in strange.items()], _SHOWN)
             kind = 'label maps with labels outside the classes'
-            yield Note(kind, f'{found.label} has {listed}{more}, but there are classes 0 to {len(self._classes) - 1}.')
+            yield Note(kind, f'{found.label} has {found_there}, but there are classes 0 to {len(self._classes) - 1}.')
         if not counted:
             yield Note('label maps of which every pixel is ignored', f'{found.label} has no pixel that counts.')
 
@@ -97,8 +96,7 @@ class Report:
                 if not self._pixels[label] and label not in self._ignored
             ]
             if unseen:
-                more = f' and {len(unseen) - 2 * _SHOWN} more' if len(unseen) > 2 * _SHOWN else ''
-                say(f'No label map holds these classes: {", ".join(unseen[: 2 * _SHOWN])}{more}.')
+                say(f'No label map holds these classes: {listed(unseen, 2 * _SHOWN)}.')
         for kind, texts in sorted(self._notes.items(), key=lambda item: item[0] not in self._wrong):
             rank = 'WRONG' if kind in self._wrong else 'Note'
             say(f'\n{rank}: {kind} ({len(texts)}). {_ADVICE.get(kind, "")}'.rstrip())

@@ -13,9 +13,7 @@ from mmengine import fileio
 from ..errors import ConfigError
 from ..files import is_ours
 from ..images import readable_suffixes
-from ..notes import Note
-
-_SHOWN = 5  # names in a message
+from ..notes import Note, listed
 
 
 def list_images(folder: Path | str, backend_args: dict | None = None) -> list[str]:
@@ -53,11 +51,12 @@ def label_maps(names: Sequence[str], folder: Path | str, labels: Path | str | No
     return {name for name in names if name.startswith(f'{inside}{os.sep}')}
 
 
-def left_out(dataset: Any) -> list[Note]:
+def left_out(dataset: Any, names: Sequence[str]) -> list[Note]:
     """What lies in the folders of a dataset that lists them, and is not taken.
 
     Args:
         dataset: Built; its folders are on this machine.
+        names: Of the files in its folder of images, see `list_names`.
     """
     prefix = getattr(dataset, 'data_prefix', {})
     folder, labels = prefix.get('img_path'), prefix.get('seg_map_path')
@@ -65,18 +64,20 @@ def left_out(dataset: Any) -> list[Note]:
     if suffix is None or map_suffix is None or folder is None or not Path(folder or '.').is_dir():
         return []
     folder = Path(folder or '.').absolute()
-    names = list_names(folder)
     maps = label_maps(names, folder, labels, map_suffix)
     images = [name for name in names if _is_taken(name, suffix) and (isinstance(suffix, str) or name not in maps)]
     notes = []
     if not dataset.ann_file:
-        others = [name for name in names if name not in {*images, *maps} and not is_ours(folder / name)]
+        known = {*images, *maps}
+        others = [name for name in names if name not in known and not is_ours(folder / name)]
         pictures = [name for name in others if name.lower().endswith(readable_suffixes())]
         if pictures and isinstance(suffix, str):
             notes.append(_by_suffix(dataset, folder, len(images), suffix, pictures))
-            others = [name for name in others if name not in {*pictures}]
+            others = sorted({*others} - {*pictures})
         if others:
-            text = f'{folder} holds {_count(others, "file")} that no reader of images knows, left out: {_some(others)}.'
+            text = (
+                f'{folder} holds {_count(others, "file")} that no reader of images knows, left out: {listed(others)}.'
+            )
             notes.append(Note('other files', text))
     if labels is not None and Path(labels or '.').is_dir():
         stems = {name[: -len(suffix)] for name in images if isinstance(suffix, str)}
@@ -98,7 +99,7 @@ def _by_suffix(dataset: Any, folder: Path, taken: int, suffix: str, pictures: Se
         'images left out',
         f'{folder} holds {taken + len(pictures)} images, but {type(dataset).__name__} takes only the {taken} whose '
         f'names end with {suffix}. Left out are {len(pictures)}: '
-        f'{", ".join(f"{count} with {other}" for other, count in counts)}. They are {_some(pictures)}. To evaluate '
+        f'{", ".join(f"{count} with {other}" for other, count in counts)}. They are {listed(pictures)}. To evaluate '
         "all, set type='ImageFolderDataset' in the config, or rename them.",
     )
 
@@ -109,13 +110,9 @@ def _maps_without_image(folder: Path, stems: set[str], images: set[str], suffix:
     alone = [name for name in maps if name[: -len(suffix)] not in stems]
     if not alone or len(alone) == len(maps):  # where none has an image, the test stops at the first
         return []
-    text = f'{folder} holds {_count(alone, "label map")} without an image, left out: {_some(alone)}.'
+    text = f'{folder} holds {_count(alone, "label map")} without an image, left out: {listed(alone)}.'
     return [Note('label maps without an image', text)]
 
 
 def _count(names: Collection[str], what: str) -> str:
     return f'{len(names)} {what}{"s" * (len(names) != 1)}'
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:_SHOWN]) + (f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else '')

@@ -10,6 +10,8 @@ from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from torch import Tensor
 
+from ..notes import listed
+
 _SHOWN = 10  # classes that a sentence names
 
 
@@ -54,11 +56,6 @@ def absent_classes(
     elif len(predicted) == len(absent):
         effect = 'All are predicted somewhere, so in mIoU they count with an IoU of 0.'
     else:
-        effect = f'In mIoU those that are predicted ({_listed(predicted)}) count with an IoU of 0, the others {unseen}.'
-    return f'No label map holds {len(absent)} of the {len(names)} classes: {_listed(words)}. {effect}'
-
-
-def _listed(words: Sequence[str]) -> str:
-    """The first words, and the number of the others."""
-    more = len(words) - _SHOWN
-    return ', '.join(words[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
+        which = listed(predicted, _SHOWN)
+        effect = f'In mIoU those that are predicted ({which}) count with an IoU of 0, the others {unseen}.'
+    return f'No label map holds {len(absent)} of the {len(names)} classes: {listed(words, _SHOWN)}. {effect}'
