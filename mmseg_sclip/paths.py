@@ -75,7 +75,14 @@ def config_path(name: str) -> Path:
     raise MissingFileError(f'No shipped config is called {str(name)!r}. {hint}`mmseg-sclip configs` lists them all.')
 
 
-_FORMER_FOLDERS = ('baselines', 'ablations')
+_FORMER_FOLDERS = (
+    'baselines',
+    'ablations',
+    'freecp_sclip',
+    'maskclip_official',
+    'resclip_clearclip',
+    'resclip_sclip',
+)
 # Configs of the past that are rows of the table tool now, and their table.
 _ROWS = dict(identity=2, random=2, q=2, k=2, sharpening=3, local=3, earlier=3, mode1=4, mode2=4, mode4=4, mode5=4)
 

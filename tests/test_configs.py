@@ -8,8 +8,9 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 
-from mmseg_sclip import flops, paths
+from mmseg_sclip import paths
 from mmseg_sclip.ablation.protocols import common_protocol
+from mmseg_sclip.engine import flops
 from mmseg_sclip.models.text import load_vocabulary
 
 # Short side, logit_scale, prob_thd, area_thd: the official settings.
@@ -114,7 +115,8 @@ def test_a_folder_is_a_method_and_names_are_unique():
     assert len({path.stem for path in CONFIGS}) == len(CONFIGS)
     for path in CONFIGS:
         method, dataset = re.fullmatch(f'(.+)_({"|".join((*OFFICIAL, "demo"))})', path.stem).groups()
-        assert path.parent == (root if method == 'sclip' else root / method)
+        assert path.parent == root or re.fullmatch(f'{path.parent.name}(_official|_sclip|_clearclip)?', method)
+        assert (path.parent == root) == (method == 'sclip')
     for method in ('sclip', 'clip', 'maskclip', *METHODS):
         assert {f'{method}_{dataset}' for dataset in (*OFFICIAL, 'demo')} <= {path.stem for path in CONFIGS}
 

@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from reference import Reference, class_probabilities
 
 from mmseg_sclip.errors import UserError
-from mmseg_sclip.models.segmentors.scores import whole
+from mmseg_sclip.models.image.scores import whole
 
 settings.register_profile('few', deadline=None, max_examples=20, derandomize=True)
 settings.register_profile(

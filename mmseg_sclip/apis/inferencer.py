@@ -18,9 +18,9 @@ from ..datasets.pipelines import bands_of, choose_bands
 from ..engine.runner import build_model
 from ..errors import ConfigError
 from ..images import pack_photograph
+from ..models.image.scores import bands
 from ..models.refinements.base import CLASS_SCORES
 from ..models.segmentors import SCLIPSegmentor
-from ..models.segmentors.scores import bands
 from ..models.text import Vocabulary
 from ..notes import Note, say
 from .inputs import Picture, list_pictures, read_picture

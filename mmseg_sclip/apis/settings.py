@@ -10,9 +10,9 @@ from mmengine.config import Config
 
 from ..config import apply_clip_flags, apply_pamr, load_config
 from ..errors import ConfigError
-from ..models.attention.parsing import parse_attention
 from ..models.segmentors.settings import InferenceSettings
 from ..models.text import Vocabulary
+from ..visual.attention_names import parse_attention
 
 # Own pictures are like those of Pascal VOC; all numbers come from its configs.
 WITH_BACKGROUND, WITHOUT_BACKGROUND = 'sclip_voc21', 'sclip_voc20'

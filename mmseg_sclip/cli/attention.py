@@ -14,11 +14,11 @@ from ..datasets.scenes import scene
 from ..engine.runner import build_model
 from ..errors import ArgumentParser, MissingFileError, UsageError
 from ..images import pack_photograph, read_photograph
-from ..models.attention.parsing import METHODS, parse_attention
 from ..notes import say
 from ..outputs import OutputFolder
 from ..visual.attention import attention_maps, check_points
 from ..visual.attention_figure import attention_figure
+from ..visual.attention_names import METHODS, parse_attention
 from ..visual.png import save_png
 from ..visual.strategies import OWN, bind_strategy
 from ..visual.view import Point

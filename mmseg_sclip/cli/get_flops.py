@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from ..config import apply_clip_flags, check_is_clip, load_config
+from ..engine.flops import count, default_shape
 from ..errors import ArgumentParser, UsageError
-from ..flops import count, default_shape
 from .flags import add_model_flags
 
 

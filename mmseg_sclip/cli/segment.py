@@ -22,9 +22,9 @@ from ..config import load_config
 from ..datasets.scenes import scene
 from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
 from ..files import MARK
-from ..models.attention.parsing import METHODS
 from ..models.text import split_phrases, warn_of_line
 from ..outputs import OutputFolder
+from ..visual.attention_names import METHODS
 from .flags import add_bands_flag, add_model_flags
 
 DEMO_CONFIG = 'sclip_demo'

@@ -1,10 +1,13 @@
 """Models: importing this package registers every part with MMSegmentation."""
 
+from . import methods
 from .attention import Attention, ProductAttention
 from .backbones import CLIPVisionTransformer
 from .data_preprocessor import CLIPDataPreProcessor
 from .decoders import Decoder, LastBlock, ParallelPath
-from .heads import FeatureSurgeryHead, MaskCLIPHead, TextSimilarityHead
+from .heads import TextSimilarityHead
+from .methods.clip_surgery import FeatureSurgeryHead
+from .methods.maskclip import MaskCLIPHead
 from .passes import run_passes
 from .refinements import Refinement
 from .segmentors import SCLIPSegmentor, SCLIPTTAModel
@@ -28,5 +31,6 @@ __all__ = [
     'SCLIPTTAModel',
     'TextSimilarityHead',
     'Tokens',
+    'methods',
     'run_passes',
 ]

@@ -27,8 +27,8 @@ from ..engine.ignored import ignored_in
 from ..engine.metric import ExactIoUMetric
 from ..engine.runner import build_model
 from ..errors import ConfigError
-from ..models.heads.class_names import dataset_meta
 from ..models.text import load_vocabulary
+from ..models.text.class_names import dataset_meta
 
 
 class Method:

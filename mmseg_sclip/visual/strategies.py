@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ..checks import build_strategy
 from ..errors import ConfigError
 from ..models.attention import Attention
-from ..models.attention.parsing import describe_attention, parse_attention
 from ..models.clip import VisionTower
 from ..models.decoders import Decoder
 from ..models.passes import run_passes
 from ..models.streams import Feedback, Memory
+from .attention_names import describe_attention, parse_attention
 
 OWN = 'config'  # the word for the attention of the config
 

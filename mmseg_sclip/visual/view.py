@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.segmentors.windows import Window, WindowGrid
+from ..models.image.windows import Window, WindowGrid
 
 Point = tuple[int, int]
 

@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.models.segmentors.scores import PixelScores
+from mmseg_sclip.models.image.scores import PixelScores
 
 SIDE = 10
 

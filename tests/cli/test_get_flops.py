@@ -3,11 +3,11 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmseg_sclip import flops
 from mmseg_sclip.ablation.rows import select
 from mmseg_sclip.ablation.running import configure
 from mmseg_sclip.cli import main
 from mmseg_sclip.config import load_config
+from mmseg_sclip.engine import flops
 
 
 def cost(capsys, *argv):

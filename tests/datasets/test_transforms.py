@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
 
-from mmseg_sclip import flops, paths
+from mmseg_sclip import paths
+from mmseg_sclip.engine import flops
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.images import pack_photograph
 

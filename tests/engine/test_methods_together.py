@@ -15,8 +15,8 @@ from mmseg_sclip.engine.journal import Journal
 from mmseg_sclip.engine.preparing import bundle, passes
 from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.errors import ConfigError, Interrupted
+from mmseg_sclip.models.image.scores import whole
 from mmseg_sclip.models.segmentors import score_together
-from mmseg_sclip.models.segmentors.scores import whole
 
 NAMES = ['sclip_demo', 'clip_demo', 'maskclip_demo']
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from mmseg_sclip.models import Tokens
-from mmseg_sclip.models.heads import feature_surgery, similarity_map
+from mmseg_sclip.models.methods.clip_surgery import feature_surgery, similarity_map
 
 SIZES = [(224, 224), (336, 336)]
 

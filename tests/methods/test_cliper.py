@@ -10,10 +10,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
+from mmseg_sclip.engine.flops import count
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.flops import count
-from mmseg_sclip.models.segmentors.geometry import axis_matrix, image_axes
-from mmseg_sclip.models.segmentors.scores import PixelScores
+from mmseg_sclip.models.image.geometry import axis_matrix, image_axes
+from mmseg_sclip.models.image.scores import PixelScores
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = np.load(ROOT / 'tests' / 'data' / 'newer_seed0.npz')

@@ -6,11 +6,11 @@ import torch
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
-from mmseg_sclip.models.clustering import dbscan
-from mmseg_sclip.models.decoders.last_block_with_affinity import token_similarity
-from mmseg_sclip.models.refinements.segment_voting import SegmentVoting, cluster_means, median_filter
-from mmseg_sclip.models.segmentors.geometry import image_axes
-from mmseg_sclip.models.segmentors.scores import PatchAffinity
+from mmseg_sclip.models.image.geometry import image_axes
+from mmseg_sclip.models.image.scores import PatchAffinity
+from mmseg_sclip.models.methods.cliptrase.affinity import token_similarity
+from mmseg_sclip.models.methods.cliptrase.clustering import dbscan
+from mmseg_sclip.models.methods.cliptrase.voting import SegmentVoting, cluster_means, median_filter
 
 SEVEN = ['cat', 'dog', 'bird', 'tree', 'house', 'car', 'sky']
 ROWS = {(224, 224): 28, (160, 224): 63, (336, 448): 63, (336, 336): 63}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_sclip.flops import count
+from mmseg_sclip.engine.flops import count
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / 'configs' / '_base_' / 'models').glob('*.py'))

@@ -13,9 +13,9 @@ from mmseg_sclip.apis.settings import thresholds
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Attention
 from mmseg_sclip.models.clip import ClipSource
-from mmseg_sclip.models.components import fill_boxes
-from mmseg_sclip.models.heads.redundancy_purification import purify
-from mmseg_sclip.models.segmentors.scores import PixelScores
+from mmseg_sclip.models.image.scores import PixelScores
+from mmseg_sclip.models.methods.freecp.components import fill_boxes
+from mmseg_sclip.models.methods.freecp.head import purify
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS_FOLDER = ROOT / 'configs' / '_base_' / 'models'

@@ -8,7 +8,7 @@ from mmseg.structures import SegDataSample
 
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import BlockInput
-from mmseg_sclip.models.postprocess import min_max
+from mmseg_sclip.models.image.postprocess import min_max
 
 
 @pytest.mark.parametrize('iterations', [1, 2])

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Attention, BlockInput, Feedback, Tokens
-from mmseg_sclip.models.attention.self_self import _set_length
-from mmseg_sclip.models.heads.redundancy_purification import purify
-from mmseg_sclip.models.label_grids import patch_labels, refined_labels, same_label
-from mmseg_sclip.models.refinements.text_propagation import propagate
+from mmseg_sclip.models.methods.freecp.head import purify
+from mmseg_sclip.models.methods.gem.attention import _set_length
+from mmseg_sclip.models.methods.pearl.propagation import propagate
+from mmseg_sclip.models.methods.resclip.label_grids import patch_labels, refined_labels, same_label
 from mmseg_sclip.models.streams import Memory
 
 ATTENTION = 'backbone.decoder.attention'

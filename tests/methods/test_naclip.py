@@ -8,7 +8,7 @@ import torch
 from mmseg.registry import MODELS
 
 from mmseg_sclip.models import BlockInput
-from mmseg_sclip.models.attention import gaussian_prior
+from mmseg_sclip.models.methods.naclip import gaussian_prior
 
 SIZES = [(224, 224), (160, 224), (336, 448)]
 ATTENTIONS = {

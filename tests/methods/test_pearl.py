@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_sclip.models.attention.procrustes import centre, newton_schulz
-from mmseg_sclip.models.refinements import text_propagation as tlp
+from mmseg_sclip.models.methods.pearl import propagation as tlp
+from mmseg_sclip.models.methods.pearl.attention import centre, newton_schulz
 
 SEVEN = ['cat', 'dog', 'bird', 'tree', 'house', 'car', 'sky']
 SIZES = [(224, 224), (160, 224), (336, 448), (336, 336)]

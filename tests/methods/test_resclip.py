@@ -6,7 +6,7 @@ import torch
 
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Feedback
-from mmseg_sclip.models.label_grids import same_label
+from mmseg_sclip.models.methods.resclip.label_grids import same_label
 
 SIZES = [(224, 224), (160, 224), (336, 448)]
 BASES = dict(naclip='resclip', clearclip='resclip_clearclip', sclip='resclip_sclip')

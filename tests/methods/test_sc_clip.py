@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models.outliers import local_outlier_scores
+from mmseg_sclip.models.methods.sc_clip.outliers import local_outlier_scores
 from mmseg_sclip.visual.attention import attention_maps
 from mmseg_sclip.visual.strategies import bind_strategy
 

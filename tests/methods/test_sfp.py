@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmseg_sclip.models.outlier_detectors import AttentionOutliers
-from mmseg_sclip.models.outliers import local_outlier_scores
+from mmseg_sclip.models.methods.sc_clip.outliers import local_outlier_scores
+from mmseg_sclip.models.methods.sfp.detectors import AttentionOutliers
 
 SEVEN = ['cat', 'dog', 'bird', 'tree', 'house', 'car', 'sky']
 SIZES = [(224, 224), (336, 336)]

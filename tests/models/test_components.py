@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_sclip.models.components import connected_components, fill_boxes
+from mmseg_sclip.models.methods.freecp.components import connected_components, fill_boxes
 
 SNAKE = [
     '#######',

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmseg_sclip.models import label_grids
-from mmseg_sclip.models.label_grids import blur_rows, patch_labels, refined_labels, same_label
+from mmseg_sclip.models.methods.resclip import label_grids
+from mmseg_sclip.models.methods.resclip.label_grids import blur_rows, patch_labels, refined_labels, same_label
 from mmseg_sclip.models.refinements import pamr
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
-from mmseg_sclip.models.heads.maskclip import denoise_prompts, smooth_by_keys
+from mmseg_sclip.models.methods.maskclip import denoise_prompts, smooth_by_keys
 from mmseg_sclip.models.text import load_templates
 
 

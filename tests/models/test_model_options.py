@@ -14,16 +14,16 @@ from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import BlockInput, Refinement, SCLIPTTAModel
-from mmseg_sclip.models.attention.procrustes import ProcrustesAttention
 from mmseg_sclip.models.clip import POSITION_RULES, ClipSource
-from mmseg_sclip.models.decoders.last_block_with_affinity import token_similarity
-from mmseg_sclip.models.decoders.self_calibrated import _average
-from mmseg_sclip.models.heads.maskclip import smooth_by_keys
-from mmseg_sclip.models.label_grids import blur_rows, refined_labels
-from mmseg_sclip.models.outliers import cosine_affinity, local_outlier_scores, repair_tokens
-from mmseg_sclip.models.refinements.text_propagation import propagate
+from mmseg_sclip.models.image.scores import MapScores, whole
+from mmseg_sclip.models.methods.cliptrase.affinity import token_similarity
+from mmseg_sclip.models.methods.maskclip import smooth_by_keys
+from mmseg_sclip.models.methods.pearl.attention import ProcrustesAttention
+from mmseg_sclip.models.methods.pearl.propagation import propagate
+from mmseg_sclip.models.methods.resclip.label_grids import blur_rows, refined_labels
+from mmseg_sclip.models.methods.sc_clip.decoder import _average
+from mmseg_sclip.models.methods.sc_clip.outliers import cosine_affinity, local_outlier_scores, repair_tokens
 from mmseg_sclip.models.segmentors import score_together
-from mmseg_sclip.models.segmentors.scores import MapScores, whole
 from mmseg_sclip.models.text.text_bank import tokenize
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models.outliers import (
+from mmseg_sclip.models.methods.sc_clip.outliers import (
     cosine_affinity,
     highest_share,
     local_outlier_scores,

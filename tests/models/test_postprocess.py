@@ -2,7 +2,7 @@
 
 import torch
 
-from mmseg_sclip.models.postprocess import (
+from mmseg_sclip.models.image.postprocess import (
     best_of_class,
     count_labels,
     large_classes,

@@ -10,11 +10,13 @@ from mmseg.structures import SegDataSample
 from reference import Reference, class_probabilities
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import Refinement, postprocess
-from mmseg_sclip.models.refinements import PAMR, TextLabelPropagation, pamr
-from mmseg_sclip.models.segmentors import scores as scores_module
-from mmseg_sclip.models.segmentors.scores import whole
-from mmseg_sclip.models.segmentors.windows import WindowGrid
+from mmseg_sclip.models import Refinement
+from mmseg_sclip.models.image import postprocess
+from mmseg_sclip.models.image import scores as scores_module
+from mmseg_sclip.models.image.scores import whole
+from mmseg_sclip.models.image.windows import WindowGrid
+from mmseg_sclip.models.methods.pearl.propagation import TextLabelPropagation
+from mmseg_sclip.models.refinements import PAMR, pamr
 
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
 

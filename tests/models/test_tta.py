@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import SCLIPTTAModel
-from mmseg_sclip.models.segmentors import scores as scores_module
+from mmseg_sclip.models.image import scores as scores_module
 
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
 SHAPE = (70, 90)

@@ -6,8 +6,9 @@ from mmseg.registry import MODELS
 
 from mmseg_sclip.config import load_config
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models.attention import CorrelativeSelfAttention, LocalSelfAttention, VanillaSelfAttention
-from mmseg_sclip.models.attention.parsing import describe_attention, parse_attention
+from mmseg_sclip.models.attention import CorrelativeSelfAttention, VanillaSelfAttention
+from mmseg_sclip.models.methods.sclip_ablations import LocalSelfAttention
+from mmseg_sclip.visual.attention_names import describe_attention, parse_attention
 from mmseg_sclip.visual.strategies import bind_strategy
 
 

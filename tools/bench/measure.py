@@ -25,8 +25,8 @@ from bench.inputs import Item, build_model
 from bench.meters import Stages, peak_gflops, peak_mib, seconds
 from mmseg_sclip.engine import ExactIoUMetric
 from mmseg_sclip.engine.fingerprint import device_name
+from mmseg_sclip.engine.flops import count
 from mmseg_sclip.errors import UsageError
-from mmseg_sclip.flops import count
 from mmseg_sclip.models import SCLIPSegmentor
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.config import PRECISIONS

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from ...errors import ConfigError
 from ..clip import ClipSource
-from ..postprocess import best_of_class
+from ..image.postprocess import best_of_class
 from ..streams import Tokens
 from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary, warn_of_scripts
-from .class_names import dataset_meta
+from ..text.class_names import dataset_meta
 
 if TYPE_CHECKING:
-    from ..segmentors.scores import MapScores, PixelScores
+    from ..image.scores import MapScores, PixelScores
 
 _ENCODING = threading.RLock()  # one text tower serves all threads
 

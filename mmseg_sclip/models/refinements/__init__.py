@@ -1,10 +1,7 @@
-"""Refinements: from scores and the image to better scores, one a file."""
+"""The seam of the refinements, and those that several methods share: from scores and the image to better scores."""
 
 from .base import Refinement
 from .dense_crf import DenseCRF
-from .foreground_only import ForegroundOnly
 from .pamr import PAMR, pamr
-from .segment_voting import SegmentVoting
-from .text_propagation import TextLabelPropagation
 
-__all__ = ['PAMR', 'DenseCRF', 'ForegroundOnly', 'Refinement', 'SegmentVoting', 'TextLabelPropagation', 'pamr']
+__all__ = ['PAMR', 'DenseCRF', 'Refinement', 'pamr']

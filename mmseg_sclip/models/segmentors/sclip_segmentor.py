@@ -18,11 +18,11 @@ from ...checks import build_strategy
 from ...errors import ConfigError
 from ..clip import ClipSource
 from ..data_preprocessor import CLIPDataPreProcessor
+from ..image.geometry import image_axes, restore_image
+from ..image.scores import ChangedScores, ClassScores, MapScores, PatchAffinity, PixelScores, Scores, label_in_bands
 from ..refinements.base import CLASS_SCORES, COSINES, Refinement
 from ..streams import Tokens
 from .checkpoints import check_checkpoint, forget_frozen_keys
-from .geometry import image_axes, restore_image
-from .scores import ChangedScores, ClassScores, MapScores, PatchAffinity, PixelScores, Scores, label_in_bands
 from .settings import InferenceSettings
 from .together import score_together
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ..clip import ClipSource
-from .geometry import axis_matrix, image_axes
-from .scores import PatchAffinity, PixelScores
-from .windows import WindowGrid, score_windows
+from ..image.geometry import axis_matrix, image_axes
+from ..image.scores import PatchAffinity, PixelScores
+from ..image.windows import WindowGrid, score_windows
 
 
 def score_together(

@@ -11,8 +11,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from ...errors import ConfigError
+from ..image.scores import ClassScores, MeanScores
 from .sclip_segmentor import SCLIPSegmentor
-from .scores import ClassScores, MeanScores
 
 
 @MODELS.register_module()

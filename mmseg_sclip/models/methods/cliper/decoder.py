@@ -1,0 +1,118 @@
+"""The decoder of CLIPer: the last block reads every block, with the attention of all of them (CLIPer, ICCV 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor
+from torch.nn import functional as F
+
+from ....checks import build_strategy, check_whole
+from ....errors import ConfigError
+from ...decoders.base import Decoder
+from ...image.windows import WindowGrid
+from ...precision import without_autocast
+from ...streams import Feedback, Memory, Tokens
+from .attention import EarlyLayerAttention
+
+if TYPE_CHECKING:
+    from ...clip.tower import VisionTower
+
+
+@MODELS.register_module()
+class EarlyLayerFusion(Decoder):
+    """The values of the last block, taken of the input of every block, attended to with `EarlyLayerAttention`.
+
+    Source k is LN1_k(x_k), x_k being the input of block k; of the last block it is the input itself. The last block's
+    own LayerNorm, values and output projection follow for each of them, without residual and feed-forward part. Like
+    the official code it lets the sources before the last through two LayerNorms.
+
+    With `crop_size`, windows of the image go through the tower too, and what they find is averaged over the image:
+    the unit tokens of each source, and the affinity, which then sums up the tokens of all patches.
+
+    Args:
+        attention: Config of an `EarlyLayerAttention`.
+        crop_size: Side of these windows in pixels, rounded down to whole patches; None for none. CLIPer takes 224, and
+            336 for VOC.
+        stride: Pixels between them, rounded down to whole patches.
+
+    Raises:
+        ConfigError: A window is smaller than the stride.
+    """
+
+    def __init__(self, attention: Mapping | None = None, crop_size: int | None = None, stride: int = 112) -> None:
+        super().__init__()
+        check_whole('backbone.decoder.stride', stride, least=1)
+        if crop_size is not None:
+            check_whole('backbone.decoder.crop_size', crop_size, least=1)
+            if stride > crop_size:
+                raise ConfigError(
+                    f'backbone.decoder.stride is {stride} and crop_size {crop_size}: a stride beyond the crop leaves '
+                    'patches uncovered. Use a stride of at most the crop.'
+                )
+        config = dict(type='EarlyLayerAttention') if attention is None else attention
+        self.attention = build_strategy('backbone.decoder.attention', config, EarlyLayerAttention)
+        self.crop_size = crop_size
+        self.stride = stride
+
+    def bind(self, tower: VisionTower) -> None:
+        """Bind the attention; the inputs of all blocks are recorded."""
+        self.attention.bind(tower)
+        self.needs = frozenset(range(tower.depth))
+
+    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+        """Tokens of the last source, with the affinity of the last round and the `layers` of one view or two."""
+        tokens, affinity = self._fuse(tower, memory)
+        patches = tokens[:, :, tower.prefix :]  # (B, K, n, D)
+        views = [F.normalize(patches.float(), dim=-1)]
+        if self.crop_size is not None:
+            views.append(self._windows(tower, memory))
+        last = tokens[:, -1]
+        return Tokens(
+            last[:, tower.prefix :], last[:, 0], memory.grid, affinity=affinity, layers=torch.stack(views, dim=1)
+        )
+
+    def _fuse(self, tower: VisionTower, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Tokens of all sources (B, K, N, D), and the affinity of the patches (B, n, n), the mean of the heads."""
+        last, outputs = tower.depth, []
+        for number, weights in enumerate(self.attention.rounds(tower.block_input(last, memory)), 1):
+            x = memory[number - 1]
+            x = x if number == last else tower.block(number).ln_1(x)
+            values = tower.block_input(last, memory, stream=x).v
+            outputs.append(tower.attention_branch(last, weights.to(values.dtype) @ values))
+        affinity = weights.mean(dim=1)[:, tower.prefix :, tower.prefix :]
+        return tower.project(torch.stack(outputs, dim=1)), affinity
+
+    def _windows(self, tower: VisionTower, memory: Memory) -> Tensor:
+        """(B, K, n, D): unit tokens averaged over windows, and summed up by the affinity averaged over windows."""
+        images, (rows, columns), patch = memory.images, memory.grid, tower.patch_size
+        size, step = ([max(1, length // side) for side in patch] for length in (self.crop_size, self.stride))
+        windows = WindowGrid.cut(rows, columns, size, step).windows  # in patches
+        places = torch.arange(rows * columns, device=images.device).view(rows, columns)
+        places = torch.stack([places[top:bottom, left:right].flatten() for top, bottom, left, right in windows])
+        cut = [
+            images[:, :, top * patch[0] : bottom * patch[0], left * patch[1] : right * patch[1]]
+            for top, bottom, left, right in windows
+        ]
+        crops = torch.stack(cut, dim=1)  # (B, windows, 3, height, width)
+        tokens, affinity = self._fuse(tower, tower.record(crops.flatten(0, 1), self.needs))
+        tokens = F.normalize(tokens[:, :, tower.prefix :].float(), dim=-1).unflatten(0, crops.shape[:2])
+        affinity = affinity.float().unflatten(0, crops.shape[:2])  # (B, windows, m, m)
+
+        n = rows * columns
+        tokens = tokens.permute(0, 2, 1, 3, 4).flatten(2, 3)  # (B, K, windows * m, D)
+        affinity = affinity.flatten(1)  # (B, windows * m * m)
+        places, pairs = places.flatten(), (places[:, :, None] * n + places[:, None]).flatten()
+        seen, seen_together = (
+            images.new_zeros(length, dtype=torch.float32).index_add_(0, index, torch.ones_like(index).float())
+            for length, index in ((n, places), (n * n, pairs))
+        )
+        mean = tokens.new_zeros(*tokens.shape[:2], n, tokens.shape[-1]).index_add_(2, places, tokens) / seen[:, None]
+        graph = affinity.new_zeros(len(images), n * n).index_add_(1, pairs, affinity) / (seen_together + 1e-5)
+        graph = graph.view(-1, n, n)
+        graph = graph / graph.sum(dim=-1, keepdim=True)
+        with without_autocast(images.device):
+            return graph.transpose(1, 2)[:, None] @ mean

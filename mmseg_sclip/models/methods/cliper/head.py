@@ -1,0 +1,119 @@
+"""The head of CLIPer: maps of all layers together, spread over the affinity (CLIPer, ICCV 2025, without diffusion)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor
+from torch.nn import functional as F
+
+from ....checks import check_switch
+from ....errors import ConfigError
+from ...heads.maps import MapHead
+from ...image.scores import MapScores, PixelScores
+from ...precision import without_autocast
+from ...streams import Tokens
+
+
+@MODELS.register_module()
+class EarlyLayerFusionHead(MapHead):
+    """CLIPer's maps, on the tokens of `EarlyLayerFusion`.
+
+    In every layer, the probabilities of each patch over all phrases and the mean vector of the foreground's phrases
+    give S_k (F, n); those of one layer are cut, and spread over the affinity A: S A + mean_k S_k. A class whose map is
+    nowhere above `score_thd` is not in the image. The others' maps are brought to their largest value at the pixels,
+    and `test_cfg.prob_thd` decides what is background.
+
+    Args:
+        scale: Multiplies the cosines before the softmax over the phrases.
+        layer: The layer that is spread over the affinity, from 0, or negative from the end; -2 for ViT-L/14.
+        attention_thd: Values below this share of a query's largest one are cut to 0 in this layer.
+        score_thd: What the largest value of a class must exceed.
+        min_max: Bring each map to 0..1 over the image, as CLIPer does for VOC21.
+        **kwargs: Of `TextSimilarityHead`.
+
+    Raises:
+        ConfigError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        scale: float = 100,
+        layer: int = -1,
+        attention_thd: float = 0.2,
+        score_thd: float = 0,
+        min_max: bool = False,
+        **kwargs,
+    ) -> None:
+        if not (scale > 0 and math.isfinite(scale)):
+            raise ConfigError(f'decode_head.scale is {scale!r}; it must be a positive number.')
+        for name, value in (('attention_thd', attention_thd), ('score_thd', score_thd)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f'decode_head.{name} is {value!r}; it must be a number from 0 to 1.')
+        if not isinstance(layer, int) or isinstance(layer, bool):
+            raise ConfigError(f'decode_head.layer is {layer!r}; it must be a whole number, negative from the end.')
+        check_switch('decode_head.min_max', min_max)
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.layer = layer
+        self.attention_thd = attention_thd
+        self.score_thd = score_thd
+        self.min_max = min_max
+
+    @property
+    def needs_whole_image(self) -> bool:
+        """The largest value of a class is that in the whole image; windows are an option of the decoder."""
+        return True
+
+    def forward(self, features: Tokens) -> Tensor:
+        """Maps (B, Q, h, w), not negative; 0 for the phrases of the background.
+
+        Args:
+            features: Tokens with layers and an affinity.
+
+        Raises:
+            ConfigError: They have none, or no layer of this number.
+        """
+        layers, affinity = getattr(features, 'layers', None), getattr(features, 'affinity', None)
+        if layers is None or affinity is None:
+            raise ConfigError(
+                'EarlyLayerFusionHead needs the tokens of all layers, which the decoder does not give. Set '
+                "backbone=dict(decoder=dict(type='EarlyLayerFusion'))."
+            )
+        count = layers.shape[2]
+        if not -count <= self.layer < count:
+            raise ConfigError(
+                f'decode_head.layer is {self.layer}, but the decoder gives {count} layers: 0 to {count - 1}, or '
+                f'-{count} to -1 from the end.'
+            )
+        with without_autocast(layers.device):
+            texts = self.score_bank(layers.device)  # (Q, D)
+            foreground = self.foreground.to(texts.device)
+            mean = F.normalize(texts[foreground].mean(dim=0, keepdim=True), dim=-1)
+            products = layers.float() @ torch.cat([texts, mean]).T  # (B, views, K, n, Q + 1)
+            maps = (self.scale * products).softmax(dim=-1)[..., :-1][..., foreground].mean(dim=1)
+            maps = maps.transpose(2, 3)  # (B, K, F, n)
+            chosen = maps[:, self.layer]
+            cut = self.attention_thd * chosen.amax(dim=-1, keepdim=True)
+            chosen.masked_fill_(chosen < cut, 0)  # in place: the mean has the cut map too
+            fused = chosen @ affinity.float() + maps.mean(dim=1)  # (B, F, n)
+            result = fused.new_zeros(len(fused), len(texts), *features.grid)
+            result[:, foreground] = fused.unflatten(2, features.grid)
+            return result
+
+    def pixel_rule(self, scores: PixelScores | MapScores) -> Callable[[Tensor], Tensor]:
+        """Bring each map to its largest value at a patch, or to 0..1; classes that are not in the image have 0."""
+        peaks, maps = scores.peaks(), scores.phrases()  # (Q,), (Q, H, W)
+        low, high = maps.amin(dim=(1, 2)), maps.amax(dim=(1, 2))
+        factor = peaks / (high + 1e-5)
+        if self.min_max:
+            factor = factor / (factor * (high - low) + 1e-6)
+        else:
+            low = torch.zeros_like(low)
+        factor = (factor * (peaks > self.score_thd))[:, None, None]
+        # Where all others are 0 the background is larger.
+        least = torch.where(self.foreground.to(low.device), 0, torch.finfo(low.dtype).tiny)[:, None, None]
+        return lambda band: torch.maximum((band - low[:, None, None]) * factor, least)

@@ -1,0 +1,68 @@
+"""GEM's rule for the background: it has no words, and is where no class is sure ("Grounding Everything", CVPR 2024)."""
+
+from __future__ import annotations
+
+import torch
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ....checks import check_switch
+from ....errors import ConfigError
+from ...image.postprocess import min_max
+from ...refinements.base import COSINES, Refinement
+
+
+@MODELS.register_module()
+class ForegroundOnly(Refinement):
+    """Take the background's own phrases out of the softmax; `test_cfg.prob_thd` alone decides what is background.
+
+    GEM brings the map of each phrase to 0..1 over the image first, so that a class that is weak everywhere is as large
+    somewhere as one that is strong. Its rule: softmax over the foreground, and background where the largest probability
+    is below a threshold that has to be searched for each number of classes. The official example compares all
+    probabilities with the threshold in place of the largest; that is not copied.
+
+    Args:
+        min_max: Bring each map to 0..1. Then `test_cfg.logit_scale` multiplies these.
+    """
+
+    stage = COSINES
+    last = True  # minus infinity cannot be averaged
+
+    def __init__(self, min_max: bool = True) -> None:
+        super().__init__()
+        check_switch('ForegroundOnly.min_max', min_max)
+        self.min_max = min_max
+
+    def bind(self, segmentor: EncoderDecoder) -> None:
+        """Keep the segmentor, whose words may change.
+
+        Raises:
+            ConfigError: A phrase belongs to the background and to another class, or the head gives class scores.
+        """
+        if segmentor.decode_head.gives_class_scores:
+            raise ConfigError(
+                f'ForegroundOnly compares cosines, but {type(segmentor.decode_head).__name__} gives class scores. Take '
+                'it out of model.test_cfg.refine.'
+            )
+        self._segmentor = [segmentor]  # in a list, so that it is no sub-module
+        self._background_phrases()
+
+    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+        """Scores (phrases, H, W); minus infinity, whose probability is 0, for the phrases of the background."""
+        scores = min_max(scores) if self.min_max else scores
+        background = torch.tensor(self._background_phrases(), device=scores.device)
+        return scores.masked_fill(background[:, None, None], float('-inf'))
+
+    def _background_phrases(self) -> list[bool]:
+        """Whether each distinct phrase belongs to the background."""
+        head = self._segmentor[0].decode_head
+        vocabulary, background = head.vocabulary, head.background_index
+        own = set() if background is None else set(vocabulary.classes[background])
+        others = {phrase for i, phrases in enumerate(vocabulary.classes) if i != background for phrase in phrases}
+        if own & others:
+            raise ConfigError(
+                f"ForegroundOnly takes the background's phrases out, but {sorted(own & others)} of them name another "
+                'class too. Give the background a single word of its own in the vocabulary.'
+            )
+        return [phrase in own for phrase in vocabulary.distinct]

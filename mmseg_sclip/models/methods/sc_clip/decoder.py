@@ -1,0 +1,118 @@
+"""SC-CLIP's decoder: outlying patches are repaired, alike ones averaged, and middle blocks added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ....checks import build_strategy
+from ....errors import ConfigError
+from ...decoders.base import Decoder
+from ...precision import without_autocast
+from ...streams import BlockInput, Feedback, Memory, Tokens
+from .attention import SelfCalibratedAttention
+from .outliers import cosine_affinity, normalise_rows, repair_tokens
+
+if TYPE_CHECKING:
+    from ...clip.tower import VisionTower
+
+
+@MODELS.register_module()
+class SelfCalibratedDecoder(Decoder):
+    """The last block, without residual and feed-forward part, on calibrated patches (SC-CLIP, arXiv 2411.15869).
+
+    1. Before the last block outliers are repaired, and patches that a middle block finds alike are averaged.
+    2. The last block's attention runs on these patches, and on the sum of the outputs of middle blocks; the class token
+       of each stream is added to all of its patches.
+    3. Patches that an early block finds alike are averaged, and the two streams added.
+
+    The defaults are the paper's values for ViT-B/16; those for ViT-L/14 are in configs/_base_/models/sc_clip_l14.py.
+    The official code takes one square window at a time: it finds an outlier's neighbours on the grid by a division by
+    the number of rows, which on other grids repairs the wrong patches. Here windows are of any shape and number.
+
+    Args:
+        attention: Config of a `SelfCalibratedAttention`; its middle block is that of step 1, too.
+        threshold: Cosines below it do not count where alike patches are averaged.
+        smoothing_block: The early block of step 3, from 1, or negative from the end.
+        levels: The first and the last of the middle blocks of step 2.
+        cls_weight: Weight of the class token in step 2.
+    """
+
+    def __init__(
+        self,
+        attention: Mapping,
+        threshold: float = 0.4,
+        smoothing_block: int = 4,
+        levels: tuple[int, int] = (4, 10),
+        cls_weight: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.attention = build_strategy('backbone.decoder.attention', attention, SelfCalibratedAttention)
+        self.threshold = threshold
+        self.smoothing_block = smoothing_block
+        self.levels = levels
+        self.cls_weight = cls_weight
+
+    def bind(self, tower: VisionTower) -> None:
+        """Bind the attention and settle what is recorded.
+
+        Raises:
+            ConfigError: There is no such block, or `levels` are not in order.
+        """
+        self.attention.bind(tower)
+        self.smoothing_block = tower.block_number(self.smoothing_block)
+        first, last = (tower.block_number(number) for number in self.levels)
+        if first > last:
+            raise ConfigError(
+                f'backbone.decoder.levels is {self.levels}; it must be the first and the last of the blocks that are '
+                'added up, such as (4, 10).'
+            )
+        self.levels = (first, last)
+        self.needs = self.attention.needs | {self.smoothing_block, *range(first, last + 1)}
+
+    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+        """Run the last block on both streams; there is no class token behind it."""
+        calibrated, affinity = self._calibrate(tower, memory)
+        shared = self.attention.shared(affinity)
+        first, last = self.levels
+        levels = sum((memory[number] for number in range(first + 1, last + 1)), memory[first])
+        patches = self._last_block(tower, memory, shared, calibrated, self.attention.streams)
+        patches = patches + self._last_block(tower, memory, shared, levels, self.attention.level_streams)
+        patches = _average(cosine_affinity(memory[self.smoothing_block][:, tower.prefix :]), self.threshold, patches)
+        return Tokens(tower.project(patches), None, memory.grid)
+
+    def block_input(
+        self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None = None
+    ) -> BlockInput:
+        """What the attention sees: in the last block the calibrated patches."""
+        stream = self._calibrate(tower, memory)[0] if number == tower.depth else None
+        return tower.block_input(number, memory, feedback, stream)
+
+    def _calibrate(self, tower: VisionTower, memory: Memory) -> tuple[Tensor, Tensor]:
+        """The input of the last block (B, N, width), behind step 1, and the cosines (B, n, n) of the middle block."""
+        outliers = self.attention.outliers(memory)
+        affinity = self.attention.affinity(memory, outliers)
+        cls, patches = memory[tower.depth - 1].split([tower.prefix, outliers.shape[1]], dim=1)
+        patches = _average(
+            affinity, self.threshold, repair_tokens(patches, outliers, memory.grid, self.attention.empty)
+        )
+        return torch.cat([cls, patches], dim=1), affinity
+
+    def _last_block(
+        self, tower: VisionTower, memory: Memory, shared: Tensor, stream: Tensor, streams: Sequence[str]
+    ) -> Tensor:
+        """Patches (B, n, width) of a stream (B, N, width) behind the attention, with its class token added."""
+        b = tower.block_input(tower.depth, memory, stream=stream)
+        attended = tower.attention_branch(tower.depth, self.attention.attend_patches(b, shared, streams))
+        return attended + self.cls_weight * stream[:, : tower.prefix]
+
+
+def _average(affinity: Tensor, threshold: float, patches: Tensor) -> Tensor:
+    """Each patch (B, n, width) becomes the average of those it is alike, by cosines (B, n, n) from the threshold on."""
+    weights = normalise_rows(affinity.masked_fill(affinity < threshold, 0.0))
+    with without_autocast(patches.device):
+        return (weights @ patches.float()).to(patches.dtype)
