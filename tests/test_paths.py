@@ -31,7 +31,7 @@ def test_cache_root_is_the_platforms_by_default(monkeypatch, tmp_path, value):
         ('sclip_voc21.py', 'sclip_voc21'),
         ('clip_demo', 'clip/clip_demo'),
         ('clip/clip_demo.py', 'clip/clip_demo'),
-        ('maskclip_official_ade20k', 'maskclip_official/maskclip_official_ade20k'),
+        ('maskclip_official_ade20k', 'maskclip/maskclip_official_ade20k'),
         ('_base_/datasets/voc21', '_base_/datasets/voc21'),
         ('baselines/clip_demo', 'clip/clip_demo'),  # where they were before
         ('ablations/sclip_learned_demo', 'sclip_learned/sclip_learned_demo'),
