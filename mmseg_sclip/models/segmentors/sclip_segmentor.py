@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...checks import build_strategy
+from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
 from ..clip import ClipSource
 from ..data_preprocessor import CLIPDataPreProcessor
@@ -78,6 +78,8 @@ class SCLIPSegmentor(EncoderDecoder):
         for name, part in (('backbone', backbone), ('decode_head', decode_head)):
             if 'clip' in part:
                 raise ConfigError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
+            if 'type' in part:
+                check_arguments(f'model.{name}', find_registered(f'model.{name}', part['type']), part)
         for name, given in (
             ('model', init_cfg),
             ('model.backbone', backbone.get('init_cfg')),
@@ -357,6 +359,7 @@ def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSo
     config = dict(config or dict(type='CLIPDataPreProcessor'))
     if config.get('type') in ('CLIPDataPreProcessor', 'mmseg.CLIPDataPreProcessor', CLIPDataPreProcessor):
         config = dict(mean=source.mean, std=source.std) | config
+        check_arguments('model.data_preprocessor', CLIPDataPreProcessor, config)
     return MODELS.build(config)
 
 
