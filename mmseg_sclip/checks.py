@@ -150,10 +150,10 @@ def check_arguments(where: str, cls: Any, config: Mapping[str, Any], hidden: Ite
     Raises:
         ConfigError: With the name or the value, and what is allowed.
     """
-    where = f'{where} ({getattr(cls, "__name__", cls)})'
-    check_parameters(where, cls, config, hidden)
+    name = getattr(cls, '__name__', cls)
+    check_parameters(f'{where} ({name})', cls, config, hidden)
     if inspect.isclass(cls):
-        check_values(where, cls, config)
+        check_values(f'{where}: {name}', cls, config)
 
 
 def build_strategy(where: str, config: Any, base: type, **extra: Any) -> Any:

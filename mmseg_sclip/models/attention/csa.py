@@ -35,7 +35,7 @@ class CorrelativeSelfAttention(ProductAttention):
 
     def __init__(
         self,
-        projections: str | Sequence[str | Mapping | Projection] = ('q', 'k'),
+        projections: str | Mapping | Projection | Sequence[str | Mapping | Projection] = ('q', 'k'),
         reduction: Literal['sum', 'mean'] = 'sum',
         tau: Annotated[float, Positive] | None = None,
         gain: Annotated[float, Positive] = 1,

@@ -32,7 +32,7 @@ class SelfSelfAttention(CorrelativeSelfAttention):
 
     def __init__(
         self,
-        projections: str | Sequence[str | Mapping | Projection] = ('q', 'k', 'v'),
+        projections: str | Mapping | Projection | Sequence[str | Mapping | Projection] = ('q', 'k', 'v'),
         iterations: Annotated[int, AtLeast(0)] = 1,
         inverse_temperature: Annotated[float, Positive] | None = None,
     ) -> None:
