@@ -201,7 +201,7 @@ def test_weights_of_another_architecture(fails, mini_json, mini_weights, tmp_pat
         ('model.clip.precision=fp8', ["'fp8'", 'fp32']),
         ('model.backbone.decoder.residul=True', ["'residul'", 'backbone.decoder', "Did you mean 'residual'?"]),
         ('model.backbone.decoder.type=LstBlock', ['LstBlock', "Did you mean 'LastBlock'?"]),
-        ('model.backbone.decoder.type=IdentityAttention', ['IdentityAttention', 'no Decoder']),
+        ('model.backbone.decoder.type=IdentityAttention', ['IdentityAttention', 'not a kind of Decoder']),
         ('model.backbone.decoder.attention.projections=w', ["'w'", "'q', 'k', 'v'"]),
         (
             'model.backbone.decoder.attention.type=CorelativeSelfAttention',

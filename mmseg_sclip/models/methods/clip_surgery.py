@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...rules import Positive
 from ..heads.text_similarity import TextSimilarityHead
 from ..image.postprocess import min_max
 from ..tokens import Tokens
@@ -63,18 +63,11 @@ class FeatureSurgeryHead(TextSimilarityHead):
 
     Attributes:
         redundant_feature: (D,), unit norm, of that phrase; None until it is encoded. A vector may be set.
-
-    Raises:
-        ConfigError: `factor` is no positive number, or `redundant` no text.
     """
 
     redundant_feature: Tensor | None
 
-    def __init__(self, factor: float = 2.0, redundant: str | None = None, **kwargs) -> None:
-        if not (isinstance(factor, (int, float)) and factor > 0 and math.isfinite(factor)):
-            raise ConfigError(f'decode_head.factor is {factor!r}; it must be a positive number.')
-        if not isinstance(redundant, str | None):
-            raise ConfigError(f"decode_head.redundant is {redundant!r}; it must be a phrase, such as '', or None.")
+    def __init__(self, factor: Annotated[float, Positive] = 2.0, redundant: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.factor = factor
         self.redundant = redundant

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_whole
+from ....checks import build_strategy
 from ....errors import ConfigError
+from ....rules import AtLeast
 from ...decoders.base import Decoder
 from ...image.windows import WindowGrid
 from ...precision import without_autocast
@@ -61,16 +62,18 @@ class EarlyLayerFusion(Decoder):
 
     gives = LayerTokens
 
-    def __init__(self, attention: Mapping | None = None, crop_size: int | None = None, stride: int = 112) -> None:
+    def __init__(
+        self,
+        attention: Mapping | None = None,
+        crop_size: Annotated[int, AtLeast(1)] | None = None,
+        stride: Annotated[int, AtLeast(1)] = 112,
+    ) -> None:
         super().__init__()
-        check_whole('backbone.decoder.stride', stride, least=1)
-        if crop_size is not None:
-            check_whole('backbone.decoder.crop_size', crop_size, least=1)
-            if stride > crop_size:
-                raise ConfigError(
-                    f'backbone.decoder.stride is {stride} and crop_size {crop_size}: a stride beyond the crop leaves '
-                    'patches uncovered. Use a stride of at most the crop.'
-                )
+        if crop_size is not None and stride > crop_size:
+            raise ConfigError(
+                f'backbone.decoder.stride is {stride} and crop_size {crop_size}: a stride beyond the crop leaves '
+                'patches uncovered. Use a stride of at most the crop.'
+            )
         config = dict(type='EarlyLayerAttention') if attention is None else attention
         self.attention = build_strategy('backbone.decoder.attention', config, EarlyLayerAttention)
         self.crop_size = crop_size
