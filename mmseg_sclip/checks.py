@@ -1,6 +1,5 @@
 """Checks of what users write in configs, with messages that name the nearest allowed word."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,13 +7,7 @@ from typing import Any
 from mmengine.registry import Registry
 from mmseg.registry import MODELS
 
-from .errors import ConfigError
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
-    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ''
+from .errors import ConfigError, nearest
 
 
 def check_keys(where: str, got: Iterable[str], allowed: Iterable[str]) -> None:

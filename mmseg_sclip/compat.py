@@ -114,20 +114,15 @@ def check_imports(modules: Mapping[str, str] = FRAGILE) -> list[Problem]:
 
 
 class UnfitEnvironment(ImportError):
-    """The packages do not fit each other, so mmseg_sclip cannot be imported.
+    """The packages do not fit each other, so mmseg_sclip cannot be imported."""
 
-    Attributes:
-        report: All that is known of the environment, as `mmseg-sclip doctor` prints it.
-    """
-
-    def __init__(self, problems: list[Problem], report: 'Report') -> None:
+    def __init__(self, problems: list[Problem]) -> None:
         count = 'one package does' if len(problems) == 1 else f'{len(problems)} packages do'
         lines = '\n'.join(f'- {problem}' for problem in problems)
         super().__init__(
             f'mmseg_sclip cannot start, because {count} not fit:\n{lines}\n'
             '(`mmseg-sclip doctor` shows the whole environment)'
         )
-        self.report = report
 
 
 @cache
@@ -140,7 +135,7 @@ def prepare() -> None:
     problems = check_versions(installed_versions())
     fatal = [problem for problem in problems if problem.fatal] or check_imports()
     if fatal:
-        raise UnfitEnvironment(fatal, look())
+        raise UnfitEnvironment(fatal)
     for problem in problems:
         warnings.warn(str(problem), stacklevel=3)
     onedl = _version('onedl-mmsegmentation') is not None

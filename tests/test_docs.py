@@ -17,7 +17,18 @@ from torch.nn import functional as F
 
 from mmseg_sclip import apis, paths
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.cli import ablate, attention, check, compare, compare_methods, get_flops, main, segment, test, train
+from mmseg_sclip.cli import main
+from mmseg_sclip.cli.arguments import (
+    ablate,
+    attention,
+    check,
+    compare,
+    compare_methods,
+    get_flops,
+    segment,
+    test,
+    train,
+)
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import flops
 from mmseg_sclip.engine.runner import build_model, isolated

@@ -1,7 +1,4 @@
-"""`mmseg-sclip doctor`: shows the environment, names what does not fit and the command that repairs it.
-
-In an environment that mmseg_sclip refuses, this module cannot be imported; `mmseg_sclip_cli` prints the same report.
-"""
+"""`mmseg-sclip doctor`: shows the environment, names what does not fit and the command that repairs it."""
 
 from collections.abc import Sequence
 

@@ -49,13 +49,6 @@ def test_a_wrong_command_line_is_one_line(capsys, argv, words):
     assert last.startswith('Error: ') and words in last
 
 
-def test_a_command_gets_all_that_follows_its_name(monkeypatch):
-    seen = []
-    monkeypatch.setitem(sys.modules, 'mmseg_sclip.cli.test', SimpleNamespace(main=lambda argv: seen.append(argv)))
-    assert main.main(['test', 'config.py', '--help', '--out', 'a b']) == 0
-    assert seen == [['config.py', '--help', '--out', 'a b']]
-
-
 @pytest.mark.parametrize('name', main.COMMANDS)
 def test_every_command_explains_itself(capsys, name):
     assert main.main([name, '--help']) == 0
