@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .. import compat
+from ..compat.report import look
 from ..errors import ArgumentParser
 
 
@@ -11,6 +11,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ArgumentParser(
         prog='mmseg-sclip doctor', description='Show versions, and what to run where they do not fit.'
     ).parse_args(argv)
-    report = compat.look()
+    report = look()
     print(report)
     return 1 if report.problems else 0
