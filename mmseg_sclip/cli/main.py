@@ -63,16 +63,17 @@ def _dispatch(argv: list[str]) -> int:
         hint = f'did you mean {near[0]!r}? ' if near else ''
         raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
     module, _, registers = COMMANDS[name]
-    if registers:
-        importlib.import_module(f'mmseg_sclip.cli.arguments.{module}').parse(rest)  # --help and wrong words end here
-        from ..compat import UnfitEnvironment  # here, since it takes as long as all else of --help
+    if not registers:
+        return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)
+    importlib.import_module(f'mmseg_sclip.cli.arguments.{module}').parse(rest)  # --help and wrong words end here
+    from ..compat.imports import UnfitEnvironment  # here, since it takes as long as all else of --help
 
-        try:
-            importlib.import_module('mmseg_sclip.registering')
-        except UnfitEnvironment as error:  # its lines are commands to copy
-            print(f'Error: {error}', file=sys.stderr)
-            return 1
-    return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)
+    try:
+        importlib.import_module('mmseg_sclip.registering')
+        return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)
+    except UnfitEnvironment as error:
+        print(f'Error: {error}', file=sys.stderr)  # its lines are commands to copy
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

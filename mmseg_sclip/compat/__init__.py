@@ -7,22 +7,19 @@ import importlib
 import io
 import warnings
 from functools import cache
+from typing import TYPE_CHECKING
 
 from . import external_configs, mmcv_ops
-from .imports import check_imports
-from .versions import Problem, check_versions, installed_versions, version_of
+from .imports import EARLY, UnfitEnvironment, check_imports
+from .late import import_mmseg_without_timm
+from .versions import check_versions, installed_versions, version_of
 
+if TYPE_CHECKING:
+    import open_clip
+else:
+    from .late import open_clip
 
-class UnfitEnvironment(ImportError):
-    """The packages do not fit each other, so mmseg_sclip cannot be imported."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        count = 'one package does' if len(problems) == 1 else f'{len(problems)} packages do'
-        lines = '\n'.join(f'- {problem}' for problem in problems)
-        super().__init__(
-            f'mmseg_sclip cannot start, because {count} not fit:\n{lines}\n'
-            '(`mmseg-sclip doctor` shows the whole environment)'
-        )
+__all__ = ['UnfitEnvironment', 'open_clip', 'prepare']
 
 
 @cache
@@ -33,7 +30,7 @@ def prepare() -> None:
         UnfitEnvironment: Packages are missing, out of range, or do not fit each other.
     """
     problems = check_versions(installed_versions())
-    fatal = [problem for problem in problems if problem.fatal] or check_imports()
+    fatal = [problem for problem in problems if problem.fatal] or check_imports(EARLY)
     if fatal:
         raise UnfitEnvironment(fatal)
     for problem in problems:
@@ -43,4 +40,5 @@ def prepare() -> None:
     if onedl:  # it prints on every start that an optional package is missing
         with contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module('mmseg.datasets')
+    import_mmseg_without_timm()
     external_configs.mend()

@@ -16,6 +16,21 @@ FRAGILE = {
 }
 
 
+EARLY = {name: FRAGILE[name] for name in ('torch', 'cv2')}  # the others are imported when they are used
+
+
+class UnfitEnvironment(ImportError):
+    """The packages do not fit each other, so mmseg_sclip cannot be imported."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        count = 'one package does' if len(problems) == 1 else f'{len(problems)} packages do'
+        lines = '\n'.join(f'- {problem}' for problem in problems)
+        super().__init__(
+            f'mmseg_sclip cannot start, because {count} not fit:\n{lines}\n'
+            '(`mmseg-sclip doctor` shows the whole environment)'
+        )
+
+
 def check_imports(modules: Mapping[str, str] = FRAGILE) -> list[Problem]:
     """Import the modules that break when binaries do not fit, e.g. a torchvision built for another torch.
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from mmengine.logging import print_log
 
 from ...checks import nearest
+from ...compat import open_clip
 from ...demo import ARCHITECTURE
 from ...errors import BadFileError, ConfigError, MissingFileError
 from .config import TOWERS, ClipConfig

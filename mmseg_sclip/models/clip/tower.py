@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ...errors import BadFileError, ConfigError
 from ..streams import BlockInput, Feedback, Memory
 from .fused import fuse_block
@@ -33,7 +33,7 @@ class VisionTower(nn.Module):
 
     prefix = 1
 
-    def __init__(self, visual: VisionTransformer, positions: str = 'scale') -> None:
+    def __init__(self, visual: open_clip.transformer.VisionTransformer, positions: str = 'scale') -> None:
         super().__init__()
         self.visual = visual
         self.fit_positions = POSITION_RULES[positions]
@@ -45,7 +45,7 @@ class VisionTower(nn.Module):
         for block in visual.transformer.resblocks:
             fuse_block(block)
 
-    def block(self, number: int) -> ResidualAttentionBlock:
+    def block(self, number: int) -> open_clip.transformer.ResidualAttentionBlock:
         """Block `number`, from 1 to depth."""
         return self.visual.transformer.resblocks[number - 1]
 
