@@ -37,11 +37,6 @@ def label_maps(folder):
     return maps
 
 
-def assert_same(folder, expected):
-    for labels, wanted in zip(label_maps(folder), expected, strict=True):
-        np.testing.assert_array_equal(labels, wanted)
-
-
 @pytest.fixture(scope='module')
 def expected(mini_json, mini_weights, small_voc, tmp_path_factory):
     """The label maps that a plain state dict gives."""
