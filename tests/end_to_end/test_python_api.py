@@ -72,14 +72,6 @@ def drawn(model, file, result, path):
     return cv2.imread(str(path))[..., ::-1]
 
 
-@pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend')
-def test_picture(model, files, tmp_path):
-    result = inference_model(model, files[0])
-    assert model.dataset_meta['classes'][0] == 'aeroplane'
-    expected = np.array(model.dataset_meta['palette'])[labels(result)]
-    np.testing.assert_array_equal(drawn(model, files[0], result, tmp_path / 'picture.png'), expected)
-
-
 # What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
 TURNS = {3: lambda a: a[::-1, ::-1], 6: lambda a: a[::-1].transpose(1, 0, 2)}
 
