@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from mmengine.registry import Registry
 from mmseg.registry import MODELS
 
-from .errors import ConfigError
-from .rules import AtLeast, check_value, check_values, nearest
+from .errors import ConfigError, nearest
+from .rules import AtLeast, check_value, check_values
 
 # Types that are registered no longer, and what to write in their place.
 _MOVED = {

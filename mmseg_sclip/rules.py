@@ -8,15 +8,14 @@ bool, int, float, str, sequences of them, Literal and the rules of this module a
 way, such as with Mapping or Any, may be anything.
 """
 
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .errors import ConfigError
+from .errors import ConfigError, nearest
 
 _PLAIN = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'a text', NoneType: 'None'}
 
@@ -56,12 +55,6 @@ class OneOf:
     """One of the keys of a table: `Literal` for words that an annotation cannot list."""
 
     table: Collection[Any]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
-    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ''
 
 
 def check_value(where: str, value: Any, annotation: Any) -> None:

@@ -13,9 +13,9 @@ from mmengine.runner import runner
 from mmseg.registry import DATASETS, MODELS
 
 from mmseg_sclip.apis import SCLIPInferencer
+from mmseg_sclip.compat.external_configs import get_installed_path, is_installed
 from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
-from mmseg_sclip.external_configs import get_installed_path, is_installed
 from mmseg_sclip.options import check_options
 from mmseg_sclip.paths import config_path
 

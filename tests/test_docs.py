@@ -12,17 +12,28 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
+from mmseg_sclip.models.streams import BlockInput
 from PIL import Image
 from torch.nn import functional as F
 
 from mmseg_sclip import apis, paths
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.cli import ablate, attention, check, compare, compare_methods, get_flops, main, segment, test, train
+from mmseg_sclip.cli import main
+from mmseg_sclip.cli.arguments import (
+    ablate,
+    attention,
+    check,
+    compare,
+    compare_methods,
+    get_flops,
+    segment,
+    test,
+    train,
+)
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import flops
 from mmseg_sclip.engine.runner import build_model, isolated
 from mmseg_sclip.models import Feedback
-from mmseg_sclip.models.streams import BlockInput
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / 'examples'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +23,15 @@ from ..ablation.report import EMPTY
 from ..ablation.running import kept_result
 from ..config import apply_clip_flags_to_all, apply_data_flags, check_checkpoint, find_device, load_config, override
 from ..engine.distributed import join_processes
-from ..engine.evaluation import ON_ERROR, evaluate_methods
+from ..engine.evaluation import evaluate_methods
 from ..engine.fingerprint import digest, fingerprint
 from ..engine.preparing import passes, prepare
 from ..engine.runner import isolated
-from ..errors import ArgumentParser, UsageError
 from ..files import MARK, refuse_taken, write_atomically
 from ..options import refuse_overwritten
+from .arguments.compare_methods import PROTOCOLS, parse
 from .ending import tell_losses, telling_how_to_go_on
-from .flags import add_data_flags, add_launcher_flags, add_model_flags
 
-_PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCLIP for every method'}
 _FILES = ('methods.md', 'methods.json')
 _METRICS = ('mIoU', 'aAcc', 'mAcc')
 
@@ -64,50 +61,7 @@ class _Run:
         )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Which methods, on which dataset, under which protocols."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip compare-methods',
-        description='Test several methods on one dataset. Each image is decoded once and the image tower runs once for '
-        'all methods that share it; the numbers are those of separate runs of tools/test.py.',
-        epilog='example: mmseg-sclip compare-methods demo --methods clip sclip naclip gem --protocol own common',
-    )
-    parser.add_argument('dataset', help='name of a dataset as in the names of configs, such as voc21 or demo')
-    parser.add_argument(
-        '--methods',
-        nargs='+',
-        required=True,
-        metavar='NAME',
-        help='names of methods (mmseg-sclip configs lists <method>_<dataset>), or config files for that dataset, which '
-        'are taken as they are under both protocols',
-    )
-    parser.add_argument(
-        '--protocol',
-        nargs='+',
-        choices=tuple(_PROTOCOLS),
-        default=['own'],
-        help="own: each method's image size, windows, words and thresholds; common: SCLIP's for all (default: own)",
-    )
-    parser.add_argument(
-        '--seeds', nargs='+', type=int, metavar='N', help="of the demo's scenes; the table has means and spreads"
-    )
-    parser.add_argument(
-        '--out',
-        type=os.path.expanduser,
-        metavar='DIR',
-        help='folder of the results (default: work_dirs/methods_DATASET)',
-    )
-    parser.add_argument(
-        '--resume', action='store_true', help='keep finished passes, and go on behind the finished images of the next'
-    )
-    parser.add_argument('--on-error', choices=ON_ERROR, default='stop', help='at a sample that cannot be read')
-    add_data_flags(parser)
-    add_model_flags(parser, 'test_dataloader.num_workers=4')
-    add_launcher_flags(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Test the methods, and write the table; see `--help`.
 
     Raises:
@@ -116,11 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         MissingFileError: Data, weights or a config are missing.
         OutputError: The folder holds files of the same names that are not ours, or something could not be written.
     """
-    args = build_parser().parse_args(argv)
-    if len({Path(name).stem for name in args.methods}) != len(args.methods):
-        raise UsageError(f'--methods names one of them twice: {" ".join(args.methods)}. Each has a folder of its name.')
-    if args.seeds and args.dataset != 'demo':
-        raise UsageError(f'--seeds is for the scenes of the demo, not for {args.dataset}. Leave it out.')
+    args = parse(argv)
     refuse_overwritten(args.cfg_options, {'work_dir': 'each method has a folder in --out.'})
     device = find_device(args.device)
     if args.launcher != 'none':
@@ -189,7 +139,7 @@ def _report(args: argparse.Namespace, folder: Path, runs: Sequence[_Run]) -> Non
     lines = [
         f'mIoU, aAcc and mAcc in percent. {args.dataset}, {runs[0].result["images"]} images{seeds}.{note}',
         '',
-        *(f'- {protocol}: {_PROTOCOLS[protocol]}' for protocol in protocols),
+        *(f'- {protocol}: {PROTOCOLS[protocol]}' for protocol in protocols),
         '',
         f'| method | {" | ".join(f"{metric} {protocol}" for protocol, metric in columns)} |',
         f'|---{"|--:" * len(columns)}|',
