@@ -27,7 +27,7 @@ from mmseg_sclip.engine.runner import build_model
 ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ('README.md', 'README_zh-CN.md', 'CONTRIBUTING.md')]
 DOCUMENTS = [*TOP, *sorted((ROOT / 'docs').glob('*.md'))]
-METHODS = {path.name for path in (ROOT / 'configs').iterdir() if path.is_dir()} - {'_base_'} | {'sclip'}
+METHODS = {path.stem.removesuffix('_context59') for path in paths.list_configs() if path.stem.endswith('_context59')}
 BLOCK = re.compile(r'(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$', re.M | re.S)
 OF_DOCUMENTS = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
 
@@ -40,6 +40,15 @@ def python(document, mark):
     """The one Python block of a document with `mark` in it."""
     (body,) = [block['body'] for block in BLOCK.finditer(text(document)) if mark in block['body']]
     return body
+
+
+def run(document, mark, names=None, **replaced):
+    """The names that this block has set; words of it may be replaced."""
+    names, body = {} if names is None else names, python(document, mark)
+    for old, new in replaced.items():
+        body = body.replace(old, new)
+    exec(body, names)
+    return names
 
 
 # --- what documents name ---------------------------------------------------------------------------------------------
@@ -95,28 +104,27 @@ def commands(document):
 
 
 def parser_of(name):
-    return importlib.import_module(name if name == 'benchmark' else f'mmseg_sclip.cli.{name}').build_parser()
+    return importlib.import_module(f'mmseg_sclip.cli.{name}').build_parser()
 
 
 @OF_DOCUMENTS
 def test_commands_can_be_parsed(document, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'tools')  # of the benchmark, which is no command of the package
+    monkeypatch.syspath_prepend(ROOT / 'tools')  # of the benchmark, which is not a command of the package
     for name, arguments in commands(document):
-        parser_of(name).parse_intermixed_args(arguments)
+        parser = importlib.import_module(name).build_parser() if name == 'benchmark' else parser_of(name)
+        parser.parse_intermixed_args(arguments)
         for config in (word for word in arguments[:1] if word.startswith(('sclip_', 'configs/'))):
             assert paths.config_path(config.removeprefix('configs/'))
 
 
 def test_the_flags_of_each_command_are_those_of_its_parser():
     _, common, *sections = re.split(r'^## ', text('docs/command_line.md'), flags=re.M)
-    rows = [
-        set(re.findall(r'--[\w-]+', ' '.join(re.findall(r'^\| (`--.*?) \|', s, re.M)))) for s in (common, *sections)
-    ]
-    for section, named in zip(sections, rows[1:], strict=True):
-        name = section.partition('\n')[0].replace('-', '_')
-        flags = {option for action in parser_of(name)._actions for option in action.option_strings}
-        assert named <= flags, name
-        assert name != 'test' or flags - named - rows[0] == {'-h', '--help', '--local-rank'}
+    rows = [re.findall(r'^\| (`--.*?) \|', section, re.M) for section in (common, *sections)]
+    common, *named = (set(re.findall(r'--[\w-]+', ' '.join(row))) for row in rows)
+    for name, here in zip((section.partition('\n')[0] for section in sections), named, strict=True):
+        flags = set(parser_of(name.replace('-', '_'))._option_string_actions)
+        assert here <= flags, name
+        assert name != 'test' or flags - here - common == {'-h', '--help', '--local-rank'}
 
 
 # --- numbers and settings that stand twice ---------------------------------------------------------------------------
@@ -205,11 +213,9 @@ def test_data_folders_are_those_of_the_configs():
 
 
 def test_the_config_reference(mini_clip):
-    names = {}
-    exec(python('docs/config.md', 'clip=dict(\n'), names)
     leaf = Config.fromfile(paths.config_path('sclip_voc21')).model.to_dict()
     leaf['decode_head']['class_names'] = None
-    assert names['model'] == leaf
+    assert run('docs/config.md', 'clip=dict(\n')['model'] == leaf
     rows = re.findall(r'^\| `test_cfg\.(\w+)`', text('docs/config.md'), re.M)
     assert {*leaf['test_cfg'], *rows} == set(dict(MODELS.build({**leaf, 'clip': mini_clip}).test_cfg))
 
@@ -228,8 +234,7 @@ def photo(fresh_engine, recipe, tmp_path, monkeypatch):
 def test_the_inferencer(photo, mini_clip, monkeypatch, document):
     full = apis.SCLIPInferencer
     monkeypatch.setattr(apis, 'SCLIPInferencer', lambda **kwargs: full(**mini_clip, **kwargs))
-    names = {}
-    exec(python(document, 'import SCLIPInferencer'), names)
+    names = run(document, 'import SCLIPInferencer')
     assert names['result']['labels'].shape == (60, 80) and sum(names['result']['coverage']) == pytest.approx(100)
     assert {'photo.png', 'photo_overlay.png', 'summary.json'} <= {path.name for path in (photo / 'out').iterdir()}
     if 'own' in document:
@@ -238,30 +243,27 @@ def test_the_inferencer(photo, mini_clip, monkeypatch, document):
 
 
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend')
+@torch.no_grad()
 def test_the_functions_of_mmsegmentation(photo, mini_clip):
-    page, names = 'docs/mmsegmentation.md', {}
     model = f"model = dict(clip={mini_clip!r}, decode_head=dict(templates='simple'))"
     Path('configs').mkdir()
     Path('configs/sclip_voc21.py').write_text(f'_base_ = {str(paths.config_path("sclip_voc21"))!r}\n{model}\n')
-    exec(python(page, 'inference_model(model'), names)
+    names = run('docs/mmsegmentation.md', 'inference_model(model')
     assert names['labels'].shape == (60, 80) and Path('photo_classes.jpg').is_file()
     assert names['result'].pred_sem_seg.data.max() < 3
     assert names['model'].dataset_meta['classes'] == ['background', 'cat', 'remote control']
     sample = names['result'].new(metainfo=dict(ori_shape=(60, 80)))
     names.update(images=[torch.randn(3, 60, 80)], samples=[sample])
-    with torch.no_grad():
-        exec(python(page, 'model.score('), names)
+    run('docs/mmsegmentation.md', 'model.score(', names)
     assert names['labels'][0].shape == (1, 60, 80) and names['other'].num_classes == 2
 
 
 def test_the_runner_and_the_backbone(photo, mini_clip):
     few = 'config.test_dataloader.dataset.update(count=2, size=64)\nmetrics ='
-    names = {}
-    exec(python('docs/mmsegmentation.md', 'Runner.from_cfg').replace('metrics =', few), names)
+    names = run('docs/mmsegmentation.md', 'Runner.from_cfg', **{'metrics =': few})
     assert set(names['metrics']) == {'aAcc', 'mIoU', 'mAcc'}
-    real = "dict(model_name='ViT-B-16-quickgelu', pretrained='openai')"
-    exec(python('docs/mmsegmentation.md', 'backbone(images)').replace(real, repr(mini_clip)), names)
-    assert names['features'].shape == (1, 64, 14, 14)
+    mini = {"dict(model_name='ViT-B-16-quickgelu', pretrained='openai')": repr(mini_clip)}
+    assert run('docs/mmsegmentation.md', 'backbone(images)', **mini)['features'].shape == (1, 64, 14, 14)
 
 
 def test_the_script_for_coco(monkeypatch, tmp_path):
@@ -273,7 +275,7 @@ def test_the_script_for_coco(monkeypatch, tmp_path):
     expected |= {91: (80, 0), 92: (81, 0), 181: (170, 0), 255: (255, 0)}
     Image.fromarray(np.array([list(expected)], np.uint8)).save(f'{stem}.png')
     for _ in range(2):  # a second run must not convert its own output
-        exec(python('docs/data.md', "_instanceTrainIds.png')"), {})
+        run('docs/data.md', "_instanceTrainIds.png')")
     assert len(list(stem.parent.iterdir())) == 3
     written = [np.array(Image.open(f'{stem}_{kind}TrainIds.png'))[0] for kind in ('label', 'instance')]
     assert np.stack(written, 1).tolist() == [list(pair) for pair in expected.values()]
