@@ -5,13 +5,15 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
 from safetensors.torch import load_file
 
 from mmseg_sclip.datasets.scenes import MATERIALS, scene
 from mmseg_sclip.demo import WEIGHTS
 from mmseg_sclip.errors import ConfigError, UsageError
 from mmseg_sclip.files import is_ours
-from mmseg_sclip.paths import PACKAGE
+from mmseg_sclip.paths import PACKAGE, config_path
 
 
 def load_tool():
@@ -84,20 +86,15 @@ def test_pairs_that_name_the_same_set_are_positives():
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize('flag', ['--steps', '--batch-size', '--threads'])
-def test_wrong_numbers_are_refused(flag):
-    with pytest.raises(UsageError, match=f'{flag} is 0'):
-        training.main([flag, '0'])
+def test_wrong_numbers_are_refused():
+    for flag in ('--steps', '--batch-size', '--threads'):
+        with pytest.raises(UsageError, match=f'{flag} is 0'):
+            training.main([flag, '0'])
 
 
 @pytest.mark.slow
 def test_the_shipped_clip_keeps_the_papers_order():
     """CLIP below MaskCLIP below SCLIP, on scenes of a seed of this test's own."""
-    from mmengine.config import Config
-    from mmseg.registry import MODELS
-
-    from mmseg_sclip.paths import config_path
-
     scenes = [scene('evaluation', 4242, i, 128, 5) for i in range(200)]
     truth = torch.stack([torch.from_numpy(painted.label).long() for painted in scenes])
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
