@@ -10,6 +10,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import random_model
@@ -135,7 +136,7 @@ def test_each_method_predicts_on_two_datasets(method, random_clip):
 @pytest.mark.parametrize('layers, patch_size', [(12, 32), (24, 14)], ids=['like B/32', 'like L/14'])
 @pytest.mark.parametrize('method', METHODS)
 def test_other_depths_and_patches_predict(method, layers, patch_size, random_clip):
-    predicts(parsed(f'{method}_voc20'), random_clip(layers=layers, patch_size=patch_size, width=64), (70, 90))
+    predicts(parsed(f'{method}_voc20'), random_clip(layers=layers, patch_size=patch_size, width=64), (224, 230))
 
 
 # What methods keep of their own `test_cfg` in the common protocol, beside refinements.
@@ -173,21 +174,27 @@ def test_the_common_protocol_of_the_baselines_is_their_config():
 
 
 @pytest.fixture(scope='module')
-def demo_source():
-    return ClipSource(dict(model_name='builtin:demo'))
+def demo_miou():
+    """`demo_miou('sclip_demo')`, of a config on eight painted scenes; chance is below 10."""
+    scenes = [scene('evaluation', 1, index, 128, 5) for index in range(8)]
+    pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
+    truth, source = np.stack([painted.label for painted in scenes]), ClipSource(dict(model_name='builtin:demo'))
+
+    @cache
+    def measure(name):
+        model = MODELS.build({**parsed(name).model, 'clip': source}).eval()
+        with torch.no_grad():
+            labels = np.stack([found.pred_sem_seg.data[0] for found in model.test_step(dict(inputs=pixels))])
+        one_hot = [(labels == label, truth == label) for label in np.unique(truth)]
+        return 100 * np.mean([(found & true).sum() / (found | true).sum() for found, true in one_hot])
+
+    return measure
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('_demo')])
-def test_the_demo_configs_segment_the_painted_scenes(name, demo_source):
-    scenes = [scene('evaluation', 1, index, 128, 5) for index in range(4)]
-    model = MODELS.build({**parsed(name).model, 'clip': demo_source}).eval()
-    pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
-    with torch.no_grad():
-        labels = [result.pred_sem_seg.data[0] for result in model.test_step(dict(inputs=pixels))]
-    right = [
-        (found == torch.from_numpy(painted.label)).float().mean() for found, painted in zip(labels, scenes, strict=True)
-    ]
-    assert sum(right) / 4 > (0.3 if name == 'clip_demo' else 0.5)  # one class in five is there; chance is 1 in 12
+def test_the_demo_configs_segment_the_painted_scenes(name, demo_miou):
+    assert demo_miou(name) > 33
+    assert demo_miou('clip_demo') + 6 < demo_miou('sclip_demo')
 
 
 if __name__ == '__main__':

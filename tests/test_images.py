@@ -26,6 +26,7 @@ from mmseg_sclip.images import (
 )
 from mmseg_sclip.paths import scenes_root
 
+equal = np.testing.assert_array_equal
 STEPS = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='CheckImageFile'),
@@ -58,8 +59,8 @@ def test_jpegs_are_decoded_as_in_the_evaluation(saved, rgb, mode):
     wanted = mmcv.imread(str(saved('a.jpg', picture, quality=80)), channel_order='rgb')
     rubbish = saved('b.jpg', picture, quality=80, exif=b'Exif\x00\x00rubbish')
     for path in (saved('a.jpg', picture, quality=80), rubbish):
-        np.testing.assert_array_equal(read_photograph(path), wanted)
-        np.testing.assert_array_equal(read_evaluated(str(path)), wanted)
+        equal(read_photograph(path), wanted)
+        equal(read_evaluated(str(path)), wanted)
 
 
 # What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
@@ -86,19 +87,19 @@ def test_lossless_files_are_shown_upright(saved, rgb, orientation, name):
     path = saved(name, exif=exif, **(dict(lossless=True) if name == 'a.webp' else {}))
     read = read_photograph(path)
     assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, TURNS[orientation](rgb) if turned else rgb)
+    equal(read, TURNS[orientation](rgb) if turned else rgb)
 
 
 def test_grey_palette_and_two_colours(saved, rgb):
     grey = rgb[..., 0]
-    np.testing.assert_array_equal(read_photograph(saved('g.png', Image.fromarray(grey))), grey[..., None].repeat(3, 2))
+    equal(read_photograph(saved('g.png', Image.fromarray(grey))), grey[..., None].repeat(3, 2))
     few = Image.fromarray(grey % 2)
     few.putpalette([10, 20, 30, 200, 100, 50])
     wanted = np.array([[10, 20, 30], [200, 100, 50]])[grey % 2]
     for name in ('p.png', 'p.gif', 'p.tif'):
-        np.testing.assert_array_equal(read_photograph(saved(name, few)), wanted)
+        equal(read_photograph(saved(name, few)), wanted)
     bits = Image.fromarray(grey > 128)
-    np.testing.assert_array_equal(read_photograph(saved('1.png', bits)), (grey > 128)[..., None].repeat(3, 2) * 255)
+    equal(read_photograph(saved('1.png', bits)), (grey > 128)[..., None].repeat(3, 2) * 255)
 
 
 def test_transparent_pixels_are_laid_over_white(saved, rgb, tmp_path):
@@ -115,18 +116,18 @@ def test_transparent_pixels_are_laid_over_white(saved, rgb, tmp_path):
     few = Image.fromarray(rgb[..., 0] % 2)
     few.putpalette([10, 20, 30, 200, 100, 50])
     two = np.array([[10, 20, 30], [255, 255, 255]])[rgb[..., 0] % 2]
-    np.testing.assert_array_equal(read_photograph(saved('p.png', few, transparency=1)), two)
+    equal(read_photograph(saved('p.png', few, transparency=1)), two)
     # A colour of an RGB file may be the transparent one.
     path = saved('colour.png', few.convert('RGB'), transparency=(200, 100, 50))
     for read in (read_photograph(path), read_evaluated(str(path)), picture_to_rgb(Image.open(path))):
-        np.testing.assert_array_equal(read, two)
+        equal(read, two)
     cv2.imwrite(str(tmp_path / '16.png'), np.dstack([rgb[..., ::-1], alpha]).astype(np.uint16) * 257)
     np.testing.assert_allclose(read_photograph(tmp_path / '16.png'), wanted, atol=1)
 
 
 def test_cmyk(saved, rgb):
     cyan = np.dstack([255 - rgb, np.zeros((13, 21, 1), np.uint8)])
-    np.testing.assert_array_equal(read_photograph(saved('c.tif', Image.fromarray(cyan, 'CMYK'))), rgb)
+    equal(read_photograph(saved('c.tif', Image.fromarray(cyan, 'CMYK'))), rgb)
     plain = np.full((16, 16, 4), (200, 30, 90, 0), np.uint8)
     read = read_photograph(saved('c.jpg', Image.fromarray(plain, 'CMYK'), quality=100))
     np.testing.assert_allclose(read, np.broadcast_to([55, 225, 165], read.shape), atol=3)
@@ -141,7 +142,7 @@ def test_16_bits_become_8_by_rounding(saved, rgb, tmp_path):
     assert read_photograph(saved('i.tif', Image.fromarray(values.astype(np.int32))))[0, :, 2].tolist() == wanted
     for name in ('rgb.png', 'rgb.tif'):
         cv2.imwrite(str(tmp_path / name), rgb[..., ::-1].astype(np.uint16) * 257)
-        np.testing.assert_array_equal(read_photograph(tmp_path / name), rgb)
+        equal(read_photograph(tmp_path / name), rgb)
 
 
 def file(kind, picture):
@@ -220,17 +221,17 @@ class TestPipeline:
     def test_an_image_of_a_dataset_stays_as_it_is_stored(self, turned):
         image = Compose(STEPS[:2])(dict(img_path=turned, sample_idx=0))
         assert image['img_shape'] == image['ori_shape'] == (13, 21)
-        np.testing.assert_array_equal(image['img'][..., ::-1], read_evaluated(turned))
+        equal(image['img'][..., ::-1], read_evaluated(turned))
 
     def test_a_photograph_from_elsewhere_is_upright_as_mmseg_draws_it(self, turned):
         image = Compose(STEPS[:2])(dict(img_path=turned))
         assert image['img_shape'] == image['ori_shape'] == (21, 13)
-        np.testing.assert_array_equal(image['img'], mmcv.imread(turned))
-        np.testing.assert_array_equal(image['img'][..., ::-1], read_photograph(turned))
+        equal(image['img'], mmcv.imread(turned))
+        equal(image['img'][..., ::-1], read_photograph(turned))
 
     def test_an_array_passes(self, rgb):
         steps = [InferencerLoader(color_type='color_ignore_orientation'), CheckImageFile()]
-        np.testing.assert_array_equal(Compose(steps)(rgb)['img'], rgb)
+        equal(Compose(steps)(rgb)['img'], rgb)
 
     def test_packing(self, turned):
         assert [step['type'] for step in steps_behind_loading(STEPS)] == ['Resize', 'PackSegInputs']
@@ -241,7 +242,7 @@ class TestPipeline:
             assert packed['inputs'].shape == (3, 26, 42)
             assert packed['data_samples'].ori_shape == (21, 13)
             small = mmcv.imresize(mmcv.imread(turned), (42, 26))
-            np.testing.assert_array_equal(packed['inputs'].numpy(), small.transpose(2, 0, 1))
+            equal(packed['inputs'].numpy(), small.transpose(2, 0, 1))
         assert packed['data_samples'].img_path == 'x'
 
 
@@ -252,10 +253,10 @@ def test_what_has_no_white(saved):
 
 
 def test_arrays_say_their_order(rgb):
-    np.testing.assert_array_equal(array_to_rgb(rgb, 'rgb'), rgb)
-    np.testing.assert_array_equal(array_to_rgb(rgb[..., ::-1].astype(np.uint16) * 257, 'bgr'), rgb)
+    equal(array_to_rgb(rgb, 'rgb'), rgb)
+    equal(array_to_rgb(rgb[..., ::-1].astype(np.uint16) * 257, 'bgr'), rgb)
     for grey in (rgb[..., 0], rgb[..., :1]):
-        np.testing.assert_array_equal(array_to_rgb(grey), rgb[..., :1].repeat(3, 2))
+        equal(array_to_rgb(grey), rgb[..., :1].repeat(3, 2))
 
 
 @pytest.mark.parametrize(

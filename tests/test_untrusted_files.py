@@ -154,12 +154,14 @@ def refused(fresh_engine, tmp_path, capfd):
 
 @pytest.mark.parametrize('name', ['weights.pt', 'open_clip_pytorch_model.bin', 'open_clip_model.safetensors'])
 def test_weights(refused, mini_json, tmp_path, payload, name):
-    (tmp_path / name).write_bytes(saved(payload))
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    (folder / name).write_bytes(saved(payload))
     content = dict(model_cfg=json.loads(mini_json.read_text()), preprocess_cfg={})
-    (tmp_path / 'open_clip_config.json').write_text(json.dumps(content))
-    flags = ['--model-name', f'local-dir:{tmp_path}']
+    (folder / 'open_clip_config.json').write_text(json.dumps(content))
+    flags = ['--model-name', f'local-dir:{folder}']
     if name == 'weights.pt':
-        flags = ['--model-name', mini_json, '--pretrained', tmp_path / name]
+        flags = ['--model-name', mini_json, '--pretrained', folder / name]
     assert name in refused('test', 'sclip_demo', *flags)
 
 
