@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from mmengine.config import Config
 from rich.console import Console
@@ -17,9 +16,9 @@ from rich.progress import Progress
 from ..ablation.report import FILES, tables, write_report
 from ..ablation.rows import DATASETS, TABLES, check_names, select
 from ..ablation.running import Entry, run
+from ..comparing.tables import check_table_files
 from ..config import apply_clip_flags, find_device
-from ..errors import ArgumentParser, OutputError, UsageError, output_error
-from ..files import is_free
+from ..errors import ArgumentParser, UsageError
 from ..options import refuse_overwritten
 from .flags import add_model_flags
 
@@ -79,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
     if args.demo_count is not None and args.demo_count < 1:
         raise UsageError(f'--demo-count is {args.demo_count}; it must be at least 1.')
-    _check_folder(out)
+    check_table_files(out, FILES)
     entries = [
-        Entry(table, row, dataset, args.demo_seed if dataset == 'demo' else None)
+        Entry.of(table, row, dataset, seed=args.demo_seed if dataset == 'demo' else None)
         for dataset in dict.fromkeys(args.datasets)
         for table in dict.fromkeys(args.table)
         for row in select(table, args.rows)
@@ -124,20 +123,6 @@ def _data_roots(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f'--data-root {pair}: it takes NAME=DIR, with a NAME out of {", ".join(DATASETS)}.')
         roots[name] = os.path.expanduser(folder)
     return roots
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take the tables, before an hour of work finds out."""
-    for path in (folder / name for name in FILES):
-        if not is_free(path):
-            raise OutputError(
-                f'{path} is there already and was not written by mmseg_sclip. Move it away, or name another --out.'
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise output_error(folder, error, '--out') from error
 
 
 def _words(entry: Entry) -> str:
