@@ -17,7 +17,7 @@ from mmseg_sclip.engine.result import write_result
 from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.errors import Interrupted, OutputError
 
-FEW = ['--device', 'cpu', '--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3']
+FEW = ['--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3', '--device', 'cpu']
 
 
 def compare(out, *argv):

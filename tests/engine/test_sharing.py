@@ -52,7 +52,6 @@ APART = {
     'env_cfg.cudnn_benchmark': (True, 'env_cfg differs'),
     'randomness': (dict(seed=7), 'randomness differs'),
     'data_preprocessor': (dict(type='CLIPDataPreProcessor', mean=[1, 2, 3]), 'model.data_preprocessor differs'),
-    'model.clip': (dict(model_name='ViT-B-16-SigLIP', pretrained='webli'), 'model.data_preprocessor differs'),
     'load_from': ('projection.pth', 'clip_demo has the checkpoint projection.pth'),
     'model': (dict(type='EncoderDecoder'), 'is of type EncoderDecoder and has no CLIP'),
     'test_evaluator': ([dict(type='ExactIoUMetric'), dict(type='CityscapesMetric')], 'clip_demo has other metrics'),
@@ -76,7 +75,7 @@ def test_what_one_config_of_a_pass_would_decide_for_all_parts_them(configs, wher
         bundle(configs[:2])
 
 
-def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip):
+def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json, tmp_path):
     """Those that normalise images alike, wherever the preprocessor stands."""
     configs[1].model.clip = mini_clip
     for config in configs[:2]:
@@ -85,6 +84,11 @@ def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip):
     config = bundle(configs[:2])
     assert 'data_preprocessor' not in config  # the runner would hand it to the bundle
     assert [own.data_preprocessor.type for own in config.model.methods.values()] == ['CLIPDataPreProcessor'] * 2
+    grey = dict(json.loads(mini_json.read_text()), preprocess_cfg=dict(mean=[0.5] * 3))
+    (tmp_path / 'grey.json').write_text(json.dumps(grey))
+    configs[1].model.clip = dict(model_name=str(tmp_path / 'grey.json'), pretrained=None)
+    assert passes(configs) == [[0, 2, 3, 4], [1]]
+    assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
 
 
 @pytest.mark.slow
