@@ -104,7 +104,7 @@ def commands(document):
 
 
 def parser_of(name):
-    return importlib.import_module(f'mmseg_sclip.cli.{name}').build_parser()
+    return importlib.import_module(f'mmseg_sclip.cli.arguments.{name}').build_parser()
 
 
 @OF_DOCUMENTS

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from mmengine.config import Config
 from rich.console import Console
@@ -16,9 +15,9 @@ from rich.progress import Progress
 from ..ablation.report import FILES, tables, write_report
 from ..ablation.rows import DATASETS, select
 from ..ablation.running import Entry, run
+from ..comparing.tables import check_table_files
 from ..config import apply_clip_flags, find_device
-from ..errors import OutputError, UsageError, output_error
-from ..files import is_free
+from ..errors import UsageError
 from ..options import refuse_overwritten
 from .arguments.ablate import parse
 
@@ -37,9 +36,9 @@ def main(argv: Sequence[str]) -> int:
     own = 'each row has a folder of its fingerprint in --out.'
     refuse_overwritten(args.cfg_options, {'work_dir': own, 'experiment_name': own})
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
-    _check_folder(out)
+    check_table_files(out, FILES)
     entries = [
-        Entry(table, row, dataset, args.demo_seed if dataset == 'demo' else None)
+        Entry.of(table, row, dataset, seed=args.demo_seed if dataset == 'demo' else None)
         for dataset in dict.fromkeys(args.datasets)
         for table in dict.fromkeys(args.table)
         for row in select(table, args.rows)
@@ -82,20 +81,6 @@ def _data_roots(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f'--data-root {pair}: it takes NAME=DIR, with a NAME out of {", ".join(DATASETS)}.')
         roots[name] = os.path.expanduser(folder)
     return roots
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take the tables, before an hour of work finds out."""
-    for path in (folder / name for name in FILES):
-        if not is_free(path):
-            raise OutputError(
-                f'{path} is there already and was not written by mmseg_sclip. Move it away, or name another --out.'
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise output_error(folder, error, '--out') from error
 
 
 def _words(entry: Entry) -> str:

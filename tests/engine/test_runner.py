@@ -29,7 +29,7 @@ from mmseg_sclip.engine.runner import build_model, isolated, read_checkpoint
 from mmseg_sclip.engine.sources import user_sources
 from mmseg_sclip.errors import BadFileError, ConfigError, OutputError
 from mmseg_sclip.files import MARK
-from mmseg_sclip.visual.methods import Method
+from mmseg_sclip.visual.methods import Method, model_of
 
 KEYS = {'config', 'images', 'skipped', 'metrics', 'classes', 'versions', 'device', 'processes', 'seconds'}
 KEYS |= {'precision', 'weights', 'settings', 'fingerprint'}
@@ -336,7 +336,7 @@ def test_a_checkpoint_runs_no_code_wherever_a_model_is_built(through, tmp_path, 
 
     def build():
         if through == 'methods':
-            with Method('mine', config).model('cpu'):
+            with model_of([Method('mine', config)], 'cpu'):
                 pass
         elif through == 'inferencer':
             SCLIPInferencer(config='sclip_demo', cfg_options=dict(load_from=str(path)), device='cpu')

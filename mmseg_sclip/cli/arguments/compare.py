@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog='mmseg-sclip compare',
         description='Draw images, the predictions of several configs and the ground truth in one figure, and print '
-        'the mIoU of each image. Everything runs as in the evaluation; one model is in memory at a time.',
+        'the mIoU of each image. Everything runs as in the evaluation; the models of one pass are in memory at a time.',
     )
     parser.add_argument(
         'configs', nargs='+', metavar='CONFIG', help='config files or names of shipped configs, all of one dataset'

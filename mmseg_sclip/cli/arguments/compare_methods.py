@@ -10,8 +10,6 @@ from pathlib import Path
 from ...errors import ArgumentParser, UsageError
 from ..flags import ON_ERROR, add_data_flags, add_launcher_flags, add_model_flags
 
-PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCLIP for every method'}
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Which methods, on which dataset, under which protocols."""
@@ -33,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--protocol',
         nargs='+',
-        choices=tuple(PROTOCOLS),
+        choices=('own', 'common'),
         default=['own'],
         help="own: each method's image size, windows, words and thresholds; common: SCLIP's for all (default: own)",
     )
