@@ -20,7 +20,8 @@ from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.cli import ablate, attention, check, compare, compare_methods, get_flops, main, segment, test, train
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import flops
-from mmseg_sclip.engine.runner import build_model, isolated
+from mmseg_sclip.engine.loading import build_model
+from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.models import Feedback
 from mmseg_sclip.models.streams import BlockInput
 

@@ -18,9 +18,8 @@ from ..config import load_config
 from ..datasets.check_files import check_files
 from ..engine.evaluation import evaluate_methods
 from ..engine.fingerprint import TRAINING, digest, fingerprint
-from ..engine.learning import train_projection
+from ..engine.learning import ProjectionCheckpointHook, train_projection
 from ..engine.preparing import passes
-from ..engine.projection_checkpoint import ProjectionCheckpointHook
 from ..engine.result import FILE, read_result
 from ..engine.runner import isolated
 from ..errors import MissingFileError, OutputError, UserError, describe

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..errors import UsageError
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from ..visual.figure import save
 
 
@@ -39,8 +39,8 @@ def open_folder(args: Namespace, inputs: list[str]) -> OutputFolder:
     """
     if args.max_side is not None and args.max_side < 1:
         raise UsageError(f'--max-side is {args.max_side}; it must be at least 1.')
-    folder = OutputFolder(args.out_dir, '--out-dir', inputs)
-    folder.prepare()
+    folder = OutputFolder(args.out_dir, '--out-dir')
+    check_outputs([folder], inputs)
     return folder
 
 

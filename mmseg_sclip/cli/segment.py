@@ -23,7 +23,7 @@ from ..datasets.scenes import scene
 from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
 from ..files import MARK
 from ..models.text import split_phrases, warn_of_line
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from ..visual.attention_names import METHODS
 from .flags import add_bands_flag, add_model_flags
 
@@ -104,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_intermixed_args(argv)
     classes, background = _read_words(args)
     pictures = list_pictures(args.images) if args.images else []
-    folder = OutputFolder(args.out_dir, '--out-dir', pictures)
-    folder.prepare()  # before weights are loaded
+    check_outputs([OutputFolder(args.out_dir, '--out-dir')], pictures)  # before weights are loaded
     inferencer = _build(args, classes, background)
     failed = _segment(inferencer, pictures or [_paint_demo(args.out_dir)], args)
     if failed:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, output_error
 from ..files import MARK, write_atomically
-from .fingerprint import differences, digest
+from .differences import differences
+from .fingerprint import digest
 
 _PARTS = 'fingerprint.json'
 _SYNC_EVERY = 1.0  # seconds between two moments at which records are made durable

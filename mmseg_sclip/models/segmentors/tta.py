@@ -46,7 +46,7 @@ class SCLIPTTAModel(BaseTTAModel):
         if not isinstance(images[0], (list, tuple)):
             raise ConfigError(
                 'SCLIPTTAModel got images without views. Its pipeline needs a TestTimeAug step: use the tta_pipeline '
-                'of the config (tools/test.py --tta does).'
+                'of the config, as `tools/test.py --tta` does.'
             )
         each_view = []
         for inputs, samples in zip(images, data['data_samples'], strict=True):
