@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS, MODELS
 
 from mmseg_sclip import paths
 from mmseg_sclip.ablation.protocols import common_protocol
+from mmseg_sclip.datasets.views import views_of
 from mmseg_sclip.engine import flops
 from mmseg_sclip.models.text import load_vocabulary
 
@@ -53,10 +54,12 @@ def test_config(path, deep_clip):
     assert 'demo' in path.stem or is_resized(config.test_pipeline)
     if 'ScoreCentre' not in steps:  # only there the ground truth is resized too
         assert steps[-2:] == ['LoadLabelMap', 'PackSegInputs']
-        assert config.tta_pipeline[:2] == config.test_pipeline[:2]
+        *loading, views = views_of(config.test_pipeline)
+        assert loading == config.test_pipeline[:2]
         for resize in [step for step in config.test_pipeline if step['type'].startswith('Resize')]:
-            assert resize in views(config)  # one of the views is that of the plain test
-    assert config.custom_hooks == [dict(type='VocabularyCheckHook')]
+            assert resize in views['transforms'][0]  # one of the views is that of the plain test
+    assert config.tta_pipeline == [dict(type='DerivedViews')]
+    assert config.custom_hooks == [dict(type='VocabularyCheckHook'), dict(type='SetupHook')]
     if dataset.type in SPLITS:
         assert dataset.ann_file.endswith('val.txt')
 
@@ -239,7 +242,6 @@ def test_methods_have_their_own_protocol(method, dataset):
     (resize,) = [step for step in config.test_pipeline if step['type'].startswith('Resize')]
     side = resize.get('short_side') or (resize.scale[1] if resize.keep_ratio else resize.scale)
     assert side == protocol['sides'][dataset]
-    assert config.get('tta_pipeline') is None or views(config)[1] == resize
     windows = protocol.get('windows_of', {}).get(dataset, protocol.get('windows'))
     assert (test_cfg.mode == 'whole') == (windows is None)
     if windows is not None:
@@ -252,10 +254,6 @@ def test_methods_have_their_own_protocol(method, dataset):
     assert head.vocabulary == protocol.get('words', WORDS)[dataset]
     refine = protocol.get('refine_of', {}).get(dataset, protocol.get('refine', []))
     assert [entry.type for entry in test_cfg.get('refine', [])] == refine
-
-
-def views(config):
-    return config.tta_pipeline[2].transforms[0]
 
 
 # The paper's share of RCS; gain, share and threshold of SFR.
