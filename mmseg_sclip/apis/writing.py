@@ -55,7 +55,7 @@ class ResultWriter:
 
         Returns:
             Names in the folder: `labels`, `overlay`, and where there is heat `heatmaps`, from phrase to name; a phrase
-            of several classes has the number of its picture behind it, such as 'bed (28)'.
+            of several classes has the number of its picture after it, such as 'bed (28)'.
         """
         phrases = [phrase for group in result['phrases'] for phrase in group] if 'heatmaps' in result else []
         suffixes = ['.png', '_overlay.png', *(f'_heat_{number}.png' for number in range(1, len(phrases) + 1))]

@@ -54,7 +54,7 @@ def evaluate(
             numbers are the same.
         device: Where the model runs; None for a GPU where there is one.
         tta: Average several views of each image, see `use_views`.
-        resume: Go on behind the images in the journal.
+        resume: Go on after the images in the journal.
         on_error: 'stop' at a sample that cannot be read, or 'skip' it.
 
     Returns:
@@ -159,7 +159,7 @@ class _Evaluation:
             self._close()
             partial = partial_result(self.methods, len(self.samples))
             raise Interrupted(getattr(interrupt, 'signum', signal.SIGINT), partial) from interrupt
-        except OSError as error:  # MMEngine's own files, behind the counting
+        except OSError as error:  # MMEngine's own files, after the counting
             if isinstance(error, UserError) or any(m.metric is None or m.metric.counts is None for m in self.methods):
                 self._close()
                 raise

@@ -121,7 +121,7 @@ class ProjectionCheckpointHook(Hook):
 
     FINAL = 'projection.pth'
     UNFINISHED = 'unfinished.pth'
-    priority = 'VERY_LOW'  # behind the hook that steps the learning rate
+    priority = 'VERY_LOW'  # after the hook that steps the learning rate
 
     def __init__(self, interval: int = 100, resume: bool = False) -> None:
         self.interval = interval

@@ -37,7 +37,7 @@ _PARAMETERS = [
 class ExactIoUMetric(IoUMetric):
     """MMSeg's `IoUMetric` with whole numbers of pixels in one table, whatever the number of images.
 
-    MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors an image. Labels
+    MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors per image. Labels
     that are neither a class nor ignored count as wrong predictions there without a word; here they do too, and the
     first image that has them is named. Label maps are written so that nothing of the user's is replaced, and images of
     equal names in different folders get maps of their own. The tables are printed at any `log_level`, with the classes

@@ -56,6 +56,6 @@ class VocabularyCheckHook(Hook):
             raise ConfigError(
                 f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
                 f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '
-                'has one line a class, in the order of the dataset: correct the file, or name the one that '
+                'has one line per class, in the order of the dataset: correct the file, or name the one that '
                 'belongs to this dataset in model.decode_head.vocabulary.'
             )
