@@ -21,6 +21,7 @@ from mmseg_sclip import paths
 from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.config import load_config
 from mmseg_sclip.datasets.scenes import scene
+from mmseg_sclip.datasets.views import views_of
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.text import load_vocabulary
 from mmseg_sclip.models.text.class_names import dataset_meta
@@ -77,6 +78,11 @@ def test_a_config_fits_its_dataset_and_is_what_it_was(name):
     assert name.endswith('demo') or {'Resize', 'ResizeToPatches'} & {*steps}
     assert 'ScoreCentre' in steps or steps[-2:] == ['LoadLabelMap', 'PackSegInputs']  # truth is not resized
     assert dataset.type not in SPLITS or dataset.ann_file.endswith('val.txt')
+    if 'ScoreCentre' not in steps:
+        *loading, views = views_of(config.test_pipeline)
+        assert loading == config.test_pipeline[:2]
+        for resize in [step for step in config.test_pipeline if step['type'].startswith('Resize')]:
+            assert resize in views['transforms'][0]  # one of the views is that of the plain test
     assert digest(config) == json.loads(DIGEST.read_text()).get(name), (
         f'{name} has changed. Where that is meant, run `python tests/test_configs.py` and commit what it writes.'
     )

@@ -22,7 +22,7 @@ from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.cli import main
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import flops
-from mmseg_sclip.engine.runner import build_model
+from mmseg_sclip.engine.loading import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ('README.md', 'README_zh-CN.md', 'CONTRIBUTING.md')]

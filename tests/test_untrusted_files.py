@@ -18,7 +18,7 @@ from torch import nn
 from mmseg_sclip.apis import read_photograph
 from mmseg_sclip.cli import main
 from mmseg_sclip.config import load_config
-from mmseg_sclip.engine.runner import read_checkpoint
+from mmseg_sclip.engine.loading import read_checkpoint
 from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.files import MARK
 from mmseg_sclip.images import read_evaluated

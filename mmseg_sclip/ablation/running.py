@@ -19,8 +19,7 @@ from ..config import load_config
 from ..datasets.check_files import check_files
 from ..engine.evaluation import JOURNAL
 from ..engine.fingerprint import TRAINING, digest, fingerprint
-from ..engine.learning import train_projection
-from ..engine.projection_checkpoint import ProjectionCheckpointHook
+from ..engine.learning import ProjectionCheckpointHook, train_projection
 from ..engine.result import FILE
 from ..engine.runner import isolated
 from ..engine.sharing import passes

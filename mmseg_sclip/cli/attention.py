@@ -10,7 +10,7 @@ from PIL import Image
 from ..config import apply_clip_flags, check_is_clip, find_device, load_config
 from ..datasets.pipelines import bands_of, choose_bands
 from ..datasets.scenes import scene
-from ..engine.runner import build_model
+from ..engine.loading import build_model
 from ..errors import MissingFileError
 from ..images import pack_photograph, read_photograph
 from ..notes import say

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from matplotlib.figure import Figure
 
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from ..visual.figure import save
 
 
@@ -14,8 +14,8 @@ def open_folder(args: Namespace, inputs: list[str]) -> OutputFolder:
     Raises:
         OutputError: The folder cannot be made, or holds one of the inputs.
     """
-    folder = OutputFolder(args.out_dir, '--out-dir', inputs)
-    folder.prepare()
+    folder = OutputFolder(args.out_dir, '--out-dir')
+    check_outputs([folder], inputs)
     return folder
 
 

@@ -23,7 +23,7 @@ from ..datasets.scenes import scene
 from ..errors import BadFileError, MissingFileError, UsageError
 from ..files import MARK
 from ..models.text import split_phrases, warn_of_line
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from .arguments.segment import parse
 
 DEMO_CONFIG = 'sclip_demo'
@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     classes, background = _read_words(args)
     pictures = list_pictures(args.images) if args.images else []
-    folder = OutputFolder(args.out_dir, '--out-dir', pictures)
-    folder.prepare()  # before weights are loaded
+    check_outputs([OutputFolder(args.out_dir, '--out-dir')], pictures)  # before weights are loaded
     inferencer = _build(args, classes, background)
     failed = _segment(inferencer, pictures or [_paint_demo(args.out_dir)], args)
     if failed:

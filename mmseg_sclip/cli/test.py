@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmseg.evaluation import IoUMetric
-from mmseg.registry import HOOKS, METRICS
+from mmseg.registry import HOOKS
 
 from ..checks import is_a
 from ..config import (
@@ -18,14 +17,12 @@ from ..config import (
     apply_pamr,
     check_checkpoint,
     find_device,
-    input_files,
     load_config,
 )
 from ..engine.distributed import join_processes
 from ..engine.evaluation import evaluate
-from ..engine.ignored import metrics_in
+from ..engine.ignored import is_iou, metrics_in
 from ..errors import ConfigError
-from ..outputs import OutputFolder, check_outputs
 from ..visual.prediction_hook import PredictionVisualizationHook
 from .arguments.test import parse
 from .ending import tell_losses, telling_how_to_go_on
@@ -48,8 +45,6 @@ def main(argv: Sequence[str]) -> int:
     apply_clip_flags(config, args.model_name, args.pretrained)
     apply_pamr(config, args.pamr)
     _apply_flags(config, args)
-    outputs = {flag: folder for flag, folder in (('--out', args.out), ('--show-dir', args.show_dir)) if folder}
-    check_outputs([OutputFolder(folder, flag) for flag, folder in outputs.items()], input_files(config))
     config.launcher = args.launcher
     with telling_how_to_go_on('test', argv, args.launcher):
         result = evaluate(config, device, args.tta, args.resume, args.on_error)
@@ -82,14 +77,12 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     check_checkpoint(config, f'{source}, or correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if args.out:
-        evaluators = metrics_in(config.test_evaluator)
-        evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-        writers = [evaluator for evaluator in evaluators if is_a(METRICS, evaluator, IoUMetric)]
-        if not writers:
+        writer = next(filter(is_iou, metrics_in(config)), None)
+        if writer is None:
             raise ConfigError(
                 '--out: only an IoUMetric writes label maps, and test_evaluator has none. Leave --out out.'
             )
-        writers[0].output_dir = args.out
+        writer.output_dir = args.out
     config.default_hooks = config.get('default_hooks') or {}
     config.default_hooks['progress'] = dict(type='ProgressHook')
     if args.show or args.show_dir:

@@ -24,8 +24,8 @@ from ..datasets.check_files import check_files, name_files_in_errors
 from ..datasets.palette import classes_of
 from ..datasets.pipelines import use_own_readers
 from ..engine.ignored import ignored_in
+from ..engine.loading import build_model
 from ..engine.metric import ExactIoUMetric
-from ..engine.runner import build_model
 from ..engine.sharing import bundle
 from ..errors import ConfigError
 from ..models.segmentors import MethodBundle

@@ -52,6 +52,17 @@ def test_print_config(run_script, capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_views_are_derived_for_the_plain_runner_too(run_main, run_script, config):
+    """`tools/test.py --tta` of MMSegmentation; it wants a checkpoint, which may be empty."""
+    few = 'test_dataloader.dataset.indices=3'
+    assert run_main(config, '--tta', '--device', 'cpu', '--cfg-options', few).code == 0
+    expected = json.loads(Path('work/result.json').read_text())['metrics']
+    run_script('test.py', config, '', '--tta', '--work-dir', 'plain', '--cfg-options', few)
+    found = json.loads(next(Path('plain').glob('*/*.json')).read_text())
+    assert found['mIoU'] == round(expected['mIoU'], 2)
+
+
+@pytest.mark.slow
 def test_benchmark(run_script, capsys, config):
     run_script('analysis_tools/benchmark.py', config, 'none', '--work-dir', 'fps')
     assert 'Overall fps: ' in capsys.readouterr().out

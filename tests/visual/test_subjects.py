@@ -161,7 +161,7 @@ def test_other_samples_cannot_be_compared(small_voc, options, message):
 @pytest.mark.parametrize(
     'order, message',
     [
-        ((0, 2, 1, 3), 'which can read .*one.jpg: .* LoadAnnotations must stand behind Resize'),
+        ((0, 2, 1, 3), 'which can read .*one.jpg: .* LoadAnnotations must stand after Resize'),
         ((0, 1, 3), 'the test pipeline of sclip_voc21 gives no ground truth for .*one.jpg'),
     ],
 )

@@ -85,4 +85,5 @@ class FeatureSurgeryHead(TextSimilarityHead):
         cosines = super().forward(features)
         if self.redundant is not None:
             return cosines - self.cosines(features, self.encode_redundant(cosines.device))
+        assert features.cls is not None  # `needs_class_token`
         return feature_surgery(cosines, super().forward(features.cls[..., None, None]).flatten(1), self.factor)

@@ -87,7 +87,7 @@ def assemble(
     return networks, steps[0], steps[1]
 
 
-def bind_parts(parts: list[Part], model: EncoderDecoder, companions: Mapping[str, Companion]) -> None:
+def bind_parts(parts: list[Part], model: EncoderDecoder, companions: nn.ModuleDict) -> None:
     """Bind parts to the tower of a segmentor, which must have the companions that they read.
 
     Raises:

@@ -91,7 +91,7 @@ class EarlyLayerFusion(Decoder):
         patches = tokens[:, :, prefix:]  # (B, K, n, D)
         views = [F.normalize(patches.float(), dim=-1)]
         if self.crop_size is not None:
-            views.append(self._windows(record))
+            views.append(self._windows(record, self.crop_size))
         last = tokens[:, -1]
         return LayerTokens(last[:, prefix:], last[:, 0], record.grid, affinity, torch.stack(views, dim=1))
 
@@ -107,11 +107,11 @@ class EarlyLayerFusion(Decoder):
         affinity = weights.mean(dim=1)[:, tower.prefix :, tower.prefix :]
         return tower.project(torch.stack(outputs, dim=1)), affinity
 
-    def _windows(self, record: Record) -> Tensor:
+    def _windows(self, record: Record, crop_size: int) -> Tensor:
         """(B, K, n, D): unit tokens averaged over windows, and summed up by the affinity averaged over windows."""
         tower, images, (rows, columns) = record.tower, record.images, record.grid
         patch = tower.patch_size
-        size, step = ([max(1, length // side) for side in patch] for length in (self.crop_size, self.stride))
+        size, step = ([max(1, length // side) for side in patch] for length in (crop_size, self.stride))
         windows = WindowGrid.cut(rows, columns, size, step).windows  # in patches
         places = torch.arange(rows * columns, device=images.device).view(rows, columns)
         places = torch.stack([places[top:bottom, left:right].flatten() for top, bottom, left, right in windows])
