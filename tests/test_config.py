@@ -266,7 +266,7 @@ def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     assert trained.model == dict(type='EncoderDecoder')
     assert (
         capsys.readouterr().err
-        == '--model-name and --pretrained leave these configs alone, which have no CLIP: trained.\n'
+        == '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: trained.\n'
     )
     with pytest.raises(ConfigError, match='none of these configs has'):
         apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)

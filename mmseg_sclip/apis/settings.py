@@ -48,7 +48,6 @@ def build_config(
     if 'clip' not in loaded.model or 'decode_head' not in loaded.model:
         raise ConfigError(f'The model of {config} has no clip or no decode_head: it is no SCLIPSegmentor.')
     apply_clip_flags(loaded, model_name, pretrained)
-    loaded.model.clip.keep_text = True
     if attention is not None:
         _set_attention(loaded, attention, config)
     apply_pamr(loaded, pamr)

@@ -257,7 +257,7 @@ class _Evaluation:
             device=parts['device'],
             processes=get_world_size(),
             seconds=round(seconds, 3),
-            precision=(method.config.model.get('clip') or {}).get('precision', 'fp32'),
+            precision=(parts['weights'] or {}).get('precision', 'fp32'),
             weights=parts['weights'],
             settings=parts['settings'],
             fingerprint=digest(parts),

@@ -149,7 +149,7 @@ class AttentionVisualizationHook(Hook):
             self.mode,
             (height, width),
         )
-        title = f'{Path(sample.img_path).name}, {runner.cfg.model.clip.model_name}.'
+        title = f'{Path(sample.img_path).name}, {unwrapped(runner.model).source.name}.'
         figure = attention_figure(pixels, maps, title, self.max_side)
         save(figure, self.output_folder, self.output_folder.name(sample.img_path, _SUFFIX) + _SUFFIX, needed=False)
         self.written += 1

@@ -9,13 +9,13 @@ import time
 import pytest
 import torch
 from mmseg.registry import MODELS
+from mmseg_sclip.models.clip.identity import text_identity
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from mmseg_sclip.files import file_hash
 from mmseg_sclip.models.clip import ClipConfig, ClipSource
 from mmseg_sclip.models.clip.architecture import find_architecture
-from mmseg_sclip.models.clip.identity import text_identity
 from mmseg_sclip.models.text import TextBankCache
 
 CPU = torch.device('cpu')
@@ -231,7 +231,7 @@ def test_vectors_are_not_stored_for_weights_edited_since(mini_json, mini_state, 
 
 def test_weights_edited_after_a_tower_was_read_have_no_identity(mini_json, mini_weights, tmp_path):
     (tmp_path / 'weights.pt').write_bytes(mini_weights.read_bytes())
-    source = ClipSource(dict(model_name=mini_json, pretrained=tmp_path / 'weights.pt', cache_dir=tmp_path))
+    source = ClipSource(model_name=mini_json, pretrained=tmp_path / 'weights.pt', cache_dir=tmp_path)
     source.image_tower()
     os.utime(tmp_path / 'weights.pt', ns=(0, 0))
     assert source.text_identity() is None

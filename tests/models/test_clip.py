@@ -38,16 +38,16 @@ def saved(folder, content, name='model.json'):
 def test_images_and_text_equal_open_clips_own(mini_clip, mini_json, mini_weights):
     reference = open_clip.CLIP(**json.loads(mini_json.read_text()))
     open_clip.load_checkpoint(reference, str(mini_weights))
-    source = ClipSource(mini_clip)
-    images, tokens = torch.randn(1, 3, 224, 224), source.tokenizer()(['a photo of a cat.'])
+    source = ClipSource(**mini_clip)
+    images, tokens = torch.randn(1, 3, 224, 224), source.text_encoder().tokenizer()(['a photo of a cat.'])
     with torch.no_grad():
-        torch.testing.assert_close(source.image_tower()(images), reference.encode_image(images))
+        torch.testing.assert_close(source.visual(images), reference.encode_image(images))
         torch.testing.assert_close(source.text_tower().encode_text(tokens), reference.encode_text(tokens))
 
 
 def test_a_tower_without_memory_is_nowhere(mini_clip):
-    source = ClipSource(mini_clip)
-    for module in (source.image_tower(), source.text_tower()):
+    source = ClipSource(**mini_clip)
+    for module in (source.visual, source.text_tower()):
         tensors = [*module.parameters(), *module.buffers()]
         assert tensors
         assert not [tensor for tensor in tensors if tensor.is_meta or tensor.requires_grad]
@@ -55,7 +55,7 @@ def test_a_tower_without_memory_is_nowhere(mini_clip):
 
 
 def test_lower_precision_leaves_norms_and_embeddings(mini_clip):
-    tower = ClipSource(dict(mini_clip, precision='bf16')).text_tower()
+    tower = ClipSource(**mini_clip, precision='bf16').text_tower()
     kinds = {name: value.dtype for name, value in tower.named_parameters()}
     low = {name for name, kind in kinds.items() if kind == torch.bfloat16}
     assert {'text_projection', 'transformer.resblocks.0.mlp.c_fc.weight'} < low
@@ -81,7 +81,7 @@ def test_lower_precision_leaves_norms_and_embeddings(mini_clip):
 def test_what_cannot_work_is_refused_by_name(tmp_path, description, vision, words):
     description['vision_cfg'].update(vision)
     with pytest.raises(ConfigError, match=f'model.json cannot be used: .*{words}'):
-        ClipSource(dict(model_name=saved(tmp_path, description), pretrained=None))
+        ClipSource(model_name=saved(tmp_path, description), pretrained=None)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_cannot_work_is_refused_by_name(tmp_path, description, vision, word
 )
 def test_named_architectures_that_cannot_work(name):
     with pytest.raises(ConfigError, match=f'{name} cannot be used'):
-        ClipSource(dict(model_name=name))
+        ClipSource(model_name=name)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_named_architectures_that_cannot_work(name):
     ],
 )
 def test_named_architectures_that_work_know_their_geometry(name, patch, side):
-    source = ClipSource(dict(model_name=name))
-    visual = source.empty_image_tower()
+    source = ClipSource(model_name=name)
+    visual = source.empty_visual()
     assert type(visual) is open_clip.transformer.VisionTransformer
     assert (visual.patch_size, visual.image_size) == ((patch, patch), (side, side))
     assert visual.proj.is_meta
@@ -114,7 +114,7 @@ def test_named_architectures_that_work_know_their_geometry(name, patch, side):
 
 def test_mean_and_std_come_with_the_model(tmp_path, description):
     content = dict(model_cfg=description, preprocess_cfg=dict(mean=[0.5, 0.25, 0], std=[1, 0.5, 0.1]))
-    source = ClipSource(dict(model_name=saved(tmp_path, content)))
+    source = ClipSource(model_name=saved(tmp_path, content))
     assert source.mean == (127.5, 63.75, 0)
     assert source.std == pytest.approx((255, 127.5, 25.5))
     model = MODELS.build(
@@ -131,16 +131,16 @@ def test_mean_and_std_come_with_the_model(tmp_path, description):
 
 
 def test_random_weights_are_loud_and_shared_by_both_towers(mini_json, logged):
-    source = ClipSource(dict(model_name=str(mini_json), pretrained=None))
-    first = source.image_tower().proj
+    source = ClipSource(model_name=str(mini_json), pretrained=None)
+    first = source.visual.proj
     assert 'RANDOM WEIGHTS' in logged[0]
-    assert torch.equal(first, source.image_tower().proj)
+    assert torch.equal(first, source.visual.proj)
     source.release()
-    assert torch.equal(first, source.image_tower().proj)
+    assert torch.equal(first, source.visual.proj)
 
 
 def test_the_demo_says_nothing_about_its_weights(logged):
-    tower = ClipSource(dict(model_name='builtin:demo', pretrained=None)).image_tower()
+    tower = ClipSource(model_name='builtin:demo', pretrained=None).visual
     assert tower.image_size == (64, 64)
     assert not logged
 
@@ -183,7 +183,7 @@ OPENAI = 'were trained with QuickGELU, but {} is built with GELU; .*Use model_na
 )
 def test_wrong_clips_are_refused(clip, words):
     with pytest.raises(UserError, match=words):
-        ClipSource(clip).image_tower()
+        ClipSource(**clip).image_tower()
 
 
 @pytest.fixture
@@ -204,17 +204,17 @@ def hub(monkeypatch):
 
 def test_a_model_of_the_hub_is_described_without_its_weights(hub, mini_json, mini_weights, mini_state):
     hub['open_clip_config.json'] = mini_json
-    source = ClipSource(dict(model_name='hf-hub:a/b', cache_dir='/c'))
-    assert source.empty_image_tower().patch_size == (16, 16)
+    source = ClipSource(model_name='hf-hub:a/b', cache_dir='/c')
+    assert source.empty_visual().patch_size == (16, 16)
     assert hub['asked'] == [('a/b', 'open_clip_config.json', '/c', False)]
     with pytest.raises(MissingFileError, match="The weights of 'hf-hub:a/b' could not be downloaded .it is not there"):
         source.image_tower()
     hub['open_clip_pytorch_model.bin'] = mini_weights
-    assert torch.equal(source.image_tower().proj, mini_state['visual.proj'])
+    assert torch.equal(source.visual.proj, mini_state['visual.proj'])
 
 
 def test_a_tag_is_described_without_its_weights(hub):
-    ClipSource(dict(model_name='ViT-B-16-quickgelu', pretrained='openai')).empty_image_tower()
+    ClipSource(model_name='ViT-B-16-quickgelu', pretrained='openai').empty_visual()
     assert not hub['asked']
 
 
@@ -231,7 +231,7 @@ def test_without_a_network_nothing_is_tried_twice(monkeypatch, tmp_path):
         "The weights 'openai' of ViT-B-16-quickgelu could .*127.0.0.1:9 cannot be reached.*--pretrained.*HF_ENDPOINT"
     )
     with pytest.raises(MissingFileError, match=words):
-        ClipSource(clip).image_tower()
+        ClipSource(**clip).image_tower()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_slow_hub_is_waited_for_and_a_missing_one_is_not(monkeypatch, hub, err
 
     monkeypatch.setattr(weights_file, 'get_session', lambda: SimpleNamespace(head=head))
     with pytest.raises(MissingFileError, match='it is not there' if reachable else 'cannot be reached: why'):
-        ClipSource(dict(model_name='ViT-B-16', pretrained='laion2b_s34b_b88k', cache_dir='/c')).image_tower()
+        ClipSource(model_name='ViT-B-16', pretrained='laion2b_s34b_b88k', cache_dir='/c').image_tower()
     files = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
     assert hub['asked'] == [('laion/CLIP-ViT-B-16-laion2B-s34B-b88K', name, '/c', not reachable) for name in files]
 
@@ -267,15 +267,15 @@ def test_openai_dicts_need_quick_gelu_unless_overridden(tmp_path, description, m
         model_name=saved(tmp_path, {**description, 'quick_gelu': False}), pretrained=str(tmp_path / 'openai.pt')
     )
     with pytest.raises(ConfigError, match='trained with QuickGELU.*"quick_gelu": true'):
-        ClipSource(clip).image_tower()
+        ClipSource(**clip).image_tower()
     for activation, kind in (('gelu', torch.nn.GELU), ('quick_gelu', open_clip.transformer.QuickGELU)):
-        tower = ClipSource(dict(clip, activation=activation)).image_tower()
+        tower = ClipSource(**clip, activation=activation).visual
         assert type(tower.transformer.resblocks[0].mlp.gelu) is kind
 
 
 def test_other_files_log_their_activation_and_overrides_are_logged(mini_clip, logged):
-    ClipSource(mini_clip).image_tower()
-    ClipSource(dict(mini_clip, activation='gelu', norm_eps=1e-6))
+    ClipSource(**mini_clip).image_tower()
+    ClipSource(**mini_clip, activation='gelu', norm_eps=1e-6)
     text = ' '.join(logged)
     assert 'runs it with QuickGELU' in text
     for tower in ('image', 'text'):
@@ -292,8 +292,8 @@ def test_other_files_log_their_activation_and_overrides_are_logged(mini_clip, lo
     ],
 )
 def test_activation_and_epsilon_of_each_tower(mini_clip, overrides, image, text):
-    source = ClipSource({**mini_clip, **overrides})
-    for tower, expected in ((source.image_tower(), image), (source.text_tower(), text)):
+    source = ClipSource(**{**mini_clip, **overrides})
+    for tower, expected in ((source.visual, image), (source.text_tower(), text)):
         epsilons = {part.eps for part in tower.modules() if isinstance(part, torch.nn.LayerNorm)}
         activations = {type(block.mlp.gelu).__name__ for block in tower.transformer.resblocks}
         assert (activations, epsilons) == ({expected[0]}, {expected[1]})
@@ -313,30 +313,30 @@ def test_activation_and_epsilon_of_each_tower(mini_clip, overrides, image, text)
 def test_weights_of_another_architecture_are_refused(tmp_path, description, mini_weights, part, change, words):
     description[part].update(change)
     with pytest.raises(BadFileError, match=f'do not fit the architecture.*{words}'):
-        ClipSource(dict(model_name=saved(tmp_path, description), pretrained=str(mini_weights))).image_tower()
+        ClipSource(model_name=saved(tmp_path, description), pretrained=str(mini_weights)).image_tower()
 
 
 def test_a_folder_in_the_home_brings_weights_and_tokenizer(tmp_path, monkeypatch, description, mini_state):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'clip').mkdir()
     saved(tmp_path / 'clip', dict(model_cfg=description, preprocess_cfg={}), 'open_clip_config.json')
-    source = ClipSource(dict(model_name='local-dir:~/clip'))
-    assert source.tokenizer()(['a cat']).shape == (1, 77)
+    source = ClipSource(model_name='local-dir:~/clip')
+    assert source.text_encoder().tokenizer()(['a cat']).shape == (1, 77)
     with pytest.raises(MissingFileError, match='must hold one weights file .* but holds 0: none'):
         source.image_tower()
     torch.save(mini_state, tmp_path / 'clip' / 'mine.pt')
-    assert torch.equal(source.image_tower().proj, mini_state['visual.proj'])
+    assert torch.equal(source.visual.proj, mini_state['visual.proj'])
     (tmp_path / 'clip' / 'other.pt').touch()
     with pytest.raises(MissingFileError, match='holds 2: mine.pt, other.pt'):
-        ClipSource(dict(model_name='local-dir:~/clip')).image_tower()
+        ClipSource(model_name='local-dir:~/clip').image_tower()
 
 
 def test_another_tokenizer_is_not_replaced_silently_and_runs_no_code_of_its_own(tmp_path, description, monkeypatch):
     asked = {}
     monkeypatch.setattr(tokenizer, 'HFTokenizer', lambda name, **options: asked.update(options, name=name))
     description['text_cfg'].update(hf_tokenizer_name='some/tokenizer', tokenizer_kwargs=dict(trust_remote_code=True))
-    source = ClipSource(dict(model_name=saved(tmp_path, description)))
-    source.tokenizer()
+    source = ClipSource(model_name=saved(tmp_path, description))
+    source.text_encoder().tokenizer()
     assert (asked['name'], asked['context_length'], asked['trust_remote_code']) == ('some/tokenizer', 77, False)
     assert not source.reads_english
 
@@ -371,9 +371,9 @@ def test_what_hugging_faces_part_lacks_is_one_sentence(
     monkeypatch.setattr(tokenizer, 'HFTokenizer', fail)
     monkeypatch.setattr(open_clip.model, 'HFTextEncoder', fail)
     description['text_cfg'][name] = 'some/repository'
-    source = ClipSource(dict(model_name=saved(tmp_path, description), pretrained=None))
+    source = ClipSource(model_name=saved(tmp_path, description), pretrained=None)
     with pytest.raises(kind, match=f"^The t.* 'some/repository' of .*{words}"):
-        source.tokenizer() if name == 'hf_tokenizer_name' else source.empty_image_tower()
+        source.text_encoder().tokenizer() if name == 'hf_tokenizer_name' else source.empty_visual()
 
 
 @pytest.mark.slow
@@ -392,9 +392,9 @@ def test_every_architecture_of_open_clip_is_built_or_refused_in_one_sentence(mon
     for name in open_clip.list_models():
         said = ''
         try:
-            source = ClipSource(dict(model_name=name, pretrained=None))
-            source.empty_image_tower()
-            source.tokenizer()
+            source = ClipSource(model_name=name, pretrained=None)
+            source.empty_visual()
+            source.text_encoder().tokenizer()
         except ConfigError as error:
             said = str(error)
         assert re.match(f'$|{name} cannot be used: its image tower |The t.* of {name} needs the package', said), said

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from mmseg_sclip.models.text.prompt_encoding import _ends, _plant, encode_prompts
 from open_clip import CLIP, CustomTextCLIP, SimpleTokenizer
 
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.text import encode_phrases, load_templates, load_vocabulary
-from mmseg_sclip.models.text.prompt_encoding import _ends, _plant, encode_prompts
 
 TEMPLATES = load_templates('openai_imagenet')
 PHRASES = ['cat', 'remote control', 'sofa', 'sofa bed', '猫', 'cat']
@@ -39,7 +39,7 @@ def test_equals_the_run_over_all_positions(towers):
 
 @torch.no_grad()
 def test_goldens_weights_and_every_length(mini_clip):
-    tower = ClipSource(mini_clip).text_tower()
+    tower = ClipSource(**mini_clip).text_tower()
     tokens = tokens_of(['a ' * n + 'word' for n in range(0, 60, 7)], ['a photo of a {}.', '{}'])
     assert set(_ends(tower, tokens).tolist()) >= {2, 7, 58}  # from the shortest on
     torch.testing.assert_close(encode_prompts(tower, tokens), tower.encode_text(tokens), atol=2e-6, rtol=1e-5)
@@ -69,8 +69,8 @@ def test_no_token_of_a_tree_is_computed_twice():
 
 @torch.no_grad()
 def test_the_bank_equals_phrase_by_phrase(mini_clip):
-    source = ClipSource(mini_clip)
-    tower, tokenizer = source.text_tower(), source.tokenizer()
+    source = ClipSource(**mini_clip)
+    tower, tokenizer = source.text_tower(), source.text_encoder().tokenizer()
     phrases = load_vocabulary('voc20').distinct[:7]
     expected = []
     for phrase in phrases:

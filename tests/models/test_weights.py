@@ -184,10 +184,10 @@ FORMS = ['zip', 'old', 'wrapped', 'scripted', 'safetensors', 'renamed']
 @pytest.mark.parametrize('form', FORMS)
 def test_every_form_gives_the_same_towers(files, form, mini_json, mini_state, mini_clip):
     half = {name: value.half() for name, value in mini_state.items()}  # the recipe's numbers are exact in float16
-    source = ClipSource(dict(model_name=mini_json, pretrained=files[form](half)))
-    expected = ClipSource(mini_clip)
+    source = ClipSource(model_name=mini_json, pretrained=files[form](half))
+    expected = ClipSource(**mini_clip)
     for ours, theirs in (
-        (source.image_tower(), expected.image_tower()),
+        (source.visual, expected.visual),
         (source.text_tower(), expected.text_tower()),
     ):
         assert_same(ours.state_dict(), theirs.state_dict())
@@ -340,9 +340,7 @@ def test_custom_text_towers_load_from_both_namings(tmp_path, mini_json, mini_sta
     renamed = open_clip.model.convert_to_custom_text_state_dict(dict(mini_state))
     tokens = open_clip.tokenize(['a cat'])
     outputs = [
-        ClipSource(dict(model_name=tmp_path / 'custom.json', pretrained=files['zip'](state)))
-        .text_tower()
-        .encode_text(tokens)
+        ClipSource(model_name=tmp_path / 'custom.json', pretrained=files['zip'](state)).text_tower().encode_text(tokens)
         for state in (mini_state, renamed)
     ]
     assert torch.equal(*outputs)
@@ -357,7 +355,7 @@ def test_what_cosines_were_multiplied_with(tmp_path, mini_json, mini_state, stor
     path = tmp_path / 'weights.pt'
     state = {name: value for name, value in mini_state.items() if name != 'logit_scale'}
     torch.save(state if stored is None else {**state, 'logit_scale': stored}, path)
-    source = ClipSource(dict(model_name=str(mini_json), pretrained=str(path)))
+    source = ClipSource(model_name=str(mini_json), pretrained=str(path))
     assert source.logit_scale() == pytest.approx(expected)  # also before any tower was built
     source.release()
     assert source.logit_scale() == pytest.approx(expected)

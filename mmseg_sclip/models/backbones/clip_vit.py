@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ...checks import build_strategy, check_choice, check_switch
 from ...errors import ConfigError
-from ..clip import POSITION_RULES, ClipSource, VisionTower
+from ..clip import POSITION_RULES
 from ..decoders.base import Decoder
 from ..passes import run_passes
 from ..streams import Feedback, Memory, Tokens
+from ..towers.source import TowerSource, build_source
 
 _SCLIP = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))
 
@@ -30,7 +31,7 @@ class CLIPVisionTransformer(BaseModule):
     `clip.precision` 'fp16' or 'bf16' it is switched off, since weights and products have that type already.
 
     Args:
-        clip: See `ClipConfig`; inside an `SCLIPSegmentor` the segmentor gives it.
+        clip: See `ClipConfig`, or another `TowerSource`; inside an `SCLIPSegmentor` the segmentor gives it.
         decoder: Config of a `Decoder`; SCLIP's where it is left out.
         positions: How positions are fitted to grids other than the native one: 'scale' is SCLIP's rule;
             'size', 'size_antialias' and 'bilinear' are those of other methods.
@@ -43,7 +44,7 @@ class CLIPVisionTransformer(BaseModule):
 
     def __init__(
         self,
-        clip: Mapping | ClipSource | None = None,
+        clip: Mapping | TowerSource | None = None,
         decoder: Mapping | None = None,
         positions: str = 'scale',
         out_cls: bool = False,
@@ -53,12 +54,9 @@ class CLIPVisionTransformer(BaseModule):
         check_switch('backbone.out_cls', out_cls)
         check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
-        source = ClipSource.of(clip, 'CLIPVisionTransformer')
-        if positions not in source.towers:
-            visual = next((tower.visual for tower in source.towers.values()), None) or source.image_tower()
-            source.towers[positions] = VisionTower(visual, positions)
-        self.tower = source.towers[positions]
-        self.precision = source.config.precision
+        source = build_source(clip, 'CLIPVisionTransformer')
+        self.tower = source.image_tower(positions)
+        self.precision = source.precision
         self.decoder.bind(self.tower)
         self.out_cls = out_cls
 

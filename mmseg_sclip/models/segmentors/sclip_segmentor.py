@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ...checks import build_strategy
 from ...errors import ConfigError
-from ..clip import ClipSource
 from ..data_preprocessor import CLIPDataPreProcessor
 from ..image.geometry import image_axes, restore_image
 from ..image.scores import ChangedScores, ClassScores, MapScores, PatchAffinity, PixelScores, Scores, label_in_bands
 from ..refinements.base import CLASS_SCORES, COSINES, Refinement
 from ..streams import Tokens
+from ..towers.source import TowerSource, build_source
 from .checkpoints import check_checkpoint, forget_frozen_keys
 from .settings import InferenceSettings
 from .together import score_together
@@ -38,7 +38,8 @@ class SCLIPSegmentor(EncoderDecoder):
     not depend on the others of its batch, unless a preprocessor of the user's own pads them.
 
     Args:
-        clip: Which CLIP, for both towers; see `ClipConfig`. Segmentors of one `ClipSource` share its towers.
+        clip: Which CLIP, for both towers; see `ClipConfig`, or another `TowerSource`. Segmentors of one source share
+            its towers.
         backbone: Config of a `CLIPVisionTransformer`, without `clip`.
         decode_head: Config of a `TextSimilarityHead`, without `clip`.
         data_preprocessor: Left out, a `CLIPDataPreProcessor` with the mean and std of the loaded CLIP.
@@ -50,6 +51,7 @@ class SCLIPSegmentor(EncoderDecoder):
         init_cfg: Refused, as in the backbone and the head: `clip` names the weights.
 
     Attributes:
+        source: Where its towers come from.
         test_cfg: `InferenceSettings`; its values may be set on a built model.
         refinements: The `Refinement`s of `test_cfg.refine`.
 
@@ -59,7 +61,7 @@ class SCLIPSegmentor(EncoderDecoder):
 
     def __init__(
         self,
-        clip: Mapping | ClipSource,
+        clip: Mapping | TowerSource,
         backbone: Mapping,
         decode_head: Mapping,
         data_preprocessor: Mapping | None = None,
@@ -91,7 +93,7 @@ class SCLIPSegmentor(EncoderDecoder):
         # Settings first: a typing error must not cost the loading of weights.
         settings = InferenceSettings.parse(test_cfg)
         settings.check_background(decode_head.get('background_index'))
-        source = ClipSource.of(clip, 'SCLIPSegmentor')
+        source = build_source(clip, 'SCLIPSegmentor')
         super().__init__(
             backbone={**backbone, 'clip': source},
             decode_head={**decode_head, 'clip': source},
@@ -99,6 +101,7 @@ class SCLIPSegmentor(EncoderDecoder):
             train_cfg=train_cfg,
             test_cfg=settings,
         )
+        self.source = source
         self._accept(settings)
         self.register_load_state_dict_post_hook(forget_frozen_keys)
 
@@ -350,7 +353,7 @@ class SCLIPSegmentor(EncoderDecoder):
         return MapScores(maps, getattr(scores, 'queries', None))
 
 
-def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:
+def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: TowerSource) -> torch.nn.Module:
     """The user's preprocessor, or CLIP's own with the mean and std of the loaded weights."""
     if isinstance(config, torch.nn.Module):
         return config
