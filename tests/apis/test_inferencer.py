@@ -202,15 +202,14 @@ def test_words_change_from_call_to_call(mini_clip, photo, tmp_path, fresh_cache)
 
 
 def test_the_same_words_are_not_encoded_again(demo, painted, monkeypatch):
-    head = type(demo.model.decode_head)
-    asked = []
-    encode = head.encode
-    monkeypatch.setattr(head, 'encode', lambda self, *args: asked.append(self) or encode(self, *args))
+    encoder, asked = demo.model.decode_head.text_encoder, []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, 'encode', lambda words, *args: asked.append(words) or encode(words, *args))
     for more in ({}, dict(classes=list(demo.words.class_names)), dict(return_scores=True), dict(heatmaps=True)):
         demo(painted.image, channel_order='rgb', **more)
     assert not asked
     demo(painted.image, channel_order='rgb', classes=['lava', 'snow'])
-    assert len(asked) == 1
+    assert asked == [('lava', 'snow')]
 
 
 @pytest.mark.parametrize('nothing', [None, 'none', 'None'])
