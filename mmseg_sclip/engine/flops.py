@@ -17,7 +17,6 @@ from ..checks import build_strategy, is_a
 from ..images import steps_behind_loading
 from ..models.decoders import Decoder
 from ..models.image.windows import WindowGrid
-from ..models.passes import run_passes
 from ..models.segmentors.settings import InferenceSettings
 from ..models.text import load_vocabulary
 from ..models.towers.source import build_source
@@ -108,9 +107,9 @@ def default_shape(config: Config) -> tuple[int, int]:
 
 
 def _encode(tower: ImageTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
-    memory = tower.record(image, decoder.needs)
-    scores = torch.empty(1, queries, *memory.grid, device='meta')
-    run_passes(decoder, tower, memory, lambda tokens: scores)
+    record = tower.record(image, decoder.needs)
+    scores = torch.empty(1, queries, *record.grid, device='meta')
+    decoder.run(record, lambda tokens: scores)
 
 
 @torch.no_grad()

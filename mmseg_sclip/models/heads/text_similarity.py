@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from mmengine.model import BaseModule
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..streams import Tokens
 from ..text import Vocabulary, load_templates, load_vocabulary
 from ..text.class_names import dataset_meta
+from ..tokens import Tokens
 from ..towers.source import TowerSource, build_source
+from .base import Head
 from .loss import class_loss
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Words = str | Path | Vocabulary | Sequence | None
 
 
 @MODELS.register_module()
-class TextSimilarityHead(BaseModule):
+class TextSimilarityHead(Head):
     """Scores of every phrase at every patch: the cosine between its features and the phrase's vector.
 
     The bank of vectors is made at first use, on the device of the features. Scores are float32 whatever the tower's

@@ -15,7 +15,7 @@ from ....errors import ConfigError
 from ...heads.maps import MapHead
 from ...image.scores import MapScores, PixelScores
 from ...precision import without_autocast
-from ...streams import Tokens
+from .decoder import LayerTokens
 
 
 @MODELS.register_module()
@@ -38,6 +38,8 @@ class EarlyLayerFusionHead(MapHead):
     Raises:
         ConfigError: A number is out of its range.
     """
+
+    takes = LayerTokens
 
     def __init__(
         self,
@@ -68,21 +70,16 @@ class EarlyLayerFusionHead(MapHead):
         """The largest value of a class is that in the whole image; windows are an option of the decoder."""
         return True
 
-    def forward(self, features: Tokens) -> Tensor:
+    def forward(self, features: LayerTokens) -> Tensor:
         """Maps (B, Q, h, w), not negative; 0 for the phrases of the background.
 
         Args:
-            features: Tokens with layers and an affinity.
+            features: Of an `EarlyLayerFusion`.
 
         Raises:
-            ConfigError: They have none, or no layer of this number.
+            ConfigError: There is no layer of this number.
         """
-        layers, affinity = getattr(features, 'layers', None), getattr(features, 'affinity', None)
-        if layers is None or affinity is None:
-            raise ConfigError(
-                'EarlyLayerFusionHead needs the tokens of all layers, which the decoder does not give. Set '
-                "backbone=dict(decoder=dict(type='EarlyLayerFusion'))."
-            )
+        layers, affinity = features.layers, features.affinity
         count = layers.shape[2]
         if not -count <= self.layer < count:
             raise ConfigError(

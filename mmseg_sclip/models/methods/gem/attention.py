@@ -14,7 +14,7 @@ from ....checks import check_whole
 from ....errors import ConfigError
 from ...attention.csa import CorrelativeSelfAttention
 from ...attention.projections import Projection
-from ...streams import BlockInput
+from ...record import BlockInput
 
 
 @MODELS.register_module()

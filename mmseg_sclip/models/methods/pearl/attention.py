@@ -11,7 +11,7 @@ from ....checks import check_choice
 from ....errors import ConfigError
 from ...attention.base import ProductAttention
 from ...precision import without_autocast
-from ...streams import BlockInput
+from ...record import BlockInput
 
 
 @MODELS.register_module()
