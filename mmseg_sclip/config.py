@@ -18,6 +18,7 @@ from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
 from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
+from .models.towers.source import OPEN_CLIP
 from .options import check_options
 from .paths import PACKAGE, config_path, scenes_root
 
@@ -142,7 +143,7 @@ def input_files(config: Config) -> list[str]:
     """
     clip, head = config.model.get('clip') or {}, named_head(config)
     named = [config.filename, config.get('load_from'), head.get('vocabulary')]
-    named += [clip.get('pretrained'), str(clip.get('model_name')).removeprefix('local-dir:')]
+    named += [str(value).removeprefix('local-dir:') for key, value in clip.items() if key != 'cache_dir']
     for loader in ('test_dataloader', 'train_dataloader'):
         dataset = (config.get(loader) or {}).get('dataset') or {}
         prefixes = (dataset.get('data_prefix') or {}).values()
@@ -197,12 +198,17 @@ def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | N
     """Put `--model-name` and `--pretrained` into the model config.
 
     Raises:
-        ConfigError: The config's model has no `clip`.
+        ConfigError: The config's model has no CLIP of open_clip.
     """
     if model_name is None and pretrained is None:
         return
     if 'clip' not in config.model:
         raise ConfigError("--model-name and --pretrained change model.clip, which this config's model does not have.")
+    if not _is_open_clip(config):
+        raise ConfigError(
+            f'--model-name and --pretrained name a model of open_clip, but model.clip is a {config.model.clip.type}, '
+            'which has settings of its own. Leave the flags out; --cfg-options model.clip.KEY=VALUE changes those.'
+        )
     if model_name is not None:
         config.model.clip.model_name = model_name
         if model_name.startswith(SCHEMAS) and pretrained is None:
@@ -214,7 +220,9 @@ def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | N
 def apply_clip_flags_to_all(
     configs: Sequence[tuple[str, Config]], model_name: str | None, pretrained: str | None
 ) -> None:
-    """Put `--model-name` and `--pretrained` into those of several configs that have a CLIP, and name the others.
+    """Put `--model-name` and `--pretrained` into those of several configs that have a CLIP of open_clip.
+
+    The others are named.
 
     Args:
         configs: With the names that messages shall call them.
@@ -222,21 +230,27 @@ def apply_clip_flags_to_all(
         pretrained: The value of `--pretrained`.
 
     Raises:
-        ConfigError: None of the configs has a `clip`.
+        ConfigError: None of the configs has one.
     """
     if model_name is None and pretrained is None:
         return
-    without = {name: None for name, config in configs if 'clip' not in config.model}
+    without = {name: None for name, config in configs if not _is_open_clip(config)}
     if len(without) == len({name for name, _ in configs}):
-        raise ConfigError('--model-name and --pretrained change model.clip, which none of these configs has.')
+        raise ConfigError('--model-name and --pretrained change a CLIP of open_clip, which none of these configs has.')
     for _, config in configs:
-        if 'clip' in config.model:
+        if _is_open_clip(config):
             apply_clip_flags(config, model_name, pretrained)
     if without and is_main_process():
         print(
-            f'--model-name and --pretrained leave these configs alone, which have no CLIP: {", ".join(without)}.',
+            '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: '
+            f'{", ".join(without)}.',
             file=sys.stderr,
         )
+
+
+def _is_open_clip(config: Config) -> bool:
+    """Whether both towers come from open_clip."""
+    return 'clip' in config.model and config.model.clip.get('type', OPEN_CLIP) == OPEN_CLIP
 
 
 def check_is_clip(config: Config) -> None:

@@ -58,7 +58,7 @@ def write_clip(folder, state=None, name='clip', text=None, **vision):
 
 def random_source(folder, **vision):
     """A `ClipSource` of random weights, the same in every session: models of it share one pair of towers."""
-    source = ClipSource(write_clip(folder, **vision))
+    source = ClipSource(**write_clip(folder, **vision))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         source.image_tower()  # draws the weights of both towers

@@ -29,7 +29,7 @@ class Reference:
 
     def __init__(self, model: SCLIPSegmentor) -> None:
         self.model = model
-        self.visual = model.decode_head.source.empty_image_tower()
+        self.visual = model.source.empty_visual()
         self.visual.load_state_dict(model.backbone.tower.visual.state_dict(), assign=True)
 
     @torch.no_grad()

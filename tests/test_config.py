@@ -155,12 +155,14 @@ def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     apply_clip_flags_to_all(configs, None, 'weights.pt')
     assert [config.model.clip.pretrained for _, config in configs[1:]] == ['weights.pt'] * 2
     assert trained.model == dict(type='EncoderDecoder')
-    told = '--model-name and --pretrained leave these configs alone, which have no CLIP: trained.\n'
+    told = '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: trained.\n'
     assert capsys.readouterr().err == told
     apply_clip_flags_to_all(configs[1:], 'local-dir:here', None)  # it brings its own weights
     assert configs[1][1].model.clip == dict(model_name='local-dir:here', pretrained=None)
     apply_clip_flags_to_all(configs[1:], 'ViT-L-14', 'openai')
     assert configs[2][1].model.clip == dict(model_name='ViT-L-14', pretrained='openai')
+    with pytest.raises(ConfigError, match='none of these configs has'):
+        apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
     apply_clip_flags_to_all(configs, None, None)
     assert not capsys.readouterr().err
 

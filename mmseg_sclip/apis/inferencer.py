@@ -105,6 +105,7 @@ class SCLIPInferencer:
         self._steps = built.test_dataloader.dataset.pipeline
         self.model = build_model(built, device)
         head = self.model.decode_head
+        head.text_encoder.keep = True  # the words may change from call to call
         if words is None:
             names = tuple(head.dataset_meta['classes'])
             words = replace(head.vocabulary, class_names=names, background_index=head.background_index)

@@ -48,7 +48,6 @@ def build_config(
     if 'clip' not in loaded.model or 'decode_head' not in loaded.model:
         raise ConfigError(f'The model of {config} has no clip or no decode_head: it is no SCLIPSegmentor.')
     apply_clip_flags(loaded, model_name, pretrained)
-    loaded.model.clip.keep_text = True
     if attention is not None:
         _set_attention(loaded, attention, config)
     apply_pamr(loaded, pamr)
@@ -73,7 +72,7 @@ def thresholds(background: bool, config: str | Path | None, cfg_options: Mapping
         cfg_options: As in `build_config`; what they set stays.
     """
     own = load_config(_name(config, background), cfg_options).model.get('test_cfg')
-    settings = {key: InferenceSettings.parse(own)[key] for key in _OF_BACKGROUND}
+    settings = {key: getattr(InferenceSettings.parse(own), key) for key in _OF_BACKGROUND}
     fixed = {key: settings[key] for key in _OF_BACKGROUND if f'model.test_cfg.{key}' in (cfg_options or {})}
     free = {key: value for key, value in settings.items() if key not in fixed}
     if not background:

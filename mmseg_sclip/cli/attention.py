@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
     model.backbone.tower.check_size(image, str(path))
     maps = attention_maps(model, image, args.points, strategies, args.layers, args.heads, args.mode, pixels.shape[:2])
-    title = f'{path.name}, {config.model.clip.model_name}.'
+    title = f'{path.name}, {model.source.name}.'
     figure = attention_figure(pixels, maps, title, args.max_side)
     save_figure(figure, args, folder, folder.name(path, '_attention.png', '_attention.pdf') + '_attention')
     return 0

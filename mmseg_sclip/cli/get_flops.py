@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> int:
         apply_clip_flags(config, args.model_name, None)
         cost = count(config, default_shape(config) if args.shape is None else (args.shape[0], args.shape[-1]))
     if args.json:
-        print(json.dumps(dict(config=args.config, model_name=config.model.clip.model_name, **cost.as_dict()), indent=2))
+        print(json.dumps(dict(config=args.config, **cost.as_dict()), indent=2))
         return 0
     rows = [
-        ('model', config.model.clip.model_name),
+        ('model', cost.model_name),
         ('image', _size(cost.image)),
         ('network input', _size(cost.network_input)),
         ('windows', f'{cost.windows} of {_size(cost.window)}'),

@@ -30,10 +30,8 @@ from ..config import named_head
 from ..datasets.building import build_dataset
 from ..datasets.pipelines import use_own_readers
 from ..files import file_hash, file_stamp
-from ..models.clip.config import ClipConfig
-from ..models.clip.weights_file import find_weights
 from ..models.text import load_vocabulary
-from ..paths import cache_root
+from ..models.towers.source import build_source
 from ..version import __version__
 from .sources import modules_of_types, package_sources, user_sources
 
@@ -133,16 +131,13 @@ def weights_identity(config: Config) -> dict[str, Any] | None:
     """The weights of a config by their content.
 
     Returns:
-        `name`, as the config has it, and `sha256`, None for random weights; with a `checkpoint` on top of CLIP `name`
-        and `sha256` of that one too. A model without `clip` has the checkpoint only, or None.
+        What the source of the towers says of them (see
+        `TowerSource.weights_identity`); with a `checkpoint`
+        on top of CLIP `name` and `sha256` of that one too. A model without `clip` has the checkpoint only, or None.
     """
     identity: dict[str, Any] = {}
     if (clip := config.model.get('clip')) is not None:
-        clip = ClipConfig.parse(clip)
-        path = find_weights(clip)
-        memory = cache_root() / 'file_hashes.json'
-        names = (clip.model_name, clip.pretrained)
-        identity.update(name=', '.join(filter(None, names)), sha256=None if path is None else file_hash(path, memory))
+        identity = build_source(clip, 'The config').weights_identity()
     checkpoint = config.get('load_from')
     if checkpoint:
         there = Path(checkpoint).is_file()  # it may be an address

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..checks import build_strategy, is_a
 from ..images import steps_behind_loading
-from ..models.clip import ClipSource, VisionTower
 from ..models.decoders import Decoder
 from ..models.image.windows import WindowGrid
 from ..models.segmentors.settings import InferenceSettings
 from ..models.text import load_vocabulary
+from ..models.towers.source import build_source
+
+if TYPE_CHECKING:
+    from ..models.towers.image import ImageTower
 
 _DEFAULT = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))  # the backbone's
 
@@ -29,6 +32,7 @@ class Cost:
     """What a config costs on one image; sizes are (height, width) in pixels, costs in 1e9 multiply-adds.
 
     Attributes:
+        model_name: What the source of its towers is called.
         image: Size of the image file.
         network_input: Size after the pipeline's Resize.
         window: Size of a window.
@@ -40,6 +44,7 @@ class Cost:
         per_image: That for all windows.
     """
 
+    model_name: str
     image: tuple[int, int]
     network_input: tuple[int, int]
     window: tuple[int, int]
@@ -51,14 +56,14 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; costs have `gmac_` in front of their names."""
-        return {name if isinstance(v, (tuple, int)) else f'gmac_{name}': v for name, v in asdict(self).items()}
+        return {name if isinstance(v, (str, tuple, int)) else f'gmac_{name}': v for name, v in asdict(self).items()}
 
 
 def count(config: Config, shape: tuple[int, int]) -> Cost:
     """Count the multiply-adds of a config on one image.
 
     Args:
-        config: Its `clip.pretrained` is not looked at.
+        config: Its weights are not looked for.
         shape: (height, width) of the image file in pixels.
 
     Raises:
@@ -73,8 +78,8 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     top, bottom, left, right = windows[0]  # all are of one size
     window = (bottom - top, right - left)
 
-    visual = ClipSource({**model.clip, 'pretrained': None}).empty_image_tower()
-    tower = VisionTower(visual, model.backbone.get('positions', 'scale'))
+    source = build_source(model.clip, 'The config')
+    tower = source.empty_image_tower(model.backbone.get('positions', 'scale'))
     decoder = build_strategy('backbone.decoder', model.backbone.get('decoder') or _DEFAULT, Decoder)
     decoder.bind(tower)
     decoder.to('meta').eval()
@@ -83,7 +88,7 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     clip = _gmac(lambda: tower.record(image, frozenset({tower.depth})))
     own = _gmac(lambda: _encode(tower, decoder, image, queries))
     number = len(windows)
-    return Cost(tuple(shape), size, window, number, clip, clip * number, own, own * number)
+    return Cost(source.name, tuple(shape), size, window, number, clip, clip * number, own, own * number)
 
 
 def network_input(config: Config, shape: tuple[int, int]) -> tuple[int, int]:
@@ -101,7 +106,7 @@ def default_shape(config: Config) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else (375, 500)
 
 
-def _encode(tower: VisionTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
+def _encode(tower: ImageTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
     record = tower.record(image, decoder.needs)
     scores = torch.empty(1, queries, *record.grid, device='meta')
     decoder.run(record, lambda tokens: scores)

@@ -16,8 +16,8 @@ from mmseg.registry import METRICS, MODELS
 
 from ..checks import class_of, is_a
 from ..errors import ConfigError, UserError
-from ..models.clip import ClipSource
 from ..models.segmentors import MethodBundle, SCLIPSegmentor
+from ..models.towers.source import build_source
 from .ignored import metrics_in
 from .metric import ExactIoUMetric
 from .preparing import name_of
@@ -119,7 +119,7 @@ def _decided_once(config: Config) -> dict[str, Any]:
     """By its place, what all configs of a pass must have alike."""
     found = {where: _at(config, where) for where in _DECIDED_ONCE}
     own = found['model.data_preprocessor'] or _at(config, 'data_preprocessor') or {}
-    clip = ClipSource.of(config.model.get('clip'), f'The model of {name_of(config)}')
+    clip = build_source(config.model.get('clip'), f'The model of {name_of(config)}')
     found['model.data_preprocessor'] = dict(type='CLIPDataPreProcessor', mean=clip.mean, std=clip.std) | own
     return found
 

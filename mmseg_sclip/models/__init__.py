@@ -15,8 +15,9 @@ from .record import BlockInput, Feedback, Record
 from .refinements import Refinement
 from .segmentors import SCLIPSegmentor, SCLIPTTAModel
 from .steps import Propagation, Stitch
+from .text import TextEncoder
 from .tokens import Tokens
-from .towers import ImageTower
+from .towers import ImageTower, TowerSource
 
 __all__ = [
     'Affinity',
@@ -42,7 +43,9 @@ __all__ = [
     'SCLIPSegmentor',
     'SCLIPTTAModel',
     'Stitch',
+    'TextEncoder',
     'TextSimilarityHead',
     'Tokens',
+    'TowerSource',
     'methods',
 ]

@@ -146,7 +146,7 @@ class AttentionVisualizationHook(Hook):
             self.mode,
             (height, width),
         )
-        title = f'{Path(sample.img_path).name}, {runner.cfg.model.clip.model_name}.'
+        title = f'{Path(sample.img_path).name}, {unwrapped(runner.model).source.name}.'
         figure = attention_figure(pixels, maps, title, self.max_side)
         save(
             figure,

@@ -232,15 +232,14 @@ def test_words_change_from_call_to_call(inferencer, mini_clip, photo, tmp_path, 
 
 
 def test_the_same_words_are_not_encoded_again(demo, small, monkeypatch):
-    head = type(demo.model.decode_head)
-    asked = []
-    encode = head.encode
-    monkeypatch.setattr(head, 'encode', lambda self, *args: asked.append(self) or encode(self, *args))
+    encoder, asked = demo.model.decode_head.text_encoder, []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, 'encode', lambda words, *args: asked.append(words) or encode(words, *args))
     for more in ({}, dict(classes=list(demo.words.class_names)), dict(return_scores=True), dict(heatmaps=True)):
         demo(small, **RGB, **more)
     assert not asked
     demo(small, **RGB, classes=['lava', 'snow'])
-    assert len(asked) == 1
+    assert asked == [('lava', 'snow')]
 
 
 def test_the_background_changes_from_call_to_call(own, inferencer, photo):

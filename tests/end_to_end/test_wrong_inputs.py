@@ -131,7 +131,7 @@ def no_encoding(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError('text was encoded before the error')
 
-    monkeypatch.setattr('mmseg_sclip.models.heads.text_similarity.encode_phrases', refuse)
+    monkeypatch.setattr('mmseg_sclip.models.text.TextEncoder.encode', refuse)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_keys_averaged_over_blocks(build_method, deep_clip, pixels, blocks):
     attention = model.backbone.decoder.attention
     with torch.no_grad():
         x, maps = memory[0] if 0 in memory else model.backbone.tower.embed(image)[0], []
-        for block in ClipSource(deep_clip).image_tower().transformer.resblocks:
+        for block in ClipSource(**deep_clip).visual.transformer.resblocks:
             k = block.ln_1(x) @ block.attn.in_proj_weight[128:256].T + block.attn.in_proj_bias[128:256]
             maps.append(torch.stack([(h @ h.transpose(1, 2) / 8).softmax(dim=-1) for h in k.split(64, dim=-1)], dim=1))
             x = block(x)

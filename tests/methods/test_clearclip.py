@@ -52,7 +52,7 @@ def test_several_last_blocks_add_their_attention_to_the_untouched_stream(build_m
         )
     }
     model, image = build_method('clearclip', options), pixels(96, 160)[None]
-    visual = ClipSource(deep_clip).image_tower()
+    visual = ClipSource(**deep_clip).visual
     with torch.no_grad():
         ours = model.encode(image)
         x, path = model.backbone.tower.embed(image)[0], 0

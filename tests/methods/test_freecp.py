@@ -93,7 +93,7 @@ def test_windows_of_the_official_code(build, pixels, tower, size):
         model.decode_head.text_bank = torch.from_numpy(GOLDENS[f'freecp/text/{tower}/{name}'])
         with torch.no_grad():
             foreground = model.decode_head.foreground
-            scale = model.decode_head.source.logit_scale()
+            scale = model.source.logit_scale()
             assert scale == pytest.approx(np.exp(4.6015625))  # the recipe's 4.6 in half precision
             probabilities = (scale * model.decode_head.cosines(tokens)).softmax(dim=1)
             purified = purify(probabilities, foreground, tokens.affinity)
@@ -217,7 +217,7 @@ def test_the_affinity_is_the_attention_of_the_blocks_before_the_last(mini_clip):
     decoder, images = model.backbone.decoder, torch.randn(2, 3, 48, 64)
     with torch.no_grad():
         affinity = model.encode(images).affinity
-        tower = ClipSource(mini_clip).image_tower().transformer
+        tower = ClipSource(**mini_clip).visual.transformer
         x, expected = model.backbone.tower.embed(images)[0], 0
         for block in tower.resblocks[:2]:
             y = block.ln_1(x)

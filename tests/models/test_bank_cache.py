@@ -1,22 +1,20 @@
-"""The disk cache of encoded phrases: what is encoded, what is read, and what is not believed."""
+"""Text encoders and the disk cache of their vectors: what is encoded, what is read, and what is not believed."""
 
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 
 import pytest
 import torch
-from mmseg.registry import MODELS
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from mmseg_sclip.files import file_hash
-from mmseg_sclip.models.clip import ClipConfig, ClipSource
-from mmseg_sclip.models.clip.architecture import find_architecture
-from mmseg_sclip.models.clip.identity import text_identity
-from mmseg_sclip.models.text import TextBankCache
+from mmseg_sclip.models.clip import ClipSource
+from mmseg_sclip.models.text import TextBankCache, TextEncoder
 
 CPU = torch.device('cpu')
 
@@ -108,29 +106,21 @@ def test_where_nothing_can_be_written_it_is_done_without(tmp_path, monkeypatch, 
     assert len(said) == 2 and 'No space left' in said[1]
 
 
-def test_an_interruption_keeps_finished_portions(tmp_path, monkeypatch):
+def test_an_interruption_keeps_finished_portions_and_an_error_of_the_encoder_is_its_own(tmp_path, monkeypatch, said):
     monkeypatch.setattr('mmseg_sclip.models.text.bank_cache._PORTION', 2)
     encode = Encoder()
+    for error in (KeyboardInterrupt, OSError):
 
-    def stop_at_third(phrases):
-        if encode.asked:
-            raise KeyboardInterrupt
-        return encode(phrases)
+        def stop_at_third(phrases, error=error):
+            if encode.asked:
+                raise error
+            return encode(phrases)
 
-    with pytest.raises(KeyboardInterrupt):
-        cache_in(tmp_path).complete(['a', 'b', 'c', 'd'], stop_at_third)
+        with pytest.raises(error):
+            cache_in(tmp_path).complete(['a', 'b', 'c', 'd'], stop_at_third)
     cache_in(tmp_path).complete(['a', 'b', 'c', 'd'], encode)
-    assert encode.asked == [['a', 'b'], ['c', 'd']]
+    assert encode.asked == [['a', 'b'], ['c', 'd']] and not said
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != '.lock'] == ['.safetensors']
-
-
-def test_an_error_of_the_encoder_is_no_error_of_the_cache(tmp_path, said):
-    def broken(phrases):
-        raise OSError('no tokenizer')
-
-    with pytest.raises(OSError, match='no tokenizer'):
-        cache_in(tmp_path).complete(['cat'], broken)
-    assert not said
 
 
 def test_of_those_that_start_at_once_one_encodes_each_phrase(tmp_path):
@@ -149,24 +139,47 @@ def test_of_those_that_start_at_once_one_encodes_each_phrase(tmp_path):
     assert sorted(sum(encode.asked, [])) == ['cat', 'dog', 'emu', 'owl']
 
 
-def head(clip, **kwargs):
-    return MODELS.build(dict(type='TextSimilarityHead', clip=clip, vocabulary=['cat', 'dog'], **kwargs))
+class Letters(TextEncoder):
+    """Vectors of prompts from their lengths and first letters."""
+
+    built = 0
+
+    def load(self):
+        self.built += 1
+        return torch.nn.Linear(2, 2, bias=False).requires_grad_(False)
+
+    def embed(self, network, prompts):
+        assert not torch.is_inference_mode_enabled()
+        return 3 * vectors(*prompts)
+
+    def identity(self):
+        return dict(weights='a')
 
 
-def bank(clip, **kwargs):
-    return head(clip, **kwargs).encode_vocabulary(CPU)
+def test_an_encoder_averages_unit_vectors_and_its_network_is_there_while_it_encodes(tmp_path):
+    encoder, templates = Letters(cache_dir=str(tmp_path)), ('a {}.', 'two of {}{')
+    with torch.inference_mode():
+        found = encoder.encode(['cat', '{}'], templates, CPU)
+    rows = torch.stack([vectors(f'a {word}.', f'two of {word}{{') for word in ('cat', '{}')])  # (phrases, templates, 2)
+    mean = (rows / rows.norm(dim=2, keepdim=True)).mean(1)
+    torch.testing.assert_close(found, mean / mean.norm(dim=1, keepdim=True))
+    assert encoder.network is None and encoder.built == 1
+    assert torch.equal(encoder.encode(['{}', 'cat'], templates, CPU), found.flip(0)) and encoder.built == 1
+    encoder.keep = True
+    for words in (['cat'], ['dog']):  # in other templates all is encoded again
+        encoder.encode(words, templates[:1], CPU)
+    assert isinstance(encoder.network, torch.nn.Linear) and encoder.built == 2
 
 
-def test_a_warm_start_gives_no_memory_to_the_text_tower(mini_clip, fresh_cache, monkeypatch):
-    expected = bank(mini_clip)
+def bank(words=('cat', 'dog'), **clip):
+    return ClipSource(**clip).text_encoder().encode(list(words), ['a photo of a {}.'], CPU)
 
-    def refuse(self):
-        raise AssertionError('the text tower was built')
 
-    monkeypatch.setattr(ClipSource, 'text_tower', refuse)
-    assert torch.equal(bank(mini_clip), expected)
-    with pytest.raises(AssertionError, match='was built'):
-        bank(mini_clip, templates='simple')
+@pytest.fixture(scope='module')
+def known(mini_clip, tmp_path_factory):
+    """A cache and what it holds."""
+    folder = tmp_path_factory.mktemp('known')
+    return folder, bank(**mini_clip, cache_dir=str(folder))
 
 
 @pytest.mark.parametrize(
@@ -183,69 +196,68 @@ def test_a_warm_start_gives_no_memory_to_the_text_tower(mini_clip, fresh_cache, 
     ],
     ids=str,
 )
-def test_whatever_changes_the_vectors_changes_the_file(mini_clip, mini_json, mini_state, tmp_path, monkeypatch, change):
+def test_whatever_changes_the_vectors_changes_the_file(
+    known, mini_clip, mini_json, mini_state, tmp_path, monkeypatch, change
+):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(known[0], 'cache')
     other = json.loads(mini_json.read_text())
     (tmp_path / 'gelu.json').write_text(json.dumps({**other, 'quick_gelu': False}))
     other['text_cfg']['heads'] = 2  # the same weights fit, but give other vectors
     (tmp_path / 'other.json').write_text(json.dumps(other))
-    torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, 'other.pt')
-    clip = dict(mini_clip, cache_dir='cache')
-    before, after = bank(clip), bank({**clip, **change})
-    assert not torch.allclose(before, after, atol=1e-6)
-    assert torch.equal(bank({**clip, **change}), after)
-    assert torch.equal(bank({**clip, **change, 'cache_dir': 'another'}), after)
+    if 'pretrained' in change:
+        torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, 'other.pt')
+    assert not torch.allclose(bank(**{**mini_clip, **change}, cache_dir='cache'), known[1], atol=1e-6)
     assert len(list((tmp_path / 'cache').rglob('*.safetensors'))) == 2
 
 
-def test_what_changes_the_image_tower_alone_keeps_the_file(mini_clip, tmp_path):
+def test_what_changes_the_image_tower_alone_keeps_the_file_whose_text_tower_needs_no_memory(
+    known, mini_clip, monkeypatch
+):
+    monkeypatch.setattr(ClipSource, 'text_tower', None)
     for change in ({}, dict(activation=dict(image='gelu')), dict(norm_eps=dict(image=1e-3))):
-        bank(dict(mini_clip, cache_dir=tmp_path, **change))
-    assert len(list(tmp_path.rglob('*.safetensors'))) == 1
+        assert torch.equal(bank(**mini_clip, cache_dir=str(known[0]), **change), known[1])
 
 
 def test_random_weights_are_not_kept(mini_json, tmp_path):
-    bank(dict(model_name=mini_json, cache_dir=tmp_path))
+    bank(model_name=mini_json, cache_dir=tmp_path)
     assert not list(tmp_path.rglob('*.safetensors'))
 
 
 @pytest.mark.parametrize('keep_text', [False, True])
 def test_vectors_are_not_stored_for_weights_edited_since(mini_json, mini_state, tmp_path, keep_text):
     path = tmp_path / 'weights.pt'
-    clip = dict(model_name=mini_json, pretrained=path, cache_dir=tmp_path, keep_text=keep_text)
     torch.save(mini_state, path)
-    kept = head(clip)
-    before = kept.encode_vocabulary(CPU)
+    clip = dict(model_name=mini_json, pretrained=path, cache_dir=tmp_path, keep_text=keep_text)
+    encoder = ClipSource(**clip).text_encoder()
+    before = encoder.encode(['cat'], ['{}'], CPU)
+    (stored,) = tmp_path.rglob('*.safetensors')
+    content = stored.read_bytes()
     torch.save({**mini_state, 'positional_embedding': mini_state['positional_embedding'] * 2}, path)
-    assert not torch.allclose(bank(clip), before, atol=1e-4)
-    kept.set_vocabulary(['owl', 'emu'])
-    before = kept.encode_vocabulary(CPU)
-    fresh = head(clip)
-    fresh.set_vocabulary(['owl', 'emu'])
-    assert keep_text != torch.allclose(fresh.encode_vocabulary(CPU), before, atol=1e-4)
+    assert torch.allclose(encoder.encode(['cat'], ['{}'], CPU), before, atol=1e-4) == keep_text
+    encoder.encode(['owl'], ['{}'], CPU)
+    assert encoder.identity() is None and stored.read_bytes() == content
+    assert (encoder.network is not None) is keep_text
     if keep_text:
         path.unlink()  # the tower is in memory
-        kept.set_vocabulary(['newt'])
-        kept.encode_vocabulary(CPU)
+        encoder.encode(['newt'], ['{}'], CPU)
 
 
 def test_weights_edited_after_a_tower_was_read_have_no_identity(mini_json, mini_weights, tmp_path):
     (tmp_path / 'weights.pt').write_bytes(mini_weights.read_bytes())
-    source = ClipSource(dict(model_name=mini_json, pretrained=tmp_path / 'weights.pt', cache_dir=tmp_path))
+    source = ClipSource(model_name=mini_json, pretrained=tmp_path / 'weights.pt', cache_dir=tmp_path)
     source.image_tower()
     os.utime(tmp_path / 'weights.pt', ns=(0, 0))
-    assert source.text_identity() is None
+    assert source.text_encoder().identity() is None
 
 
 def test_an_edited_tokenizer_is_another_key(mini_clip, tmp_path):
-    config = ClipConfig.parse(mini_clip)
-    architecture = find_architecture(config)
-    architecture.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
-
     def identity(content):
         time.sleep(0.05)  # where times of change are coarse, an edit in the same instant shows none
         (tmp_path / 'tokenizer.json').write_text(content)
-        return text_identity(config, architecture, tmp_path / 'tokenizer.json', tmp_path / 'hashes.json')['tokenizer']
+        source = ClipSource(**mini_clip)
+        source.architecture.model['text_cfg']['hf_tokenizer_name'] = str(tmp_path)
+        return source.text_encoder().identity()['tokenizer']
 
     assert identity('a') == identity('a') != identity('b')
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import BlockInput, Refinement, SCLIPTTAModel
 from mmseg_sclip.models.clip import POSITION_RULES, ClipSource
+from mmseg_sclip.models.clip.text_encoder import tokenize
 from mmseg_sclip.models.image.scores import MapScores, whole
 from mmseg_sclip.models.methods.cliptrase.affinity import token_similarity
 from mmseg_sclip.models.methods.maskclip import smooth_by_keys
@@ -24,7 +25,6 @@ from mmseg_sclip.models.methods.resclip.label_grids import blur_rows, refined_la
 from mmseg_sclip.models.methods.sc_clip.decoder import _average
 from mmseg_sclip.models.methods.sc_clip.outliers import cosine_affinity, local_outlier_scores, repair_tokens
 from mmseg_sclip.models.segmentors import score_together
-from mmseg_sclip.models.text.text_bank import tokenize
 
 
 def head_of(clip, kind, **config):
@@ -177,7 +177,7 @@ def test_patches_and_native_grids_that_are_not_square(mini_json, tmp_path):
     (tmp_path / 'wide.json').write_text(json.dumps(description))
     clip = dict(model_name=str(tmp_path / 'wide.json'))
     torch.manual_seed(0)
-    source = ClipSource(clip)
+    source = ClipSource(**clip)
     backbone = MODELS.build(
         dict(
             type='CLIPVisionTransformer',
@@ -189,7 +189,7 @@ def test_patches_and_native_grids_that_are_not_square(mini_json, tmp_path):
     images = torch.randn(2, 3, 64, 96)
     ((features, cls),) = backbone(images)
     assert features.shape == (2, 64, 8, 6)
-    torch.testing.assert_close(cls, source.image_tower()(images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(cls, source.visual(images), atol=1e-5, rtol=0)
     assert backbone.tower.embed(torch.randn(1, 3, 41, 80))[1] == (5, 5)
     table = torch.randn(1 + 8 * 6, 3)
     for rule in ('scale', 'size'):
@@ -206,18 +206,18 @@ def test_a_context_of_another_length(mini_json, tmp_path):
     description = json.loads(mini_json.read_text())
     description['text_cfg']['context_length'] = 16
     (tmp_path / 'short.json').write_text(json.dumps(description))
-    source = ClipSource(dict(model_name=str(tmp_path / 'short.json')))
-    assert source.tokenizer()(['a cat']).shape == (1, 16)
+    source = ClipSource(model_name=str(tmp_path / 'short.json'))
+    assert source.text_encoder().tokenizer()(['a cat']).shape == (1, 16)
 
 
 def test_mean_and_std_come_with_the_tag():
-    source = ClipSource(dict(model_name='ViT-L-14', pretrained='laion2b_s32b_b82k'))
+    source = ClipSource(model_name='ViT-L-14', pretrained='laion2b_s32b_b82k')
     assert source.mean == source.std == (127.5, 127.5, 127.5)
 
 
 @torch.no_grad()
 def test_backbones_of_one_source_have_their_own_positions(mini_clip):
-    source, images = ClipSource(mini_clip), torch.randn(1, 3, 96, 160)
+    source, images = ClipSource(**mini_clip), torch.randn(1, 3, 96, 160)
     towers = {}
     for rule in POSITION_RULES:
         backbone = MODELS.build(dict(type='CLIPVisionTransformer', clip=source, positions=rule))
@@ -235,9 +235,9 @@ def test_the_padding_of_another_tokenizer_is_no_text():
             rows = [[1] * len(p.split()) + [9] * context_length for p in prompts]
             return torch.tensor([row[:context_length] for row in rows])
 
-    assert tokenize(Padded(), ['a b', 'a b c'], 3, 'x').tolist() == [[1, 1, 9], [1, 1, 1]]
+    assert tokenize(Padded(), ['a b', 'a b c'], 3).tolist() == [[1, 1, 9], [1, 1, 1]]
     with pytest.raises(ConfigError, match="'a b c d' is longer"):
-        tokenize(Padded(), ['a b', 'a b c d'], 3, 'x')
+        tokenize(Padded(), ['a b', 'a b c d'], 3)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from open_clip.transformer import LayerNormFp32
 
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.fused import FusedQuickGELU, FusedSelfAttention, fuse_block
-from mmseg_sclip.models.text.prompt_encoding import encode_prompts
+from mmseg_sclip.models.clip.prompt_encoding import encode_prompts
 
 TYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 ATTENTIONS = [
@@ -149,8 +149,8 @@ def test_what_users_set_on_an_attention_counts(mini_clip, name):
 
 @pytest.mark.parametrize('precision', TYPES)
 def test_weights_have_the_type_once_and_norms_stay_float32(mini_clip, precision):
-    source = ClipSource(dict(mini_clip, precision=precision))
-    for tower in (source.image_tower(), source.text_tower()):
+    source = ClipSource(**mini_clip, precision=precision)
+    for tower in (source.visual, source.text_tower()):
         products = [m.weight for m in tower.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
         products += [m.in_proj_weight for m in tower.modules() if isinstance(m, torch.nn.MultiheadAttention)]
         assert {weight.dtype for weight in products} == {TYPES[precision]}
@@ -213,7 +213,7 @@ def test_odd_text_towers_in_lower_precision(text, precision, tmp_path):
     content = dict(embed_dim=64, vision_cfg=vision, text_cfg=words, custom_text=True)
     (tmp_path / 'odd.json').write_text(json.dumps(content))
     clip = dict(model_name=str(tmp_path / 'odd.json'), pretrained=str(tmp_path / 'weights.pt'), precision=precision)
-    tower = ClipSource(clip).text_tower()
+    tower = ClipSource(**clip).text_tower()
     tokens = SimpleTokenizer()(['a photo of a cat.', 'a dog'])
     found = encode_prompts(tower, tokens)
     assert torch.cosine_similarity(found, model.encode_text(tokens)).min() > 0.99

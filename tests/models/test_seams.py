@@ -103,7 +103,7 @@ def test_the_map_of_an_earlier_block(mini_clip, block):
         memory = backbone.record(images)
         assert sorted(memory) == [0, 2]
         # Block 1 by hand: its attention map from the embedding, through torch's own module.
-        first = ClipSource(mini_clip).image_tower().transformer.resblocks[0]
+        first = ClipSource(**mini_clip).visual.transformer.resblocks[0]
         x = first.ln_1(backbone.tower.embed(images)[0])
         _, expected = first.attn(x, x, x, need_weights=True, average_attn_weights=False)
         b = backbone.tower.block_input(3, memory)
@@ -153,7 +153,7 @@ def test_vanilla_with_residual_and_ffn_is_clip_itself(mini_clip):
     images = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
         ((features, cls),) = backbone(images)
-        expected = ClipSource(mini_clip).image_tower()(images)  # open_clip's own forward and modules
+        expected = ClipSource(**mini_clip).visual(images)  # open_clip's own forward and modules
     assert features.shape == (2, 64, 14, 14)
     torch.testing.assert_close(cls, expected, atol=1e-5, rtol=0)
 

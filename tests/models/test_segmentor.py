@@ -292,7 +292,7 @@ def test_set_vocabulary_changes_classes_and_reads_no_image_weights(mini_clip, mo
     with torch.no_grad():
         model.predict([image])
         tower = model.backbone.tower
-        monkeypatch.setattr(type(model.decode_head.source), 'image_tower', None)
+        monkeypatch.setattr(type(model.source), 'image_tower', None)
         model.set_vocabulary(['sky', 'sea'], class_names=['SKY', 'SEA'], background_index=1)
         assert model.backbone.tower is tower
         assert (model.num_classes, model.out_channels) == (2, 2)
@@ -309,7 +309,7 @@ def test_text_tower_is_dropped_unless_kept(mini_clip, tmp_path):
         model = build(dict(mini_clip, keep_text=keep, cache_dir=str(tmp_path / str(keep))))
         with torch.no_grad():
             model.predict([torch.randn(3, 64, 64)])
-        assert bool(model.decode_head._text_tower) is keep
+        assert (model.decode_head.text_encoder.network is not None) is keep
         assert not any('token_embedding' in name for name, _ in model.named_parameters())
         assert not any('text_bank' in key for key in model.state_dict())
 

@@ -135,7 +135,7 @@ def write_random_weights(clip: dict, folder: Path) -> dict:
     if not path.is_file():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            state = ClipSource({**clip, 'pretrained': None}).random_weights()
+            state = ClipSource(**{**clip, 'pretrained': None}).random_weights()
         save_file({key: value.contiguous() for key, value in state.items()}, path)
     return {**clip, 'pretrained': str(path)}
 

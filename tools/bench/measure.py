@@ -202,8 +202,8 @@ def plain_start(config: Config, device: torch.device) -> float:
     templates = load_templates(config.model.decode_head.get('templates', 'openai_imagenet'))
 
     def build() -> tuple:
-        source = ClipSource(dict(config.model.clip, precision='fp32'))
-        return source.text_tower().to(device), source.tokenizer()
+        source = ClipSource(**{**config.model.clip, 'precision': 'fp32'})
+        return source.text_tower().to(device), source.text_encoder().tokenizer()
 
     loading, (tower, tokenizer) = seconds(build, device)
     some = phrases[:PLAIN_PHRASES]

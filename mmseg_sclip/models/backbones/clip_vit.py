@@ -12,11 +12,12 @@ from torch import Tensor
 from ...checks import build_strategy
 from ...errors import ConfigError
 from ...rules import OneOf
-from ..clip import POSITION_RULES, ClipSource, VisionTower
+from ..clip import POSITION_RULES
 from ..decoders.base import Decoder
 from ..image.windows import Place
 from ..record import Record
 from ..tokens import Tokens
+from ..towers.source import TowerSource, build_source
 
 _SCLIP = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))
 
@@ -35,7 +36,7 @@ class CLIPVisionTransformer(BaseModule):
     `clip.precision` 'fp16' or 'bf16' it is switched off, since weights and products have that type already.
 
     Args:
-        clip: See `ClipConfig`; inside an `SCLIPSegmentor` the segmentor gives it.
+        clip: See `ClipConfig`, or another `TowerSource`; inside an `SCLIPSegmentor` the segmentor gives it.
         decoder: Config of a `Decoder`; SCLIP's where it is left out.
         positions: How positions are fitted to grids other than the native one: 'scale' is SCLIP's rule;
             'size', 'size_antialias' and 'bilinear' are those of other methods.
@@ -48,7 +49,7 @@ class CLIPVisionTransformer(BaseModule):
 
     def __init__(
         self,
-        clip: Mapping | ClipSource | None = None,
+        clip: Mapping | TowerSource | None = None,
         decoder: Mapping | None = None,
         positions: Annotated[str, OneOf(POSITION_RULES)] = 'scale',
         out_cls: bool = False,
@@ -56,12 +57,7 @@ class CLIPVisionTransformer(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
-        source = ClipSource.of(clip, 'CLIPVisionTransformer')
-        if positions not in source.towers:
-            visual = next((tower.visual for tower in source.towers.values()), None) or source.image_tower()
-            source.towers[positions] = VisionTower(visual, positions)
-        self.tower = source.towers[positions]
-        self.tower.mean, self.tower.std = source.mean, source.std
+        self.tower = build_source(clip, 'CLIPVisionTransformer').image_tower(positions)
         self.decoder.bind(self.tower)
         self.out_cls = out_cls
 

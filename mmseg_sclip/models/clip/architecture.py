@@ -30,14 +30,14 @@ class Architecture:
         model: open_clip's model config: embed_dim, vision_cfg, text_cfg, quick_gelu, ...
         mean: Mean of the images in RGB, for values in 0..1.
         std: Standard deviation of the images in RGB, for values in 0..1.
-        activation_known: Whether a tag of open_clip says that its weights have the activation of `model`.
+        trained_with_quick_gelu: What the tag of open_clip says of its weights; None where there is no tag.
     """
 
     name: str
     model: dict[str, Any]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    activation_known: bool = False
+    trained_with_quick_gelu: bool | None = None
 
     @property
     def quick_gelu(self) -> bool:
@@ -49,9 +49,9 @@ def find_architecture(config: ClipConfig) -> Architecture:
     """Resolve a name, a file, a folder or a repository; of the latter only the description is fetched.
 
     Raises:
-        ConfigError: The name is unknown, the architecture cannot work here, or its activation is not the tag's.
+        ConfigError: The name is unknown, or the architecture cannot work here.
         MissingFileError: A file or a folder is missing, or the description cannot be fetched.
-        BadFileError: The description is none.
+        BadFileError: The file is not such a description.
     """
     name = config.model_name
     if name == 'builtin:demo':
@@ -90,10 +90,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _describe(
-    name: str, content: Mapping[str, Any], preprocess: Mapping[str, Any] | None = None, activation_known: bool = False
-) -> Architecture:
-    preprocess = content.get('preprocess_cfg', {}) if preprocess is None else preprocess
+def _describe(name: str, content: Mapping[str, Any], tag: Mapping[str, Any] | None = None) -> Architecture:
+    preprocess = content.get('preprocess_cfg', {}) if tag is None else tag
     model = copy.deepcopy(dict(content.get('model_cfg', content)))
     model.pop('preprocess_cfg', None)
     refuse_unsupported(name, model)
@@ -103,7 +101,7 @@ def _describe(
         model,
         tuple(preprocess.get('mean', open_clip.OPENAI_DATASET_MEAN)),
         tuple(preprocess.get('std', open_clip.OPENAI_DATASET_STD)),
-        activation_known,
+        bool(tag.get('quick_gelu', False)) if tag else None,
     )
 
 
@@ -118,12 +116,18 @@ def _from_name(config: ClipConfig) -> Architecture:
             "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories."
         )
     tag = open_clip.get_pretrained_cfg(name, config.pretrained) if config.pretrained else {}
-    architecture = _describe(config.model_name, model, tag, activation_known=bool(tag))
-    if tag:
-        _refuse_activation(
-            config, architecture, bool(tag.get('quick_gelu', False)), f"The weights '{config.pretrained}'"
-        )
-    return architecture
+    return _describe(config.model_name, model, tag)
+
+
+def check_tag(config: ClipConfig, architecture: Architecture) -> None:
+    """Compare the activation with what a tag of open_clip says of its weights.
+
+    Raises:
+        ConfigError: They were trained with the other one.
+    """
+    if architecture.trained_with_quick_gelu is not None:
+        weights = f"The weights '{config.pretrained}'"
+        _refuse_activation(config, architecture, architecture.trained_with_quick_gelu, weights)
 
 
 def check_activation(config: ClipConfig, architecture: Architecture, weights: Path, from_openai: bool | None) -> None:
@@ -134,7 +138,7 @@ def check_activation(config: ClipConfig, architecture: Architecture, weights: Pa
     """
     if from_openai:
         _refuse_activation(config, architecture, True, f'The OpenAI weights {weights}')
-    elif not architecture.activation_known and not config.model_name.startswith('builtin:'):
+    elif architecture.trained_with_quick_gelu is None and not config.model_name.startswith('builtin:'):
         print_log(
             f'{weights.name} does not tell its activation; {architecture.name} runs it with '
             f'{"QuickGELU" if architecture.quick_gelu else "GELU"}.',

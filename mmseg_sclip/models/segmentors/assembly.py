@@ -11,12 +11,12 @@ from torch import nn
 
 from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
-from ..clip import ClipSource
 from ..companions import Companion
 from ..data_preprocessor import CLIPDataPreProcessor
 from ..parts import Part
 from ..refinements.base import Refinement
 from ..steps import Propagation, Stitch
+from ..towers.source import TowerSource
 from .settings import InferenceSettings
 
 
@@ -43,7 +43,7 @@ def check_config(backbone: Mapping, decode_head: Mapping, init_cfg: Mapping | No
             )
 
 
-def build_preprocessor(config: Mapping | nn.Module | None, source: ClipSource) -> nn.Module:
+def build_preprocessor(config: Mapping | nn.Module | None, source: TowerSource) -> nn.Module:
     """The user's preprocessor, or CLIP's own with the mean and std of the loaded weights."""
     if isinstance(config, nn.Module):
         return config

@@ -17,11 +17,11 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...errors import ConfigError
-from ..clip import ClipSource
 from ..image.labels import label_in_bands
 from ..image.scores import ChangedScores, ClassScores, PixelScores, Scores
 from ..refinements.base import CLASS_SCORES, COSINES
 from ..tokens import Tokens
+from ..towers.source import TowerSource, build_source
 from .assembly import assemble, build_preprocessor, build_refinements, check_config
 from .checkpoints import check_checkpoint, forget_frozen_keys
 from .refining import refine
@@ -40,7 +40,8 @@ class SCLIPSegmentor(EncoderDecoder):
     not depend on the others of its batch, unless a preprocessor of the user's own pads them.
 
     Args:
-        clip: Which CLIP, for both towers; see `ClipConfig`. Segmentors of one `ClipSource` share its towers.
+        clip: Which CLIP, for both towers; see `ClipConfig`, or another `TowerSource`. Segmentors of one source share
+            its towers.
         backbone: Config of a `CLIPVisionTransformer`, without `clip`.
         decode_head: Config of a `TextSimilarityHead`, without `clip`.
         data_preprocessor: Left out, a `CLIPDataPreProcessor` with the mean and std of the loaded CLIP.
@@ -55,6 +56,7 @@ class SCLIPSegmentor(EncoderDecoder):
         init_cfg: Refused, as in the backbone and the head: `clip` names the weights.
 
     Attributes:
+        source: Where its towers come from.
         test_cfg: The settings as a config. Values may be set on a built model; they are checked at their next use.
         needs: Block outputs that the decoder, the head, the refinements and the steps read together.
 
@@ -64,7 +66,7 @@ class SCLIPSegmentor(EncoderDecoder):
 
     def __init__(
         self,
-        clip: Mapping | ClipSource,
+        clip: Mapping | TowerSource,
         backbone: Mapping,
         decode_head: Mapping,
         data_preprocessor: Mapping | None = None,
@@ -87,7 +89,7 @@ class SCLIPSegmentor(EncoderDecoder):
         # Settings first: a typing error must not cost the loading of weights.
         settings = InferenceSettings.parse(test_cfg)
         settings.check_background(decode_head.get('background_index'))
-        source = ClipSource.of(clip, 'SCLIPSegmentor')
+        source = build_source(clip, 'SCLIPSegmentor')
         super().__init__(
             backbone={**backbone, 'clip': source},
             decode_head={**decode_head, 'clip': source},
@@ -95,6 +97,7 @@ class SCLIPSegmentor(EncoderDecoder):
             train_cfg=train_cfg,
             test_cfg=ConfigDict(settings.as_dict()),
         )
+        self.source = source
         self._checked: tuple[Any, InferenceSettings] | None = None
         self.companions, self.stitch, self.propagation = assemble(self, companions, stitch, propagation)
         _ = self.settings  # which checks them

@@ -16,10 +16,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...errors import ConfigError
-from ..clip import ClipSource
 from ..image.geometry import Placement, image_axes
 from ..image.scores import PixelScores
 from ..image.windows import PatchScores, Place, WindowGrid, score_windows
+from ..towers.source import TowerSource, build_source
 
 Pair = tuple[int, int]
 
@@ -109,13 +109,13 @@ class MethodBundle(BaseModel):
     """
 
     def __init__(self, methods: Mapping[str, Mapping]) -> None:
-        sources: list[tuple[dict, ClipSource]] = []
+        sources: list[tuple[dict, TowerSource]] = []
         models = []
         for config in map(dict, methods.values()):
             clip = dict(config['clip'])
             source = next((source for known, source in sources if known == clip), None)
             if source is None:
-                source = ClipSource(clip)
+                source = build_source(clip, 'MethodBundle')
                 sources.append((clip, source))
             config['clip'] = source
             models.append(MODELS.build(config))

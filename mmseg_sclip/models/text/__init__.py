@@ -1,16 +1,16 @@
 """The text side: vocabularies, prompt templates and the text bank."""
 
 from .bank_cache import TextBankCache
+from .encoder import TextEncoder
 from .phrases import split_phrases, warn_of_line, warn_of_list
 from .templates import SHIPPED_TEMPLATES, load_templates
-from .text_bank import encode_phrases, warn_of_scripts
 from .vocabulary import Vocabulary, find_vocabulary, load_vocabulary, shipped_vocabularies
 
 __all__ = [
     'SHIPPED_TEMPLATES',
     'TextBankCache',
+    'TextEncoder',
     'Vocabulary',
-    'encode_phrases',
     'find_vocabulary',
     'load_templates',
     'load_vocabulary',
@@ -18,5 +18,4 @@ __all__ = [
     'split_phrases',
     'warn_of_line',
     'warn_of_list',
-    'warn_of_scripts',
 ]

@@ -1,5 +1,6 @@
 """The seam of the towers: where an image tower and a text encoder come from."""
 
 from .image import ImageTower
+from .source import TowerSource, build_source
 
-__all__ = ['ImageTower']
+__all__ = ['ImageTower', 'TowerSource', 'build_source']

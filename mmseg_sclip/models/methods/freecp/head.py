@@ -115,7 +115,7 @@ class RedundancyPurificationHead(MapHead):
         with without_autocast(affinity.device):
             cosines = self.query_cosines(features)
             foreground = self.foreground.to(cosines.device)
-            probabilities = (cosines * (self.scale or self.source.logit_scale())).softmax(dim=1)
+            probabilities = (cosines * (self.scale or self.text_encoder.logit_scale)).softmax(dim=1)
             purified = purify(probabilities, foreground, affinity, self.box_thd)
             kept = purified.agreement > self.redundancy_thd
             maps = torch.zeros_like(cosines)
