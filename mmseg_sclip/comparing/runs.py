@@ -28,7 +28,7 @@ class Run:
     Attributes:
         method: What tables call it.
         dataset: The name of its dataset.
-        config: Its `work_dir` is the folder of its log and its `result.json`; None as long as there is none.
+        config: Its `work_dir` is the folder of its log and its `result.json`; None until it has been read.
         protocol: Whose image sizes, windows and words it has, such as 'own'; None where that goes without saying.
         seed: Of the demo's scenes; None for other datasets.
         number: Of the pass in which it was tested, from 1.
@@ -95,7 +95,7 @@ def evaluate_pass(
 
 
 def kept_result(folder: Path | str, expected: str) -> dict[str, Any] | None:
-    """The result in a work folder where it has the expected fingerprint; None where it has not, or there is none."""
+    """The result in a work folder where it has the expected fingerprint, else None."""
     result = read_result(folder)
     return result if result is not None and result.get('fingerprint') == expected else None
 

@@ -176,7 +176,8 @@ def test_pipelines_with_other_ground_truth_cannot_be_compared(small_voc, order, 
 
 def test_predictions_of_different_sizes_cannot_be_compared():
     resize = dict(type='Resize', scale=(1000, 96), keep_ratio=True)
-    whole, small, smaller = (Method('sclip_demo', load_config('sclip_demo')) for _ in range(3))
+    demo = {'test_dataloader.dataset.count': 2}
+    whole, small, smaller = (Method('sclip_demo', load_config('sclip_demo', demo)) for _ in range(3))
     for method, size in ((small, 96), (smaller, 64)):
         method.config.test_dataloader.dataset.pipeline[3:3] = [resize, dict(type='ScoreCentre', crop_size=size)]
     check_datasets([small, small])
