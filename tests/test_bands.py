@@ -165,15 +165,19 @@ def test_tests_and_photographs_agree_on_every_suffix(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    'color_type, labels, turned',
-    [('color', 'x', True), ('color', None, True), ('color_ignore_orientation', 'x', False)],
+    'color_type, labels, orientation, turned, noted',
+    [
+        ('color', 'x', 3, True, 1),
+        ('color', None, 3, True, 0),
+        ('color', 'x', 1, False, 0),
+        ('color_ignore_orientation', 'x', 3, False, 0),
+    ],
 )
-def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path, color_type, labels, turned):
+def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path, color_type, labels, orientation, turned, noted):
     exif = Image.Exif()
-    exif[0x0112] = 3
+    exif[0x0112] = orientation
     path = str(tmp_path / 'x.png')
     Image.fromarray(RGB).save(path, exif=exif)
     sample = LoadImage(color_type=color_type).transform(dict(img_path=path, seg_map_path=labels))
     equal(sample['img'][..., ::-1], RGB[::-1, ::-1] if turned else RGB)
-    told = [f'{path} has the EXIF orientation 3' in note.text for note in sample['notes']]
-    assert told == [True] * bool(turned and labels)
+    assert [f'{path} has the EXIF orientation 3' in note.text for note in sample['notes']] == [True] * noted
