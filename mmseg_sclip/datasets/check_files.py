@@ -169,6 +169,6 @@ def _check_label_map(packed: dict, path: str | None) -> None:
     else:
         problem = f'has the shape {shape}: it has channels, as a picture in colour'
     raise BadFileError(
-        f'The label map {path} {problem}. A label map holds one class number per pixel, at the size of its image; in the '
-        'test pipeline LoadAnnotations must stand after Resize.'
+        f'The label map {path} {problem}. A label map holds one class number per pixel, at the size of its image; in '
+        'the test pipeline LoadAnnotations must stand after Resize.'
     )
