@@ -28,13 +28,14 @@ from .loop import EvaluationSampler, RecordHook, SkippingPipeline
 from .measured import Measured, partial_result, resume_from
 from .metric import ExactIoUMetric
 from .notes_hook import NotesHook
-from .preparing import bundle, prepare, use_views
+from .preparing import prepare, use_views
 from .result import write_result
 from .runner import build_runner, device_of
 from .setup_hook import writers_of
+from .sharing import bundle
 
 ON_ERROR = ('stop', 'skip')
-_JOURNAL = 'journal'
+JOURNAL = 'journal'  # the folder of the journals in a work folder
 
 
 def evaluate(
@@ -137,7 +138,7 @@ class _Evaluation:
             parts = fingerprint(own, device_of(runner.model), self.dataset)
             journal = None
             if metric is not None and not metric.format_only:
-                journal = metric.journal = Journal(Path(own.work_dir) / _JOURNAL, of_counts(parts))
+                journal = metric.journal = Journal(Path(own.work_dir) / JOURNAL, of_counts(parts))
             self.methods.append(Measured(own, metric, parts, journal))
         if exact and not exact[0].format_only and is_main_process():
             with_truth = [sample for sample in self.samples if sample.get('seg_map_path')]

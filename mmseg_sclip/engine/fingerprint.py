@@ -18,7 +18,6 @@ import mmcv
 import mmengine
 import mmseg
 import numpy as np
-import open_clip
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -26,6 +25,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from ..checks import is_a
+from ..compat import open_clip
 from ..config import named_head
 from ..datasets.building import build_dataset
 from ..datasets.pipelines import use_own_readers

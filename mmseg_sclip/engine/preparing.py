@@ -1,20 +1,17 @@
-"""What is done to a config before it is tested: exact counts, views, a loop of ours, several methods in one."""
+"""What is done to a config before it is tested: exact counts, views, a loop of ours."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 from mmengine.runner import TestLoop
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, MODELS, TRANSFORMS
+from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, TRANSFORMS
 
 from ..checks import class_of, is_a
 from ..config import input_files
@@ -23,12 +20,11 @@ from ..datasets.pipelines import parts_of, use_own_readers
 from ..datasets.views import DerivedViews, views_of
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
-from ..models.segmentors import MethodBundle, SCLIPSegmentor
 from ..outputs import OutputFolder, check_outputs, refuse_inputs
 from ..paths import config_name, configs_root
 from .ignored import is_iou, is_plain_evaluator, metrics_in, settle_ignored
 from .loop import EvaluationLoop
-from .metric import ExactIoUMetric, check_metric_keys
+from .metric import check_metric_keys
 from .result import FILE
 from .setup_hook import SetupHook, add_hook
 from .vocabulary_check import VocabularyCheckHook
@@ -122,67 +118,6 @@ def _find_work_folder(config: Config) -> list[str]:
         print_log(f'{error} The evaluation goes on; its files are in {config.work_dir}.', level=logging.ERROR)
         return [f'{error} The files of this run are in {config.work_dir}.']
     return []
-
-
-def passes(configs: Sequence[Config]) -> list[list[int]]:
-    """The indices of configs that can be tested in one pass, for each pass; see `evaluate_methods`."""
-    # One with a checkpoint is like no other, and so is a model of another kind.
-    alone = [config.get('load_from') or not is_a(MODELS, config.model, SCLIPSegmentor) for config in configs]
-    shared = [index if alone[index] else _shared(config) for index, config in enumerate(configs)]
-    firsts = [shared.index(own) for own in shared]
-    return [[index for index, first in enumerate(firsts) if first == start] for start in dict.fromkeys(firsts)]
-
-
-def _shared(config: Config) -> dict[str, Any]:
-    """What configs must have in common to be tested in one pass."""
-    places = ('test_dataloader.dataset', 'model.data_preprocessor', 'test_cfg', 'custom_hooks')
-    return {where: _at(config, where) for where in places}
-
-
-def bundle(configs: Sequence[Config]) -> Config:
-    """The config that tests several ones together.
-
-    Raises:
-        ConfigError: They do not share their images, or one of them has a checkpoint.
-    """
-    first = configs[0]
-    for own in configs:
-        if own.get('load_from'):
-            raise ConfigError(
-                f'{name_of(own)} has the checkpoint {own.load_from}, which a pass of several configs does not load. '
-                'Test it by itself.'
-            )
-        if not is_a(MODELS, own.model, SCLIPSegmentor):
-            raise ConfigError(
-                f'{name_of(own)} is of type {own.model.type} and has no CLIP to share. Test it by itself.'
-            )
-    for other in configs[1:]:
-        for where, ours in _shared(first).items():
-            if ours != _at(other, where):
-                raise ConfigError(
-                    f'{name_of(first)} and {name_of(other)} cannot be tested in one pass: their {where} differs. Test '
-                    'them apart.'
-                )
-    config = copy.deepcopy(first)
-    config.model = dict(type='MethodBundle', methods={f'{number}': own.model for number, own in enumerate(configs)})
-    config.test_evaluator = []
-    for number, own in enumerate(configs):
-        exact = next((each for each in filter(is_iou, metrics_in(own)) if is_a(METRICS, each, ExactIoUMetric)), None)
-        if exact is None:
-            raise ConfigError(
-                f'The test_evaluator of {name_of(own)} has no IoUMetric, so it is not tested with others.'
-            )
-        config.test_evaluator.append(
-            {**exact, 'prediction': MethodBundle.prediction(number), 'prefix': f'{name_of(own)} {number}'}
-        )
-    return config
-
-
-def _at(config: Config, where: str) -> Any:
-    value = config
-    for key in where.split('.'):
-        value = (value or {}).get(key)
-    return value.to_dict() if hasattr(value, 'to_dict') else value
 
 
 def name_of(config: Config) -> str | None:

@@ -34,8 +34,10 @@ def boxes(figure):
     return [thing.get_tightbbox(renderer) for thing in things]
 
 
-@pytest.mark.parametrize('size', [(240, 320), (320, 240), (20, 400), (1, 1)])
-@pytest.mark.parametrize('rows, columns, classes', [(1, 1, 171), (1, 2, 21), (2, 3, 1), (4, 3, 60), (1, 12, 0)])
+@pytest.mark.parametrize(
+    'size, rows, columns, classes',
+    [((240, 320), 1, 1, 171), ((320, 240), 2, 3, 1), ((20, 400), 1, 2, 21), ((20, 400), 4, 3, 60), ((1, 1), 1, 12, 0)],
+)
 def test_nothing_overlaps(size, rows, columns, classes):
     names = [f'class {number}' for number in range(classes)]
     names[1:2] = [LONG] * (classes > 1)

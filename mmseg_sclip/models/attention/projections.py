@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from mmengine.logging import print_log
@@ -12,14 +12,15 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ...checks import build_strategy, check_choice
-from ...errors import ConfigError
-from ..streams import BlockInput
+from ...rules import AtLeast
+from ..parts import Part
+from ..record import BlockInput
 
 if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+    from ..towers.image import ImageTower
 
 
-class Projection(nn.Module):
+class Projection(Part):
     """A way to get one or more streams (B, heads, N, head_dim) out of a block's input.
 
     Attributes:
@@ -27,9 +28,6 @@ class Projection(nn.Module):
     """
 
     streams: int = 1
-
-    def bind(self, tower: VisionTower) -> None:
-        """Learn the tower's shape; parameters and buffers are made here."""
 
     def forward(self, b: BlockInput) -> list[Tensor]:
         """The streams; each gives one term of the attention."""
@@ -49,9 +47,8 @@ class OwnProjection(Projection):
         name: 'q', 'k' or 'v'.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: Literal['q', 'k', 'v']) -> None:
         super().__init__()
-        check_choice('OwnProjection.name', name, ('q', 'k', 'v'))
         self.name = name
 
     def forward(self, b: BlockInput) -> list[Tensor]:
@@ -83,15 +80,14 @@ class RandomProjection(Projection):
 
     matrices: Tensor
 
-    def __init__(self, count: int = 1, seed: int = 0) -> None:
+    def __init__(self, count: Annotated[int, AtLeast(1)] = 1, seed: int = 0) -> None:
         super().__init__()
-        if count < 1:
-            raise ConfigError(f'RandomProjection.count is {count!r}; it must be at least 1.')
         self.streams = count
         self.seed = seed
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Draw the matrices (count, width, width)."""
+        super().bind(tower)
         generator = torch.Generator().manual_seed(self.seed)
         shape = (self.streams, tower.width, tower.width)
         self.register_buffer('matrices', torch.randn(shape, generator=generator) * tower.width**-0.5, persistent=False)
@@ -112,17 +108,17 @@ class LearnedProjection(Projection):
         init: 'q' starts from the block's query weights, 'identity' from the unit matrix.
     """
 
-    def __init__(self, init: str = 'q') -> None:
+    def __init__(self, init: Literal['q', 'identity'] = 'q') -> None:
         super().__init__()
-        check_choice('LearnedProjection.init', init, ('q', 'identity'))
         self.init = init
         self._untrained = True
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Make the parameter `matrix`, so that a stream is x @ matrix."""
+        super().bind(tower)
         start = torch.eye(tower.width)
         if self.init == 'q':
-            start = tower.block(tower.depth).attn.in_proj_weight[: tower.width].detach().float().T.clone()
+            start = tower.query_weights(tower.depth).detach().float().T.clone()
         self.matrix = nn.Parameter(start.contiguous())
 
     def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ...errors import ConfigError
 from ...files import file_stamp
 from ...paths import cache_root
@@ -96,7 +96,7 @@ class ClipSource:
         """
         return find_weights(self.config)
 
-    def image_tower(self) -> VisionTransformer:
+    def image_tower(self) -> open_clip.transformer.VisionTransformer:
         """The image tower with its weights, frozen, in `clip.precision`.
 
         Raises:
@@ -109,7 +109,7 @@ class ClipSource:
         state = {key.removeprefix('visual.'): weights[key] for key in weights if key.startswith('visual.')}
         return fill(checked_tower(self.architecture.name, model.visual), state, PRECISIONS[self.config.precision])
 
-    def empty_image_tower(self) -> VisionTransformer:
+    def empty_image_tower(self) -> open_clip.transformer.VisionTransformer:
         """The image tower on the meta device: shapes without memory, to count what it costs; needs no weights.
 
         Raises:

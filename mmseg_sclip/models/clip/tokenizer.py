@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import open_clip
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
+from ...compat import open_clip
 from .architecture import Architecture
 from .config import ClipConfig
 from .hugging_face import with_transformers
@@ -27,4 +26,4 @@ def build_tokenizer(config: ClipConfig, architecture: Architecture) -> Callable[
     options.update(cache_dir=config.cache_dir, tokenizer_mode=text.get('tokenizer_mode'), trust_remote_code=False)
     name = str(config.folder or name)
     with with_transformers(f"The tokenizer '{name}' of {architecture.name}"):
-        return HFTokenizer(name, **options)
+        return open_clip.tokenizer.HFTokenizer(name, **options)

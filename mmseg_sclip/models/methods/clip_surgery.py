@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...rules import Positive
 from ..heads.text_similarity import TextSimilarityHead
 from ..image.postprocess import min_max
-from ..streams import Tokens
+from ..tokens import Tokens
 
 
 def feature_surgery(cosines: Tensor, cls_cosines: Tensor, factor: float = 2.0) -> Tensor:
@@ -63,21 +63,15 @@ class FeatureSurgeryHead(TextSimilarityHead):
 
     Attributes:
         redundant_feature: (D,), unit norm, of that phrase; None until it is encoded. A vector may be set.
-
-    Raises:
-        ConfigError: `factor` is no positive number, or `redundant` no text.
     """
 
     redundant_feature: Tensor | None
 
-    def __init__(self, factor: float = 2.0, redundant: str | None = None, **kwargs) -> None:
-        if not (isinstance(factor, (int, float)) and factor > 0 and math.isfinite(factor)):
-            raise ConfigError(f'decode_head.factor is {factor!r}; it must be a positive number.')
-        if not isinstance(redundant, str | None):
-            raise ConfigError(f"decode_head.redundant is {redundant!r}; it must be a phrase, such as '', or None.")
+    def __init__(self, factor: Annotated[float, Positive] = 2.0, redundant: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.factor = factor
         self.redundant = redundant
+        self.needs_class_token = redundant is None  # it weights the classes
         self.register_buffer('redundant_feature', None, persistent=False)
 
     def encode_redundant(self, device: torch.device) -> Tensor:
@@ -87,18 +81,9 @@ class FeatureSurgeryHead(TextSimilarityHead):
         return self.redundant_feature[None].to(device)
 
     def forward(self, features: Tokens) -> Tensor:
-        """Scores (B, Q, h, w), float32.
-
-        Raises:
-            ConfigError: The features have no class token, which weights the classes.
-        """
+        """Scores (B, Q, h, w), float32."""
         cosines = super().forward(features)
         if self.redundant is not None:
             return cosines - self.cosines(features, self.encode_redundant(cosines.device))
-        cls = getattr(features, 'cls', None)
-        if cls is None:
-            raise ConfigError(
-                'FeatureSurgeryHead weights the classes by the class token, which these features do not have. Give it '
-                "the Tokens of a decoder that has one (LastBlock, ParallelPath), or set decode_head.redundant=''."
-            )
-        return feature_surgery(cosines, super().forward(cls[..., None, None]).flatten(1), self.factor)
+        assert features.cls is not None  # `needs_class_token`
+        return feature_surgery(cosines, super().forward(features.cls[..., None, None]).flatten(1), self.factor)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
-from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...checks import check_whole
 from ...errors import ConfigError
-from .base import CLASS_SCORES, Refinement
+from ...rules import AtLeast
+from .base import CLASS_SCORES, ImageView, Refinement
 
 
 @MODELS.register_module()
@@ -28,16 +29,14 @@ class DenseCRF(Refinement):
         appearance_rgb: Width of the appearance kernel in grey levels of 0 to 255.
 
     Raises:
-        ConfigError: `steps` is no whole number, or the package pydensecrf2 is not installed.
+        ConfigError: The package pydensecrf2 is not installed.
     """
 
     stage = CLASS_SCORES
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
-        steps: int = 10,
+        steps: Annotated[int, AtLeast(0)] = 10,
         smoothness: float = 3.0,
         smoothness_xy: float = 1.0,
         appearance: float = 4.0,
@@ -45,7 +44,6 @@ class DenseCRF(Refinement):
         appearance_rgb: float = 3.0,
     ) -> None:
         super().__init__()
-        check_whole('DenseCRF.steps', steps, least=0)
         try:
             from pydensecrf.densecrf import DenseCRF2D  # an optional package
         except ImportError as error:
@@ -58,13 +56,7 @@ class DenseCRF(Refinement):
         self.smoothness = dict(sxy=smoothness_xy, compat=smoothness)
         self.appearance = dict(sxy=appearance_xy, srgb=appearance_rgb, compat=appearance)
 
-    def bind(self, segmentor: EncoderDecoder) -> None:
-        """Learn how to get back from the normalised image to grey levels."""
-        mean, std = (getattr(segmentor.data_preprocessor, name).detach().float() for name in ('mean', 'std'))
-        self.register_buffer('mean', mean, persistent=False)
-        self.register_buffer('std', std, persistent=False)
-
-    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
         """Refine class scores (C, H, W), which need not sum to 1 over the classes; the result does."""
         classes, height, width = scores.shape
         total = scores.sum(0, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)  # all can be 0 in some heads
@@ -72,8 +64,7 @@ class DenseCRF(Refinement):
         field = self._field(width, height, classes)
         field.setUnaryEnergy(np.ascontiguousarray(unary.float().cpu().numpy().reshape(classes, -1)))
         field.addPairwiseGaussian(**self.smoothness)
-        rgb = (image * self.std.to(image.device) + self.mean.to(image.device)).round().clamp(0, 255)
-        pixels = np.ascontiguousarray(rgb.byte().permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
+        pixels = np.ascontiguousarray(view.rgb.permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
         field.addPairwiseBilateral(rgbim=pixels, **self.appearance)
         refined = np.asarray(field.inference(self.steps), dtype=np.float32)
         return torch.from_numpy(refined).view(classes, height, width).to(scores.device)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_share
-from ....errors import ConfigError
+from ....checks import build_strategy
+from ....rules import Between
 from ...attention.base import Attention
-from ...streams import BlockInput
+from ...record import BlockInput
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -33,29 +33,27 @@ class ResidualCrossCorrelation(Attention):
     """
 
     def __init__(
-        self, base: Mapping, share: float = 0.3, gain: float = 2.0, blocks: Sequence[int] = (6, 7, 8, 9)
+        self,
+        base: Mapping,
+        share: Annotated[float, Between(0, 1)] = 0.3,
+        gain: float = 2.0,
+        blocks: Sequence[int] = (6, 7, 8, 9),
     ) -> None:
         super().__init__()
         self.base = build_strategy('ResidualCrossCorrelation.base', base, Attention)
-        check_share('ResidualCrossCorrelation.share', share)
         self.share = share
         self.gain = gain
         self.blocks = tuple(blocks)
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the base, and ask for the inputs of the middle blocks.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the inputs of the middle blocks.
 
         Raises:
             ConfigError: There is no such block, or none is named.
         """
-        self.base.bind(tower)
-        self.passes = self.base.passes
-        self.blocks = tuple(tower.block_number(number) for number in self.blocks)
-        if not self.blocks or 0 in self.blocks:
-            raise ConfigError(
-                f'ResidualCrossCorrelation.blocks is {self.blocks}; it must name one or more blocks, from 1.'
-            )
-        self.needs = tower.block_numbers(self.base.needs) | {number - 1 for number in self.blocks}
+        super().bind(tower)
+        self.blocks = tower.blocks_named('ResidualCrossCorrelation.blocks', self.blocks)
+        self.needs |= {number - 1 for number in self.blocks}
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The map (B, heads, N, N); `mix` acts on the terms of the base."""
