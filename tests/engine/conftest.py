@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmseg_sclip.config import load_config
+from mmseg_sclip.engine import fingerprint
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -46,8 +47,9 @@ def shipped():
 
 
 @pytest.fixture
-def config(shipped, data, tmp_path):
+def config(shipped, data, tmp_path, monkeypatch):
     """The demo's config on the seven images, with the model that needs no CLIP."""
+    monkeypatch.setattr(fingerprint, 'package_sources', dict)  # the same in all tests
     config = copy.deepcopy(shipped)
     config.model = dict(type='Brightness')
     config.test_dataloader.dataset.update(data_root=str(data), img_suffix='.png')

@@ -12,7 +12,7 @@ from mmseg_sclip.engine import fingerprint as module
 from mmseg_sclip.engine.differences import differences
 from mmseg_sclip.engine.fingerprint import TRAINING, digest, fingerprint, of_counts
 from mmseg_sclip.engine.result import FILE
-from mmseg_sclip.engine.sources import modules_of_types, user_sources
+from mmseg_sclip.engine.sources import modules_of_types, package_sources, user_sources
 from mmseg_sclip.files import MARK
 
 ATTENTION = """
@@ -124,7 +124,8 @@ def test_weights_count_by_their_content(config, mini_json, mini_weights, tmp_pat
     assert fingerprint(config, 'cpu')['weights'] is None
 
 
-def test_versions_and_sources_of_the_package(config):
+def test_versions_and_sources_of_the_package(config, monkeypatch):
+    monkeypatch.setattr(module, 'package_sources', package_sources)
     found = fingerprint(config, 'cpu')
     assert {'python', 'torch', 'mmengine', 'mmsegmentation', 'mmcv', 'open_clip', 'numpy', 'opencv'} < set(
         found['versions']

@@ -191,7 +191,7 @@ def test_another_seed_is_another_training(trained, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_projection(config, tmp_path, seed=1, device='cpu')
     assert SpyHook.seen['losses'][0] != trained[3]['losses'][0]
-    with pytest.raises(ValueError, match='belongs to a training with something else: seed was 1 and is 0'):
+    with pytest.raises(ValueError, match='settings.randomness.seed was 1 and is 0; seed was 1 and is 0'):
         train_projection(small(), tmp_path, device='cpu', resume=True)
 
 
