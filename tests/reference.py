@@ -9,6 +9,7 @@ positions, and the encoded words; all else is its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +105,9 @@ class Reference:
         x = block.ln_1(streams[number - 1])
         projected = F.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, dim=-1)
         q, k, v = (part.unflatten(2, (block.attn.num_heads, -1)).transpose(1, 2) for part in projected)
-        lookup = lambda earlier: self._block_input(earlier, streams, crop, grid)  # noqa: E731
-        return BlockInput(q, k, v, x, grid, 1, block.attn.head_dim**-0.5, crop, None, lookup)
+        record = SimpleNamespace(tower=SimpleNamespace(prefix=1), images=crop, grid=grid)
+        record.block_input = lambda earlier, feedback: self._block_input(earlier, streams, crop, grid)
+        return BlockInput(q, k, v, x, block.attn.head_dim**-0.5, record)
 
 
 def check(model: SCLIPSegmentor, config: Mapping) -> None:

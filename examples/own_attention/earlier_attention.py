@@ -22,7 +22,7 @@ class MyEarlierAttention(CorrelativeSelfAttention):
     def bind(self, tower) -> None:
         """The input of block l is the output of block l - 1, so that is what must be recorded."""
         super().bind(tower)
-        self.needs = frozenset({tower.block_number(self.block) - 1})
+        self.needs |= {tower.block_number(self.block) - 1}
 
     def terms(self, b: BlockInput) -> list[Tensor]:
         """Three (B, heads, N, N) terms, each with a softmax of its own."""

@@ -1,4 +1,4 @@
-"""A decoder from outside the package: the output of an earlier block, without any block behind it."""
+"""A decoder from outside the package: the output of an earlier block, without any block after it."""
 
 from mmseg.registry import MODELS
 
@@ -19,10 +19,12 @@ class MyEarlyExit(Decoder):
 
     def bind(self, tower) -> None:
         """Settle what is recorded; the tower runs to this block and no further."""
+        super().bind(tower)
         self.number = tower.block_number(self.block)
-        self.needs = frozenset({self.number})
+        self.needs |= {self.number}
 
-    def forward(self, tower, memory, feedback=None) -> Tokens:
-        """Run the final LayerNorm and the projection on `memory[number]`, (B, N, width)."""
-        tokens = tower.project(memory[self.number])  # (B, N, D)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid)
+    def forward(self, record, feedback=None) -> Tokens:
+        """Run the final LayerNorm and the projection on `record[number]`, (B, N, width)."""
+        tower = record.tower
+        tokens = tower.project(record[self.number])  # (B, N, D)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], record.grid)

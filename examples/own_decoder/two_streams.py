@@ -21,18 +21,17 @@ class MyTwoStreams(Decoder):
         self.blocks = blocks
 
     def bind(self, tower) -> None:
-        """Record the input of each of these blocks, and what the attention asks for."""
-        self.attention.bind(tower)
-        self.passes = self.attention.passes
+        """Ask for the input of each of these blocks; what the attention asks for is added by the base class."""
+        super().bind(tower)
         self.numbers = range(tower.depth - self.blocks + 1, tower.depth + 1)
-        inputs = {number - 1 for number in self.numbers}
-        self.needs = frozenset(inputs) | tower.block_numbers(self.attention.needs)
+        self.needs |= {number - 1 for number in self.numbers}
 
-    def forward(self, tower, memory, feedback=None) -> Tokens:
+    def forward(self, record, feedback=None) -> Tokens:
         """Carry the second stream, (B, N, width), from the input of the first of these blocks to the projection."""
-        stream = memory[self.numbers[0] - 1]
+        tower = record.tower
+        stream = record[self.numbers[0] - 1]
         for number in self.numbers:
-            b = tower.block_input(number, memory, feedback)  # of CLIP's stream; stream=stream would be the second's
+            b = self.block_input(number, record, feedback)  # of CLIP's stream
             stream = stream + tower.attention_branch(number, self.attention.attend(b))
         tokens = tower.project(stream)  # (B, N, D)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], record.grid)

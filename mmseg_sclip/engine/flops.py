@@ -18,7 +18,6 @@ from ..images import steps_behind_loading
 from ..models.clip import ClipSource, VisionTower
 from ..models.decoders import Decoder
 from ..models.image.windows import WindowGrid
-from ..models.passes import run_passes
 from ..models.segmentors.settings import InferenceSettings
 from ..models.text import load_vocabulary
 
@@ -103,9 +102,9 @@ def default_shape(config: Config) -> tuple[int, int]:
 
 
 def _encode(tower: VisionTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
-    memory = tower.record(image, decoder.needs)
-    scores = torch.empty(1, queries, *memory.grid, device='meta')
-    run_passes(decoder, tower, memory, lambda tokens: scores)
+    record = tower.record(image, decoder.needs)
+    scores = torch.empty(1, queries, *record.grid, device='meta')
+    decoder.run(record, lambda tokens: scores)
 
 
 @torch.no_grad()

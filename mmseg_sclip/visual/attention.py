@@ -77,7 +77,7 @@ def attention_maps(
     Raises:
         ConfigError: A point lies outside, or there is no such layer or head.
     """
-    tower, settings = model.backbone.tower, model.test_cfg
+    tower, settings = model.backbone.tower, model.settings
     tower.check_size(image)
     network = tuple(image.shape[-2:])
     size = network if size is None else tuple(size)
@@ -95,17 +95,17 @@ def attention_maps(
         top, bottom, left, right = view.window
         crop = image[None, :, top:bottom, left:right]
         needs = {number - 1 for number in numbers}.union(*(strategy.needs(tower) for strategy in strategies))
-        memory = tower.record(crop, needs)
+        record = tower.record(crop, needs).read_by(model.companions)
         for index, strategy in enumerate(strategies):
-            feedback = strategy.feedback(model, memory)
+            feedback = strategy.feedback(model, record)
             for number in numbers:
-                weights = strategy.weights(tower, number, memory, feedback)
+                weights = strategy.weights(number, record, feedback)
                 for at in (i for i, own in enumerate(views) if own == view):
                     # (heads or 1, h * w), without the class token
                     row = weights[0, :, tower.prefix + view.token(points[at]), tower.prefix :].float()
                     for name, value in _heads(row, chosen, tower.heads):
                         key = (index, number, name)
-                        maps.setdefault(key, [None] * len(points))[at] = value.unflatten(0, memory.grid).cpu()
+                        maps.setdefault(key, [None] * len(points))[at] = value.unflatten(0, record.grid).cpu()
     rows = [AttentionRow(strategies[i].label, number, name, row) for (i, number, name), row in maps.items()]
     return AttentionMaps(list(points), views, rows)
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from ..checks import build_strategy
 from ..errors import ConfigError
 from ..models.attention import Attention
-from ..models.clip import VisionTower
 from ..models.decoders import Decoder
-from ..models.passes import run_passes
-from ..models.streams import Feedback, Memory
+from ..models.record import Feedback, Record
+from ..models.towers import ImageTower
 from .attention_names import describe_attention, parse_attention
 
 OWN = 'config'  # the word for the attention of the config
@@ -37,18 +36,18 @@ class Strategy:
     decoder: Decoder | None
     own: bool = False
 
-    def needs(self, tower: VisionTower) -> frozenset[int]:
+    def needs(self, tower: ImageTower) -> frozenset[int]:
         """The block outputs that `weights` reads, but for the input of the block itself."""
         needs = tower.block_numbers(self.attention.needs)
         return needs | self.decoder.needs if self.own or self.attention.passes > 1 else needs
 
-    def feedback(self, model: nn.Module, memory: Memory) -> Feedback | None:
+    def feedback(self, model: nn.Module, record: Record) -> Feedback | None:
         """What the last pass of a segmentor with this strategy looks at; None where there is one pass."""
         if self.attention.passes == 1:
             return None
-        return run_passes(self.decoder, model.backbone.tower, memory, model.decode_head.between_passes)[1]
+        return self.decoder.run(record, model.decode_head.between_passes)[1]
 
-    def weights(self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None) -> Tensor:
+    def weights(self, number: int, record: Record, feedback: Feedback | None) -> Tensor:
         """The attention map (B, heads or 1, N, N) in block `number`.
 
         The model's own attention sees what its decoder gives it, another one the recorded stream.
@@ -57,9 +56,9 @@ class Strategy:
             ValueError: The attention returns another shape.
         """
         if self.own:
-            b = self.decoder.block_input(tower, number, memory, feedback)
+            b = self.decoder.block_input(number, record, feedback)
         else:
-            b = tower.block_input(number, memory, feedback)
+            b = record.block_input(number, feedback=feedback)
         weights, (batch, heads, tokens, _) = self.attention.weights(b), b.v.shape
         if weights.shape not in ((batch, heads, tokens, tokens), (batch, 1, tokens, tokens)):
             raise ValueError(
@@ -95,9 +94,8 @@ def bind_strategy(model: nn.Module, entry: str | Mapping | Attention, model_conf
     attention = build_strategy('The attention', config, Attention)
     tower, decoder = model.backbone.tower, None
     if isinstance(own, Attention):
-        # A decoder of the model's kind, since it binds its attention and may settle more than that. Parts of it may
-        # hold the tower, which is shared.
-        decoder = copy.deepcopy(model.backbone.decoder, {id(tower): tower})
+        # A decoder of the model's kind, since it binds its attention and may settle more than that.
+        decoder = copy.deepcopy(model.backbone.decoder)
         decoder.attention = attention
         decoder.bind(tower)
     else:

@@ -3,8 +3,12 @@
 # On VOC20 the head is a ClassTokenHead.
 _base_ = './sclip.py'
 model = dict(
-    backbone=dict(
-        decoder=dict(type='LastBlockWithAffinity', attention=dict(projections=('q', 'k', 'v')), affinity_block=-2)
+    backbone=dict(decoder=dict(attention=dict(projections=('q', 'k', 'v')))),
+    test_cfg=dict(
+        mode='whole',
+        logit_scale=100,
+        refine=[
+            dict(type='SegmentVoting', affinity=dict(type='TokenSimilarity', block=-2), eps=1.1, min_points=7),
+        ],
     ),
-    test_cfg=dict(mode='whole', logit_scale=100, refine=[dict(type='SegmentVoting', eps=1.1, min_points=7)]),
 )

@@ -3,12 +3,8 @@
 _base_ = './sclip.py'
 model = dict(
     backbone=dict(
-        decoder=dict(
-            _delete_=True,
-            type='WithMeanAttention',
-            decoder=dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'), residual=False),
-        )
+        decoder=dict(_delete_=True, type='LastBlock', attention=dict(type='CorrelativeSelfAttention'), residual=False)
     ),
-    decode_head=dict(type='RedundancyPurificationHead', redundancy_thd=0.1),
+    decode_head=dict(type='RedundancyPurificationHead', redundancy_thd=0.1, affinity=dict(type='MeanAttention')),
     test_cfg=dict(logit_scale=None),
 )

@@ -1,6 +1,6 @@
 """The seam of the attentions, and those that several methods share: what attends to what inside a block."""
 
-from ..streams import BlockInput, Feedback
+from ..record import BlockInput, Feedback
 from .base import Attention, ProductAttention
 from .csa import CorrelativeSelfAttention
 from .identity import IdentityAttention

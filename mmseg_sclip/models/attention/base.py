@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ConfigError
-from ..streams import BlockInput
-
-if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+from ..parts import Part
+from ..record import BlockInput
 
 _MAP = ('terms', 'weights')  # what says how the map is computed
 
 
-class Attention(nn.Module):
+class Attention(Part):
     """What attends to what inside a block.
 
     A strategy derives from this class, registers itself with `mmseg.registry.MODELS` and writes `terms`; everything
     else has a default. A class that writes `terms` or `weights`, but not `attend`, gets the `attend` of this class,
-    which follows them, and so does an instance on which one of them is set.
+    which follows them.
 
-    Attributes:
-        needs: Block outputs that `BlockInput.earlier` shall read: 0 is the embedding, l the output of block l.
-            `earlier(l)` wants l - 1 in it. Final after `bind`.
-        passes: How often the decoder runs over one record; from the second pass on, `BlockInput.feedback` is set.
+    `BlockInput.earlier(l)` wants l - 1 in its `needs`. With several `passes`, `BlockInput.feedback` is set from the
+    second one on.
     """
-
-    needs: frozenset[int] = frozenset()
-    passes: int = 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -41,15 +33,6 @@ class Attention(nn.Module):
         if 'attend' not in vars(first):
             # The fused one of a base class knows the map of that class only.
             cls.attend = Attention.attend  # type: ignore[method-assign]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in _MAP:
-            attend: Any = MethodType(Attention.attend, self)
-            super().__setattr__('attend', attend)
-
-    def bind(self, tower: VisionTower) -> None:
-        """Learn depth, width and heads of the tower; parameters are made here, once, at build."""
 
     def terms(self, b: BlockInput) -> list[Tensor]:
         """Attention logits, scale included: one or more tensors (B, heads or 1, N, N)."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...rules import Positive
-from ..streams import BlockInput
+from ..record import BlockInput
 from .base import ProductAttention
 from .projections import Projection, build_projection
-
-if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
 
 
 @MODELS.register_module()
@@ -50,11 +47,6 @@ class CorrelativeSelfAttention(ProductAttention):
         self.reduction = reduction
         self.tau = tau
         self.gain = gain
-
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the projections."""
-        for projection in self.projections:
-            projection.bind(tower)
 
     def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
         """Each stream with itself, scaled after the product."""

@@ -6,7 +6,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..streams import BlockInput
+from ..record import BlockInput
 from .base import Attention
 
 

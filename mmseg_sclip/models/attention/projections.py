@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ...checks import build_strategy, check_choice
 from ...rules import AtLeast
-from ..streams import BlockInput
+from ..parts import Part
+from ..record import BlockInput
 
 if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+    from ..towers.image import ImageTower
 
 
-class Projection(nn.Module):
+class Projection(Part):
     """A way to get one or more streams (B, heads, N, head_dim) out of a block's input.
 
     Attributes:
@@ -27,9 +28,6 @@ class Projection(nn.Module):
     """
 
     streams: int = 1
-
-    def bind(self, tower: VisionTower) -> None:
-        """Learn the tower's shape; parameters and buffers are made here."""
 
     def forward(self, b: BlockInput) -> list[Tensor]:
         """The streams; each gives one term of the attention."""
@@ -87,8 +85,9 @@ class RandomProjection(Projection):
         self.streams = count
         self.seed = seed
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Draw the matrices (count, width, width)."""
+        super().bind(tower)
         generator = torch.Generator().manual_seed(self.seed)
         shape = (self.streams, tower.width, tower.width)
         self.register_buffer('matrices', torch.randn(shape, generator=generator) * tower.width**-0.5, persistent=False)
@@ -114,11 +113,12 @@ class LearnedProjection(Projection):
         self.init = init
         self._untrained = True
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Make the parameter `matrix`, so that a stream is x @ matrix."""
+        super().bind(tower)
         start = torch.eye(tower.width)
         if self.init == 'q':
-            start = tower.block(tower.depth).attn.in_proj_weight[: tower.width].detach().float().T.clone()
+            start = tower.query_weights(tower.depth).detach().float().T.clone()
         self.matrix = nn.Parameter(start.contiguous())
 
     def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:

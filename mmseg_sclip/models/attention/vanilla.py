@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..streams import BlockInput
+from ..record import BlockInput
 from .base import ProductAttention
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
-import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -16,10 +14,15 @@ from ...errors import ConfigError
 from ...rules import OneOf
 from ..clip import POSITION_RULES, ClipSource, VisionTower
 from ..decoders.base import Decoder
-from ..passes import run_passes
-from ..streams import Feedback, Memory, Tokens
+from ..image.windows import Place
+from ..record import Record
+from ..tokens import Tokens
 
 _SCLIP = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))
+
+
+def _no_scores(tokens: Tokens) -> Tensor:
+    raise AssertionError('Only a decoder of several passes asks for scores.')
 
 
 @MODELS.register_module()
@@ -58,40 +61,27 @@ class CLIPVisionTransformer(BaseModule):
             visual = next((tower.visual for tower in source.towers.values()), None) or source.image_tower()
             source.towers[positions] = VisionTower(visual, positions)
         self.tower = source.towers[positions]
-        self.precision = source.config.precision
+        self.tower.mean, self.tower.std = source.mean, source.std
         self.decoder.bind(self.tower)
         self.out_cls = out_cls
 
     @property
     def passes(self) -> int:
-        """How often `decode` runs over one record."""
+        """How often the decoder runs over one record."""
         return self.decoder.passes
 
-    def record(self, images: Tensor, needs: Iterable[int] | None = None) -> Memory:
+    def record(self, images: Tensor, needs: Iterable[int] | None = None, places: Sequence[Place] = ()) -> Record:
         """Run the untouched blocks over (B, 3, H, W) and keep outputs, by default those that the decoder needs."""
-        with self._autocast(images.device):
-            return self.tower.record(images, self.decoder.needs if needs is None else needs)
+        return self.tower.record(images, self.decoder.needs if needs is None else needs, places)
 
-    def decode(self, memory: Memory, feedback: Feedback | None = None) -> Tokens:
-        """One pass of the decoder over a record."""
-        with self._autocast(next(iter(memory.values())).device):
-            return self.decoder(self.tower, memory, feedback)
-
-    def encode(self, images: Tensor, score: Callable[[Tokens], Tensor], memory: Memory | None = None) -> Tokens:
+    def encode(self, images: Tensor, score: Callable[[Tokens], Tensor] = _no_scores) -> Tokens:
         """All passes of the decoder over one run of the tower.
 
         Args:
             images: (B, 3, H, W), normalised.
             score: From tokens to scores (B, Q, h, w), between passes.
-            memory: A record of these images with all that the decoder needs; None makes one.
         """
-        memory = self.record(images) if memory is None else memory
-        with self._autocast(images.device):
-            return run_passes(self.decoder, self.tower, memory, score)[0]
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager:
-        """The caller's autocast for float32 weights; none for weights that have a lower precision already."""
-        return nullcontext() if self.precision == 'fp32' else torch.autocast(device.type, enabled=False)
+        return self.decoder.run(self.record(images), score)[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor] | tuple[tuple[Tensor, Tensor | None]]:
         """Dense features of (B, 3, H, W), normalised images in RGB.
@@ -104,5 +94,5 @@ class CLIPVisionTransformer(BaseModule):
                 f'The decoder wants {self.passes} passes with scores in between, which a backbone alone '
                 'does not have. Use it inside an SCLIPSegmentor.'
             )
-        tokens = self.decode(self.record(images))
+        tokens = self.encode(images)
         return ((tokens.map, tokens.cls),) if self.out_cls else (tokens.map,)

@@ -1,47 +1,62 @@
-"""How the last blocks are rebuilt."""
+"""The seam of the decoders: how the last blocks are rebuilt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor
 
-from ..streams import BlockInput, Feedback, Memory, Tokens
+from ..parts import Part
+from ..record import BlockInput, Feedback, Record
+from ..tokens import Tokens
 
-if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
 
-
-class Decoder(nn.Module):
+class Decoder(Part):
     """Which blocks are rebuilt, and how the streams run through them.
 
     Attributes:
-        needs: Block outputs that `forward` reads from memory; final after `bind`.
-        passes: How often `forward` runs over one record; from the second pass on with feedback.
+        gives: The class of its tokens.
+        gives_class_token: Whether they hold a class token.
     """
 
-    needs: frozenset[int] = frozenset()
-    passes: int = 1
+    gives: type[Tokens] = Tokens
+    gives_class_token: bool = True
 
-    def bind(self, tower: VisionTower) -> None:
-        """Learn the tower's shape, and bind the attention; parameters are made here."""
-        raise NotImplementedError(f'{type(self).__name__} must define bind(tower).')
-
-    def block_input(
-        self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None = None
-    ) -> BlockInput:
+    def block_input(self, number: int, record: Record, feedback: Feedback | None = None) -> BlockInput:
         """What the decoder's attention sees in block `number`, from 1; here the recorded stream.
 
         Pictures of attention are made from it. A decoder whose last block looks at a stream of its own gives that.
         """
-        return tower.block_input(number, memory, feedback)
+        return record.block_input(number, feedback=feedback)
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+    def forward(self, record: Record, feedback: Feedback | None = None) -> Tokens:
         """Rebuild the last block(s) on the recorded streams.
 
         Args:
-            tower: The image tower.
-            memory: Block outputs (B, N, width) by block number, the images of the windows and the patch grid.
+            record: Of the windows, with all block outputs that the decoder `needs`.
             feedback: What the pass before has computed, or None.
         """
-        raise NotImplementedError(f'{type(self).__name__} must define forward(tower, memory, feedback).')
+        raise NotImplementedError(f'{type(self).__name__} must define forward(record, feedback).')
+
+    def run(self, record: Record, score: Callable[[Tokens], Tensor]) -> tuple[Tokens, Feedback | None]:
+        """Make all passes over a record; each is scored, and the next one looks at the scores.
+
+        Args:
+            record: Of the windows. Several decoders may share one.
+            score: From tokens to scores (B, Q, h, w); called between passes only.
+
+        Returns:
+            The tokens of the last pass, and the feedback that this pass had.
+        """
+        feedback = None
+        tokens = self._pass(record, None)
+        for _ in range(self.passes - 1):
+            feedback = Feedback(score(tokens))
+            tokens = self._pass(record, feedback)
+        return tokens, feedback
+
+    def _pass(self, record: Record, feedback: Feedback | None) -> Tokens:
+        with record.tower.own_precision(record.images.device):
+            tokens = self(record, feedback)
+        tokens.record = record
+        return tokens

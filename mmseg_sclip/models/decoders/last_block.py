@@ -9,11 +9,12 @@ from mmseg.registry import MODELS
 
 from ...checks import build_strategy
 from ..attention.base import Attention
-from ..streams import Feedback, Memory, Tokens
+from ..record import Feedback, Record
+from ..tokens import Tokens
 from .base import Decoder
 
 if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+    from ..towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -23,32 +24,30 @@ class LastBlock(Decoder):
     Args:
         attention: Config of an `Attention`.
         residual: Add the block's input to the attention's output. SCLIP keeps it.
-        ffn: Run the block's feed-forward part behind it. SCLIP keeps it.
-        keys: Give out the keys too, for `MaskCLIPHead`.
+        ffn: Run the block's feed-forward part after it. SCLIP keeps it.
     """
 
-    def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True, keys: bool = False) -> None:
+    moved = {'keys': 'MaskCLIPHead(ks_thresh=...) reads the keys itself, so take keys out'}
+
+    def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True) -> None:
         super().__init__()
         self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
         self.residual = residual
         self.ffn = ffn
-        self.keys = keys
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the attention and settle what is recorded."""
-        self.attention.bind(tower)
-        self.passes = self.attention.passes
-        self.needs = frozenset({tower.depth - 1}) | tower.block_numbers(self.attention.needs)
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the input of the last block."""
+        super().bind(tower)
+        self.needs |= {tower.depth - 1}
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
-        """Run the last block on `memory[depth - 1]`; `cls` is the rebuilt block's own class token."""
+    def forward(self, record: Record, feedback: Feedback | None = None) -> Tokens:
+        """Run the last block on its recorded input; `cls` is the rebuilt block's own class token."""
+        tower = record.tower
         last = tower.depth
-        b = self.block_input(tower, last, memory, feedback)
-        x = tower.attention_branch(last, self.attention.attend(b))
+        x = tower.attention_branch(last, self.attention.attend(self.block_input(last, record, feedback)))
         if self.residual:
-            x = x + memory[last - 1]
+            x = x + record[last - 1]
         if self.ffn:
             x = x + tower.feed_forward_branch(last, x)
         tokens = tower.project(x)
-        keys = tower.merge_heads(last, b.k)[:, tower.prefix :] if self.keys else None
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid, keys)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], record.grid)

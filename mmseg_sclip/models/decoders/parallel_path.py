@@ -11,11 +11,12 @@ from ...checks import build_strategy
 from ...errors import ConfigError
 from ...rules import AtLeast
 from ..attention.base import Attention
-from ..streams import Feedback, Memory, Tokens
+from ..record import Feedback, Record
+from ..tokens import Tokens
 from .base import Decoder
 
 if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+    from ..towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -46,8 +47,8 @@ class ParallelPath(Decoder):
         self.residual = residual
         self.original_cls = original_cls
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the attention and settle what is recorded.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the inputs of the last blocks.
 
         Raises:
             ConfigError: The tower has fewer blocks than take part.
@@ -57,20 +58,19 @@ class ParallelPath(Decoder):
                 f'backbone.decoder.blocks is {self.blocks}, but this image tower has {tower.depth} blocks. Give a '
                 'number up to that; CLIP Surgery and GEM take the last half of 12.'
             )
-        self.attention.bind(tower)
-        self.passes = self.attention.passes
+        super().bind(tower)
         self.numbers = range(tower.depth - self.blocks + 1, tower.depth + 1)
-        needs = {number - 1 for number in self.numbers} | ({tower.depth} if self.original_cls else set())
-        self.needs = frozenset(needs) | tower.block_numbers(self.attention.needs)
+        self.needs |= {number - 1 for number in self.numbers} | ({tower.depth} if self.original_cls else set())
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+    def forward(self, record: Record, feedback: Feedback | None = None) -> Tokens:
         """Carry the path (B, N, width) from the input of its first block to the projection."""
-        path: Any = memory[self.numbers[0] - 1] if self.residual else 0
+        tower = record.tower
+        path: Any = record[self.numbers[0] - 1] if self.residual else 0
         for number in self.numbers:
-            b = tower.block_input(number, memory, feedback)
+            b = self.block_input(number, record, feedback)
             path = path + tower.attention_branch(number, self.attention.attend(b))
         if self.original_cls:
-            cls = tower.project(memory[tower.depth][:, 0])
-            return Tokens(tower.project(path[:, tower.prefix :]), cls, memory.grid)
+            cls = tower.project(record[tower.depth][:, 0])
+            return Tokens(tower.project(path[:, tower.prefix :]), cls, record.grid)
         tokens = tower.project(path)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], memory.grid)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], record.grid)

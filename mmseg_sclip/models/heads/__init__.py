@@ -1,6 +1,7 @@
 """The seam of the heads: from features and the text bank to scores."""
 
+from .base import Head
 from .maps import MapHead
 from .text_similarity import TextSimilarityHead
 
-__all__ = ['MapHead', 'TextSimilarityHead']
+__all__ = ['Head', 'MapHead', 'TextSimilarityHead']

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from ..streams import Tokens
+from ..tokens import Tokens
 from .text_similarity import TextSimilarityHead
 
 

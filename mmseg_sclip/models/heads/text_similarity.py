@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.model import BaseModule
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -19,9 +18,10 @@ from torch.nn import functional as F
 from ...errors import ConfigError
 from ..clip import ClipSource
 from ..image.postprocess import best_of_class
-from ..streams import Tokens
 from ..text import TextBankCache, Vocabulary, encode_phrases, load_templates, load_vocabulary, warn_of_scripts
 from ..text.class_names import dataset_meta
+from ..tokens import Tokens
+from .base import Head
 
 if TYPE_CHECKING:
     from ..image.scores import MapScores, PixelScores
@@ -30,7 +30,7 @@ _ENCODING = threading.RLock()  # one text tower serves all threads
 
 
 @MODELS.register_module()
-class TextSimilarityHead(BaseModule):
+class TextSimilarityHead(Head):
     """Scores of every phrase at every patch: the cosine between its features and the phrase's vector.
 
     The bank is made at first use: read from the disk cache, and what is not there is encoded on the device of

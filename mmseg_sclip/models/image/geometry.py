@@ -65,6 +65,24 @@ def image_axes(input_size: Sequence[int], meta: Mapping) -> tuple[Axis, Axis]:
     return rows, columns
 
 
+@dataclass(frozen=True)
+class Placement:
+    """How the patches of an image's windows lie on its pixels.
+
+    Attributes:
+        axes: Rows and columns of the image.
+        spans: The windows on each axis; None to go straight to the original size. See `axis_matrix`.
+    """
+
+    axes: tuple[Axis, Axis]
+    spans: tuple[tuple[Span, ...] | None, tuple[Span, ...] | None]
+
+    def matrices(self, patches: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """`axis_matrix` of rows and of columns, for windows of (rows, columns) patches."""
+        rows, columns = map(axis_matrix, self.axes, self.spans, patches)
+        return rows, columns
+
+
 def restore_image(image: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
     """The network's input (3, H', W') as an image of original size (3, H, W)."""
     for dim, axis in enumerate(axes, 1):

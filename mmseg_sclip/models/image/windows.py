@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 Span = tuple[int, int]
 Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a window lies.
+
+    Attributes:
+        image: The number of its image in the batch.
+        rows: (top, bottom) in pixels of the network's input.
+        columns: (left, right) in pixels.
+    """
+
+    image: int
+    rows: Span
+    columns: Span
+
+
+@dataclass
+class PatchScores:
+    """Scores of patches.
+
+    Attributes:
+        scores: (B, K, rows, columns) of windows, or those of an image side by side; see `score_windows`.
+        seen: What each refinement keeps of each window, (B, ...), or None; see `Refinement.look`.
+    """
+
+    scores: Tensor
+    seen: tuple[Tensor | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,51 +76,59 @@ class WindowGrid:
 def score_windows(
     images: Sequence[Tensor],
     grids: Sequence[WindowGrid],
-    window_batch: int,
-    score: Callable[[Tensor], Sequence[tuple[Tensor, Tensor | None]]],
-) -> list[list[tuple[Tensor, Tensor | None]]]:
+    window_batch: int | None,
+    score: Callable[[Tensor, Sequence[Place]], Sequence[PatchScores]],
+) -> list[list[PatchScores]]:
     """Score the windows of several images, `window_batch` in one forward.
 
     Args:
         images: (3, H, W) each, of any sizes; nothing is padded.
         grids: The windows of each image.
-        window_batch: Windows in one forward, over all images; windows of different sizes are not mixed.
-        score: From crops (B, 3, h, w) to what each of one or more methods makes of them: patch scores (B, K, rows,
-            columns), and an affinity (B, n, n) of the patches or None.
+        window_batch: Windows in one forward, over all images; windows of different sizes are not mixed. None for all
+            windows of one image, and of no other.
+        score: From crops (B, 3, h, w) and their places to what each of one or more methods makes of them: scores
+            (B, K, rows, columns).
 
     Returns:
         For each method and each image its windows' scores side by side, (window rows x patch rows, K, window columns x
-        patch columns): rows first, so that a row of pixels needs one product of matrices. Beside them the affinity
-        (n, n) of an image that is one window.
+        patch columns): rows first, so that a row of pixels needs one product of matrices. What was seen is that of an
+        image that is one window; of others it is left out.
     """
-    by_size: dict[tuple[int, int], list[tuple[int, int, Window]]] = {}
-    for index, grid in enumerate(grids):
-        for place, window in enumerate(grid.windows):
-            top, bottom, left, right = window
-            by_size.setdefault((bottom - top, right - left), []).append((index, place, window))
-    scores: dict[tuple[int, int], list[Any]] = {}  # of each method and image, in the order of its windows
-    affinities: dict[tuple[int, int], Tensor] = {}
+    places = [
+        [Place(index, (top, bottom), (left, right)) for top, bottom, left, right in grid.windows]
+        for index, grid in enumerate(grids)
+    ]
+    each: dict[tuple[int, Place], PatchScores] = {}  # of each method and window
     methods = 0
-    for windows in by_size.values():
-        for first in range(0, len(windows), window_batch):
-            batch = windows[first : first + window_batch]
-            crops = [images[index][:, top:bottom, left:right] for index, _, (top, bottom, left, right) in batch]
-            for methods, (scored, affinity) in enumerate(score(torch.stack(crops)), 1):
-                for i, (index, place, _) in enumerate(batch):
-                    each = scores.setdefault((methods, index), [None] * len(grids[index].windows))
-                    each[place] = scored[i]
-                    if affinity is not None and len(grids[index].windows) == 1:
-                        affinities[methods, index] = affinity[i]
+    for batch in _batches(places, window_batch):
+        crops = [images[place.image][:, slice(*place.rows), slice(*place.columns)] for place in batch]
+        for methods, scored in enumerate(score(torch.stack(crops), batch), 1):
+            for i, place in enumerate(batch):
+                seen = tuple(None if part is None else part[i] for part in scored.seen)
+                each[methods, place] = PatchScores(scored.scores[i], seen)
     return [
-        [
-            (_side_by_side(torch.stack(scores[method, index]), grid), affinities.get((method, index)))
-            for index, grid in enumerate(grids)
-        ]
+        [_side_by_side([each[method, place] for place in places[index]], grid) for index, grid in enumerate(grids)]
         for method in range(1, methods + 1)
     ]
 
 
-def _side_by_side(scores: Tensor, grid: WindowGrid) -> Tensor:
-    """(windows, K, rows, columns) to (window rows * rows, K, window columns * columns)."""
-    scores = scores.unflatten(0, (len(grid.rows), len(grid.columns)))
-    return scores.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)
+def _batches(places: Sequence[Sequence[Place]], window_batch: int | None) -> Iterator[Sequence[Place]]:
+    """Places that go through the network together, all of one size."""
+    if window_batch is None:
+        yield from places
+        return
+    by_size: dict[tuple[int, int], list[Place]] = {}
+    for place in (place for of_image in places for place in of_image):
+        size = (place.rows[1] - place.rows[0], place.columns[1] - place.columns[0])
+        by_size.setdefault(size, []).append(place)
+    for alike in by_size.values():
+        for first in range(0, len(alike), window_batch):
+            yield alike[first : first + window_batch]
+
+
+def _side_by_side(windows: Sequence[PatchScores], grid: WindowGrid) -> PatchScores:
+    """Scores (K, rows, columns) of each window to (window rows * rows, K, window columns * columns)."""
+    scores = torch.stack([window.scores for window in windows]).unflatten(0, (len(grid.rows), len(grid.columns)))
+    return PatchScores(
+        scores.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1), windows[0].seen if len(windows) == 1 else ()
+    )

@@ -10,11 +10,10 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
 from ...rules import Positive
 from ..heads.text_similarity import TextSimilarityHead
 from ..image.postprocess import min_max
-from ..streams import Tokens
+from ..tokens import Tokens
 
 
 def feature_surgery(cosines: Tensor, cls_cosines: Tensor, factor: float = 2.0) -> Tensor:
@@ -72,6 +71,7 @@ class FeatureSurgeryHead(TextSimilarityHead):
         super().__init__(**kwargs)
         self.factor = factor
         self.redundant = redundant
+        self.needs_class_token = redundant is None  # it weights the classes
         self.register_buffer('redundant_feature', None, persistent=False)
 
     def encode_redundant(self, device: torch.device) -> Tensor:
@@ -81,18 +81,8 @@ class FeatureSurgeryHead(TextSimilarityHead):
         return self.redundant_feature[None].to(device)
 
     def forward(self, features: Tokens) -> Tensor:
-        """Scores (B, Q, h, w), float32.
-
-        Raises:
-            ConfigError: The features have no class token, which weights the classes.
-        """
+        """Scores (B, Q, h, w), float32."""
         cosines = super().forward(features)
         if self.redundant is not None:
             return cosines - self.cosines(features, self.encode_redundant(cosines.device))
-        cls = getattr(features, 'cls', None)
-        if cls is None:
-            raise ConfigError(
-                'FeatureSurgeryHead weights the classes by the class token, which these features do not have. Give it '
-                "the Tokens of a decoder that has one (LastBlock, ParallelPath), or set decode_head.redundant=''."
-            )
-        return feature_surgery(cosines, super().forward(cls[..., None, None]).flatten(1), self.factor)
+        return feature_surgery(cosines, super().forward(features.cls[..., None, None]).flatten(1), self.factor)

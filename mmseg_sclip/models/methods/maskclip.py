@@ -9,11 +9,13 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
 from ...rules import Between
+from ..affinity import Affinity
 from ..heads.text_similarity import TextSimilarityHead
 from ..precision import without_autocast
-from ..streams import Tokens
+from ..record import Record
+from ..tokens import Tokens
+from ..towers.image import ImageTower
 
 _SCALE = 100  # of cosines inside both refinements
 _ABSENT = -100.0  # the score of a denoised query
@@ -33,7 +35,7 @@ def denoise_prompts(cosines: Tensor, threshold: float) -> Tensor:
     return torch.where(sure, cosines, _ABSENT)
 
 
-def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
+def smooth_by_keys(cosines: Tensor, affinity: Tensor, threshold: float) -> Tensor:
     """Give unsure patches the probabilities of all patches, weighted by the cosine of their keys.
 
     The official code normalises the keys over the tokens instead of the channels, which is an error of a
@@ -42,18 +44,35 @@ def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
 
     Args:
         cosines: (B, Q, h, w).
-        keys: (B, h * w, width).
+        affinity: (B, h * w, h * w), the cosines of the keys.
         threshold: Patches whose largest probability is below it are smoothed; the paper's is 1.
 
     Returns:
         (B, Q, h, w), probabilities, smoothed ones unnormalised.
     """
     probabilities = (cosines * _SCALE).softmax(dim=1).flatten(2)  # (B, Q, n)
-    with without_autocast(keys.device):
-        keys = F.normalize(keys.float(), dim=-1)
-        smoothed = probabilities @ (keys @ keys.transpose(1, 2))  # the weights are symmetric
+    with without_autocast(affinity.device):
+        smoothed = probabilities @ affinity  # which is symmetric
     unsure = probabilities.amax(dim=1, keepdim=True) < threshold
     return torch.where(unsure, smoothed, probabilities).unflatten(2, cosines.shape[2:])
+
+
+@MODELS.register_module()
+class KeySimilarity(Affinity):
+    """The cosines of the keys of the last block, after its output projection."""
+
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the input of the last block."""
+        super().bind(tower)
+        self.needs |= {tower.depth - 1}
+
+    def forward(self, record: Record) -> Tensor:
+        """(B, n, n), float32."""
+        tower = record.tower
+        keys = tower.merge_heads(tower.depth, record.block_input(tower.depth).k)[:, tower.prefix :]
+        with without_autocast(keys.device):
+            keys = F.normalize(keys.float(), dim=-1)
+            return keys @ keys.transpose(1, 2)
 
 
 @MODELS.register_module()
@@ -62,7 +81,7 @@ class MaskCLIPHead(TextSimilarityHead):
 
     Args:
         pd_thresh: Threshold of `denoise_prompts`; None for off.
-        ks_thresh: Threshold of `smooth_by_keys`; None for off. The decoder must give keys: LastBlock(keys=True).
+        ks_thresh: Threshold of `smooth_by_keys`; None for off.
         **kwargs: Of `TextSimilarityHead`.
     """
 
@@ -75,6 +94,8 @@ class MaskCLIPHead(TextSimilarityHead):
         super().__init__(**kwargs)
         self.pd_thresh = pd_thresh
         self.ks_thresh = ks_thresh
+        if ks_thresh is not None:
+            self.affinity = KeySimilarity()
 
     @property
     def needs_whole_image(self) -> bool:
@@ -85,17 +106,11 @@ class MaskCLIPHead(TextSimilarityHead):
         """Scores (B, Q, h, w): cosines, or probabilities where keys smooth them.
 
         Raises:
-            ConfigError: `ks_thresh` is set and the features have no keys.
+            ConfigError: `ks_thresh` is set and the features do not have the record that they were made of.
         """
         scores = super().forward(features)
         if self.pd_thresh is not None:
             scores = denoise_prompts(scores, self.pd_thresh)
         if self.ks_thresh is not None:
-            keys = getattr(features, 'keys', None)
-            if not isinstance(keys, Tensor):
-                raise ConfigError(
-                    'decode_head.ks_thresh needs keys, which the decoder does not give. Set '
-                    "backbone=dict(decoder=dict(type='LastBlock', keys=True, ...)), or ks_thresh=None."
-                )
-            scores = smooth_by_keys(scores, keys, self.ks_thresh)
+            scores = smooth_by_keys(scores, self.record_of(features).once(self.affinity), self.ks_thresh)
         return scores

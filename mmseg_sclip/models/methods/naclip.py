@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...rules import Positive
 from ..attention.base import Attention, ProductAttention
-from ..streams import BlockInput
+from ..record import BlockInput
 
 
 @lru_cache(maxsize=8)

@@ -10,14 +10,13 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ...checks import build_strategy
-from ...errors import ConfigError
 from ...rules import AtLeast, NotEmpty, Odd, Positive
 from ..attention.base import Attention, ProductAttention
 from ..attention.vanilla import VanillaSelfAttention
-from ..streams import BlockInput
+from ..record import BlockInput
 
 if TYPE_CHECKING:
-    from ..clip.tower import VisionTower
+    from ..towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -56,16 +55,15 @@ class EarlierAttention(ProductAttention):
         super().__init__()
         self.block = block
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Ask for the output of the block before it.
 
         Raises:
             ConfigError: The tower has no such block.
         """
-        number = tower.block_number(self.block)
-        if number == 0:
-            raise ConfigError('EarlierAttention.block is 0; blocks count from 1.')
-        self.needs = frozenset({number - 1})
+        super().bind(tower)
+        (number,) = tower.blocks_named('EarlierAttention.block', [self.block])
+        self.needs |= {number - 1}
 
     def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
         """Queries with keys of the other block."""
@@ -114,22 +112,16 @@ class BlockMeanAttention(Attention):
         self.attention = build_strategy('BlockMeanAttention.attention', attention, Attention)
         self.blocks = blocks
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the attention and ask for the inputs of the blocks.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the inputs of the blocks.
 
         Raises:
             ConfigError: The tower has no such block, or a block is named twice.
         """
-        self.attention.bind(tower)
-        self.passes = self.attention.passes
+        super().bind(tower)
         blocks = range(1, tower.depth + 1) if self.blocks is None else self.blocks
-        self.numbers = tuple(tower.block_number(block) for block in blocks)
-        if 0 in self.numbers or len(set(self.numbers)) < len(self.numbers):
-            raise ConfigError(
-                f'BlockMeanAttention.blocks is {self.blocks!r}; blocks count from 1, and none may be named twice.'
-            )
-        inputs = {number - 1 for number in self.numbers}
-        self.needs = frozenset(inputs) | tower.block_numbers(self.attention.needs)
+        self.numbers = tower.blocks_named('BlockMeanAttention.blocks', blocks)
+        self.needs |= {number - 1 for number in self.numbers}
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The mean of the maps, (B, heads or 1, N, N); one block's map is in memory at a time."""

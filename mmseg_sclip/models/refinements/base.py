@@ -1,39 +1,99 @@
-"""What a refinement must offer."""
+"""The seam of the refinements: what changes whole maps of scores, looking at the image."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
 from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
+
+from ..image.geometry import Placement
+from ..image.scores import PixelScores, bands
+from ..parts import Part
+from ..record import Record
+
+if TYPE_CHECKING:
+    from ..heads.text_similarity import TextSimilarityHead
 
 COSINES, CLASS_SCORES = STAGES = ('cosines', 'class scores')
 
 
-class Refinement(nn.Module):
+@dataclass
+class ImageView:
+    """What a refinement may look at beside the scores of an image.
+
+    Attributes:
+        image: (3, H, W), float32, the normalised image at its original size.
+        head: The head that has made the scores; it knows the words.
+        preprocessor: What has normalised the image.
+        placement: How the patches of the image's windows lie on its pixels.
+        seen: What this refinement has kept of the record; None unless the image is one window.
+    """
+
+    image: Tensor
+    head: TextSimilarityHead
+    preprocessor: nn.Module
+    placement: Placement
+    seen: Any = None
+
+    @property
+    def rgb(self) -> Tensor:
+        """The image as it was before it was normalised: (3, H, W), uint8, RGB."""
+        mean, std = (getattr(self.preprocessor, name).to(self.image) for name in ('mean', 'std'))
+        return (self.image * std + mean).round().clamp(0, 255).byte()
+
+    def best_at_pixels(self, maps: Tensor) -> Tensor:
+        """The number of the largest map at each pixel, (H, W) int64, of maps (K, rows, columns) over the window."""
+        scores = PixelScores(maps.transpose(0, 1), *self.placement.matrices(maps.shape[1:]))
+        return torch.cat([scores.best(*band) for band in bands(scores)])
+
+
+class Refinement(Part):
     """Changes whole maps of scores, looking at the image; `test_cfg.refine` lists them in the order of their use.
+
+    A refinement writes `forward`. One that looks at more than the image writes `refine` in its place, and `look` where
+    it wants something of the record. It keeps nothing of an image: several threads may use it at once.
 
     Attributes:
         stage: Which maps: 'cosines' of the phrases as they come from the windows, or 'class scores', the
             probabilities of the classes before the thresholds.
-        needs_affinity: Whether `forward` gets a third argument, the `PatchAffinity` of the image, which the decoder
-            must give and which exists in whole mode only.
         last: Whether no other refinement of its stage may follow.
+        whole_image: Whether it looks at the patches of a whole image, so that sliding windows are refused.
     """
 
     stage: str = COSINES
-    needs_affinity: bool = False
     last: bool = False
+    whole_image: bool = False
 
-    def bind(self, segmentor: EncoderDecoder) -> None:
-        """Learn what the segmentor knows, such as the mean and std of its images; called once, at build."""
+    def check(self, segmentor: EncoderDecoder) -> None:
+        """Refuse a segmentor that this cannot work with; called when the segmentor is built.
 
-    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+        Raises:
+            ConfigError: It cannot.
+        """
+
+    def look(self, record: Record) -> Tensor | None:
+        """What `refine` shall find in `ImageView.seen`, of each window (B, ...); None for nothing."""
+
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
         """Refine one image's scores.
 
         Args:
             scores: (K, H, W), float32, at the image's original size; not to be changed in place.
-            image: (3, H, W), float32, the normalised image at the same size.
+            view: What there is to look at.
 
         Returns:
             (K, H, W), float32.
+        """
+        return self(scores, view.image)
+
+    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+        """The same from the image alone.
+
+        Args:
+            scores: See `refine`.
+            image: (3, H, W), float32, the normalised image at the same size.
         """
         raise NotImplementedError(f'{type(self).__name__} must define forward(scores, image).')

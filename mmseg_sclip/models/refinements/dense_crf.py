@@ -6,13 +6,12 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ...errors import ConfigError
 from ...rules import AtLeast
-from .base import CLASS_SCORES, Refinement
+from .base import CLASS_SCORES, ImageView, Refinement
 
 
 @MODELS.register_module()
@@ -34,8 +33,6 @@ class DenseCRF(Refinement):
     """
 
     stage = CLASS_SCORES
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -59,13 +56,7 @@ class DenseCRF(Refinement):
         self.smoothness = dict(sxy=smoothness_xy, compat=smoothness)
         self.appearance = dict(sxy=appearance_xy, srgb=appearance_rgb, compat=appearance)
 
-    def bind(self, segmentor: EncoderDecoder) -> None:
-        """Learn how to get back from the normalised image to grey levels."""
-        mean, std = (getattr(segmentor.data_preprocessor, name).detach().float() for name in ('mean', 'std'))
-        self.register_buffer('mean', mean, persistent=False)
-        self.register_buffer('std', std, persistent=False)
-
-    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
         """Refine class scores (C, H, W), which need not sum to 1 over the classes; the result does."""
         classes, height, width = scores.shape
         total = scores.sum(0, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)  # all can be 0 in some heads
@@ -73,8 +64,7 @@ class DenseCRF(Refinement):
         field = self._field(width, height, classes)
         field.setUnaryEnergy(np.ascontiguousarray(unary.float().cpu().numpy().reshape(classes, -1)))
         field.addPairwiseGaussian(**self.smoothness)
-        rgb = (image * self.std.to(image.device) + self.mean.to(image.device)).round().clamp(0, 255)
-        pixels = np.ascontiguousarray(rgb.byte().permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
+        pixels = np.ascontiguousarray(view.rgb.permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
         field.addPairwiseBilateral(rgbim=pixels, **self.appearance)
         refined = np.asarray(field.inference(self.steps), dtype=np.float32)
         return torch.from_numpy(refined).view(classes, height, width).to(scores.device)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
@@ -14,15 +16,15 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
 from ..clip import ClipSource
-from ..data_preprocessor import CLIPDataPreProcessor
-from ..image.geometry import image_axes, restore_image
-from ..image.scores import ChangedScores, ClassScores, MapScores, PatchAffinity, PixelScores, Scores, label_in_bands
-from ..refinements.base import CLASS_SCORES, COSINES, Refinement
-from ..streams import Tokens
+from ..image.labels import label_in_bands
+from ..image.scores import ChangedScores, ClassScores, PixelScores, Scores
+from ..refinements.base import CLASS_SCORES, COSINES
+from ..tokens import Tokens
+from .assembly import assemble, build_preprocessor, build_refinements, check_config
 from .checkpoints import check_checkpoint, forget_frozen_keys
+from .refining import refine
 from .settings import InferenceSettings
 from .together import score_together
 
@@ -44,14 +46,17 @@ class SCLIPSegmentor(EncoderDecoder):
         data_preprocessor: Left out, a `CLIPDataPreProcessor` with the mean and std of the loaded CLIP.
         train_cfg: Given to the head's loss.
         test_cfg: See `InferenceSettings`.
+        companions: Configs of `Companion`s by the names under which parts read them.
+        stitch: Config of a `Stitch`, a step on the tokens of all windows of an image; None for none.
+        propagation: Config of a `Propagation`, a step on the scores of all windows of an image; None for none.
         neck: Refused: the text knows the features of the backbone only.
         auxiliary_head: Refused for the same reason.
         pretrained: Kept for MMSeg's `init_model`, which sets it to None.
         init_cfg: Refused, as in the backbone and the head: `clip` names the weights.
 
     Attributes:
-        test_cfg: `InferenceSettings`; its values may be set on a built model.
-        refinements: The `Refinement`s of `test_cfg.refine`.
+        test_cfg: The settings as a config. Values may be set on a built model; they are checked at their next use.
+        needs: Block outputs that the decoder, the head, the refinements and the steps read together.
 
     Raises:
         ConfigError: The config is wrong; see the message.
@@ -65,6 +70,9 @@ class SCLIPSegmentor(EncoderDecoder):
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
         test_cfg: Mapping | None = None,
+        companions: Mapping[str, Mapping] | None = None,
+        stitch: Mapping | None = None,
+        propagation: Mapping | None = None,
         neck: None = None,
         auxiliary_head: None = None,
         pretrained: None = None,
@@ -75,21 +83,7 @@ class SCLIPSegmentor(EncoderDecoder):
                 'SCLIPSegmentor has no neck, no auxiliary_head and no top-level pretrained. The weights of '
                 'CLIP are named in clip=dict(model_name=..., pretrained=...).'
             )
-        for name, part in (('backbone', backbone), ('decode_head', decode_head)):
-            if 'clip' in part:
-                raise ConfigError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
-            if 'type' in part:
-                check_arguments(f'model.{name}', find_registered(f'model.{name}', part['type']), part)
-        for name, given in (
-            ('model', init_cfg),
-            ('model.backbone', backbone.get('init_cfg')),
-            ('model.decode_head', decode_head.get('init_cfg')),
-        ):
-            if given is not None:  # a training would write over CLIP, and MMEngine reads files that run code
-                raise ConfigError(
-                    f'{name}.init_cfg is set, but the weights of CLIP are named in model.clip, and a checkpoint on top '
-                    'of them in load_from. Take it out.'
-                )
+        check_config(backbone, decode_head, init_cfg)
         # Settings first: a typing error must not cost the loading of weights.
         settings = InferenceSettings.parse(test_cfg)
         settings.check_background(decode_head.get('background_index'))
@@ -97,71 +91,35 @@ class SCLIPSegmentor(EncoderDecoder):
         super().__init__(
             backbone={**backbone, 'clip': source},
             decode_head={**decode_head, 'clip': source},
-            data_preprocessor=_build_preprocessor(data_preprocessor, source),
+            data_preprocessor=build_preprocessor(data_preprocessor, source),
             train_cfg=train_cfg,
-            test_cfg=settings,
+            test_cfg=ConfigDict(settings.as_dict()),
         )
-        self._accept(settings)
+        self._checked: tuple[Any, InferenceSettings] | None = None
+        self.companions, self.stitch, self.propagation = assemble(self, companions, stitch, propagation)
+        _ = self.settings  # which checks them
         self.register_load_state_dict_post_hook(forget_frozen_keys)
 
     @property
-    def test_cfg(self) -> InferenceSettings:
-        """The settings; see `InferenceSettings`."""
-        return self._settings
-
-    @test_cfg.setter
-    def test_cfg(self, config: Mapping | InferenceSettings) -> None:
-        settings = InferenceSettings.parse(config)
-        if hasattr(self, 'decode_head'):
-            self._accept(settings)
-        settings.watch(self._accept)
-        self.__dict__['_settings'] = settings
-
-    def _accept(self, settings: InferenceSettings) -> None:
-        """Check settings against the model, and build their refinements.
+    def settings(self) -> InferenceSettings:
+        """The settings in `test_cfg`, checked against the model where they have changed since their last use.
 
         Raises:
-            ConfigError: They do not fit.
+            ConfigError: A key is unknown, a value is not allowed, or does not fit the model.
         """
-        settings.check_background(self.decode_head.background_index)
-        if (settings.logit_scale is None) != self.decode_head.gives_class_scores:
-            name = type(self.decode_head).__name__
-            raise ConfigError(
-                f'The scores of {name} are class scores already, but model.test_cfg.logit_scale is '
-                f'{settings.logit_scale}, which would make probabilities of them once more. Set logit_scale=None, and '
-                'thresholds that are meant for these scores.'
-                if self.decode_head.gives_class_scores
-                else f'model.test_cfg.logit_scale is None, but the scores of {name} are cosines. Set a positive number.'
-            )
-        patch, crop = self.backbone.tower.patch_size, settings.crop_size
-        if settings.mode == 'slide':
-            if crop[0] < patch[0] or crop[1] < patch[1]:
-                raise ConfigError(
-                    f'model.test_cfg.crop_size is {crop}, smaller than a patch of this CLIP, {patch}. Give a larger '
-                    'crop.'
-                )
-            if getattr(self.decode_head, 'needs_whole_image', False):
-                raise ConfigError(
-                    f'{type(self.decode_head).__name__} compares the patches of a whole image, but '
-                    "model.test_cfg.mode is 'slide', in which each window would be refined for itself. Set "
-                    "mode='whole', or switch off in the head what compares them."
-                )
-        refinements = [
-            _twin(build_strategy('An entry of model.test_cfg.refine', entry, Refinement)) for entry in settings.refine
-        ]
-        for index, refinement in enumerate(refinements):
-            if refinement.last and any(later.stage == refinement.stage for later in refinements[index + 1 :]):
-                raise ConfigError(
-                    f'{type(refinement).__name__} must be the last entry of model.test_cfg.refine that works on '
-                    f'{refinement.stage}. Put the others in front of it.'
-                )
-            if refinement.needs_affinity and settings.mode == 'slide':
-                raise ConfigError(
-                    f'{type(refinement).__name__} looks at the patches of a whole image, but model.test_cfg.mode is '
-                    "'slide'. Set mode='whole', or take the entry out of model.test_cfg.refine."
-                )
-            refinement.bind(self)
-        self.refinements = torch.nn.ModuleList(refinements).to(next(self.backbone.parameters()).device)
+        now = _snapshot(self.test_cfg)
+        if self._checked is None or self._checked[0] != now:
+            settings = InferenceSettings.parse(self.test_cfg)
+            refinements = build_refinements(self, settings)
+            self.refinements = refinements
+            self._checked = (now, settings)
+        return self._checked[1]
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """Block outputs that the parts of the model read together."""
+        parts = (self.backbone.decoder, self.decode_head, self.stitch, self.propagation, *self.refinements)
+        return frozenset().union(*(getattr(part, 'needs', ()) for part in parts))
 
     @property
     def dataset_meta(self) -> dict[str, list]:
@@ -201,9 +159,10 @@ class SCLIPSegmentor(EncoderDecoder):
         Raises:
             ConfigError: The vocabulary is wrong, or a threshold is set and there is no background.
         """
-        self.test_cfg.check_background(background_index)
+        self.settings.check_background(background_index)
         self.decode_head.set_vocabulary(vocabulary, class_names, background_index, folder)
         self.num_classes, self.out_channels = self.decode_head.num_classes, self.decode_head.out_channels
+        self._checked = None
 
     def with_vocabulary(
         self, vocabulary, class_names=None, background_index: int | None = None, **test_cfg
@@ -225,12 +184,15 @@ class SCLIPSegmentor(EncoderDecoder):
         model._modules = dict(self._modules)
         model.decode_head = self.decode_head.with_vocabulary(vocabulary, class_names, background_index)
         model.num_classes, model.out_channels = model.decode_head.num_classes, model.decode_head.out_channels
-        model.test_cfg = {**dict(self.test_cfg), **test_cfg}
+        model.test_cfg = ConfigDict({**self.test_cfg, **test_cfg})
+        model._checked = None
+        _ = model.settings
         return model
 
     def encode(self, images: Tensor) -> Tokens:
         """Tokens of (B, 3, H, W), all passes of the decoder over one run of the tower."""
-        return self.backbone.encode(images, self.decode_head.between_passes)
+        record = self.backbone.record(images, self.needs).read_by(self.companions)
+        return self.backbone.decoder.run(record, self.decode_head.between_passes)[0]
 
     def extract_feat(self, inputs: Images) -> tuple[Tensor] | list[tuple[Tensor]]:
         """Dense features: a tuple with one map (B, D, h, w), or a list of such tuples for a list of images."""
@@ -293,13 +255,13 @@ class SCLIPSegmentor(EncoderDecoder):
         cosines = self.refine_cosines(scores, image, sample)
         rule = self.decode_head.pixel_rule(cosines)
         parts = cosines if rule is None else ChangedScores(cosines, rule)
-        classes = ClassScores(parts, sizes, self.test_cfg.logit_scale)
-        refined = self._refine(CLASS_SCORES, classes, image, sample, scores.affinity)
+        classes = ClassScores(parts, sizes, self.settings.logit_scale)
+        refined = refine(self, CLASS_SCORES, classes, scores, image)
         return classes if refined is classes else ClassScores(refined, [1] * len(sizes))
 
     def refine_cosines(self, scores: PixelScores, image: Tensor, sample: SegDataSample) -> Scores:
-        """The cosines of `score` behind the refinements of their stage; arguments as in `class_scores`."""
-        return self._refine(COSINES, scores, image, sample, scores.affinity)
+        """The cosines of `score` after the refinements of their stage; arguments as in `class_scores`."""
+        return refine(self, COSINES, scores, scores, image)
 
     def label(self, scores: PixelScores, image: Tensor, sample: SegDataSample) -> SegDataSample:
         """From the cosines of an image to its labels, which are put into the sample.
@@ -314,7 +276,7 @@ class SCLIPSegmentor(EncoderDecoder):
 
     def label_classes(self, scores: ClassScores, sample: SegDataSample) -> SegDataSample:
         """From class scores to labels: the thresholds, and the best class."""
-        settings = self.test_cfg
+        settings = self.settings
         labels, kept = label_in_bands(
             scores, settings.prob_thd, settings.area_thd, self.decode_head.background_index, settings.keep_scores
         )
@@ -323,48 +285,9 @@ class SCLIPSegmentor(EncoderDecoder):
         sample.pred_sem_seg = PixelData(data=labels[None])
         return sample
 
-    def _refine(
-        self,
-        stage: str,
-        scores: PixelScores | ClassScores,
-        image: Tensor,
-        sample: SegDataSample,
-        affinity: PatchAffinity | None,
-    ) -> Scores:
-        """Run the refinements of a stage over whole maps.
 
-        Raises:
-            ConfigError: One of them needs the affinity of the patches, and the decoder gives none.
-        """
-        refinements = [refinement for refinement in self.refinements if refinement.stage == stage]
-        if not refinements:
-            return scores
-        guide = restore_image(image, image_axes(image.shape[-2:], sample.metainfo))
-        maps = scores.phrases()
-        for refinement in refinements:
-            if refinement.needs_affinity and affinity is None:
-                raise ConfigError(
-                    f'{type(refinement).__name__} looks at the affinity of the patches, but the decoder '
-                    f'{type(self.backbone.decoder).__name__} gives none. Use one that does, such as '
-                    'LastBlockWithAffinity, or take the entry out of model.test_cfg.refine.'
-                )
-            maps = refinement(maps, guide, affinity) if refinement.needs_affinity else refinement(maps, guide)
-        return MapScores(maps, getattr(scores, 'queries', None))
-
-
-def _build_preprocessor(config: Mapping | torch.nn.Module | None, source: ClipSource) -> torch.nn.Module:
-    """The user's preprocessor, or CLIP's own with the mean and std of the loaded weights."""
-    if isinstance(config, torch.nn.Module):
-        return config
-    config = dict(config or dict(type='CLIPDataPreProcessor'))
-    if config.get('type') in ('CLIPDataPreProcessor', 'mmseg.CLIPDataPreProcessor', CLIPDataPreProcessor):
-        config = dict(mean=source.mean, std=source.std) | config
-        check_arguments('model.data_preprocessor', CLIPDataPreProcessor, config)
-    return MODELS.build(config)
-
-
-def _twin(refinement: Refinement) -> Refinement:
-    """A refinement that can be bound to a segmentor while another one is bound to the first, as a copy has to be."""
-    twin = copy.copy(refinement)
-    twin._buffers, twin._modules = dict(refinement._buffers), dict(refinement._modules)
-    return twin
+def _snapshot(value: Any) -> Any:
+    """A copy that does not change when parts of the config are set later."""
+    if isinstance(value, Mapping):
+        return {key: _snapshot(entry) for key, entry in value.items()}
+    return tuple(map(_snapshot, value)) if isinstance(value, (list, tuple)) else value

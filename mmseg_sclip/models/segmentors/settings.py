@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from ...checks import check_choice, check_keys, check_switch, check_whole
 from ...errors import ConfigError
 
 
-@dataclass
-class InferenceSettings(Mapping):
-    """How images become labels. Values are checked when the object is made and whenever one is set.
-
-    Values are attributes, and keys as in MMSeg's configs. `update` sets several at once.
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How images become labels.
 
     Attributes:
         mode: 'slide' or 'whole'.
@@ -41,14 +39,13 @@ class InferenceSettings(Mapping):
     refine: Sequence[Mapping] = ()
     window_batch: int = 16
     keep_scores: bool = False
-    _accept: ClassVar[Any] = None  # of an object, see `watch`
 
     def __post_init__(self) -> None:
         where = 'model.test_cfg.'
         check_choice(f'{where}mode', self.mode, ('slide', 'whole'))
         check_choice(f'{where}whole_resize', self.whole_resize, ('direct', 'input'))
         for key in ('crop_size', 'stride'):
-            self.__dict__[key] = _pair(f'{where}{key}', getattr(self, key))
+            object.__setattr__(self, key, _pair(f'{where}{key}', getattr(self, key)))
         for i, side in enumerate(('height', 'width')):
             if self.stride[i] > self.crop_size[i]:
                 raise ConfigError(
@@ -66,8 +63,7 @@ class InferenceSettings(Mapping):
             value = getattr(self, key)
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 raise ConfigError(f'{where}{key} is {value!r}; it must be a number from 0 to 1, or None for off.')
-        self.__dict__['refine'] = tuple(() if self.refine is None else self.refine)
-        self.__dict__['_accept'] = None
+        object.__setattr__(self, 'refine', tuple(() if self.refine is None else self.refine))
 
     @classmethod
     def parse(cls, config: Mapping | InferenceSettings | None) -> InferenceSettings:
@@ -76,27 +72,15 @@ class InferenceSettings(Mapping):
         Raises:
             ConfigError: A key is unknown or a value is not allowed.
         """
+        if isinstance(config, InferenceSettings):
+            return config
         config = dict(config or {})
         check_keys('model.test_cfg', config, [field.name for field in fields(cls)])
         return cls(**config)
 
-    def watch(self, accept: Callable[[InferenceSettings], None]) -> None:
-        """Have every later change accepted by `accept`, which raises where it does not fit."""
-        self.__dict__['_accept'] = accept
-
-    def update(self, *changes: Mapping, **more: Any) -> None:
-        """Set several values at once, of equal keys the last; nothing is changed where one is wrong.
-
-        Raises:
-            ConfigError: A key is unknown or a value is not allowed.
-        """
-        values = dict(self)
-        for change in (*changes, more):
-            values.update(change)
-        new = self.parse(values)
-        if self._accept is not None:
-            self._accept(new)
-        self.__dict__.update(dict(new))
+    def as_dict(self) -> dict[str, Any]:
+        """The values by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def check_background(self, background_index: int | None) -> None:
         """Refuse thresholds where no class is the background.
@@ -109,28 +93,10 @@ class InferenceSettings(Mapping):
             if background_index is None and (value if key == 'prob_thd' else value is not None):
                 raise ConfigError(
                     f'model.test_cfg.{key} is {value} but decode_head.background_index is None. The threshold would '
-                    'send pixels to a class that is no background, and the numbers would be wrong. Set '
+                    'send pixels to a class that is not the background, and the numbers would be wrong. Set '
                     'background_index to the class that is the background (0 in VOC21, Context60 and COCO-Object), or '
                     f'{key}=None.'
                 )
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        if '_accept' in self.__dict__:
-            self.update({key: value})
-        else:
-            super().__setattr__(key, value)
-
-    def __iter__(self) -> Iterator[str]:
-        return (field.name for field in fields(self))
-
-    def __len__(self) -> int:
-        return len(fields(self))
-
-    def __getitem__(self, key: str) -> Any:
-        return {name: getattr(self, name) for name in self}[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        setattr(self, key, value)
 
 
 def _pair(where: str, value: Any) -> tuple[int, int]:

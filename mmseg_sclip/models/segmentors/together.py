@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ..clip import ClipSource
-from ..image.geometry import axis_matrix, image_axes
-from ..image.scores import PatchAffinity, PixelScores
-from ..image.windows import WindowGrid, score_windows
+from ..image.geometry import Placement, image_axes
+from ..image.scores import PixelScores
+from ..image.windows import PatchScores, Place, WindowGrid, score_windows
+
+Pair = tuple[int, int]
 
 
 def score_together(
@@ -42,19 +45,14 @@ def score_together(
         for image, sample in zip(images, samples, strict=True):
             # Deep in the network the name of the file is not known.
             model.backbone.tower.check_size(image, sample.metainfo.get('img_path', 'An image'))
-    groups: dict[Any, list[int]] = {}
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    groups: dict[tuple[Any, ...], list[int]] = {}
     for index, model in enumerate(models):
-        settings = model.test_cfg
-        windows = None if settings.mode == 'whole' else (settings.crop_size, settings.stride)
-        groups.setdefault((id(model.backbone.tower), windows, settings.window_batch), []).append(index)
+        groups.setdefault((id(model.backbone.tower), *_windows(model)), []).append(index)
     scores: list[list[PixelScores]] = [[] for _ in models]
     for (_, windows, window_batch), members in groups.items():
         together = [models[index] for index in members]
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        grids = []
-        for size in sizes:
-            crop, stride = (size, size) if windows is None else windows
-            grids.append(WindowGrid.cut(*size, crop, stride))
+        grids = [WindowGrid.cut(*size, *((size, size) if windows is None else windows)) for size in sizes]
         each = score_windows(images, grids, window_batch, partial(_score, together))
         for index, patches in zip(members, each, strict=True):
             scores[index] = [
@@ -63,33 +61,40 @@ def score_together(
     return scores
 
 
-def _score(models: Sequence[EncoderDecoder], crops: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+def _windows(model: EncoderDecoder) -> tuple[tuple[Pair, Pair] | None, int | None]:
+    """Size and stride of the windows, None for whole images; and how many go through the network at once."""
+    settings = model.settings
+    windows = None if settings.mode == 'whole' else (settings.crop_size, settings.stride)
+    of_image = model.stitch is not None or model.propagation is not None  # which work on all windows of an image
+    return windows, None if of_image else settings.window_batch
+
+
+def _score(models: Sequence[EncoderDecoder], crops: Tensor, places: Sequence[Place]) -> list[PatchScores]:
     """What each model makes of windows (B, 3, H, W), over one record of their tower."""
-    needs = frozenset().union(*(model.backbone.decoder.needs for model in models))
-    memory = models[0].backbone.record(crops, needs)
+    needs = frozenset().union(*(model.needs for model in models))
+    shared = models[0].backbone.record(crops, needs, places)
     results = []
     for model in models:
-        tokens = model.backbone.encode(crops, model.decode_head.between_passes, memory)
-        results.append((model.decode_head.distinct(model.decode_head(tokens)), tokens.affinity))
+        record, head = shared.read_by(model.companions), model.decode_head
+        tokens, _ = model.backbone.decoder.run(record, head.between_passes)
+        if model.stitch is not None:
+            tokens = replace(model.stitch(tokens), record=record)
+        scores = head.distinct(head(tokens))
+        if model.propagation is not None:
+            scores = model.propagation(scores, tokens)
+        results.append(PatchScores(scores, tuple(refinement.look(record) for refinement in model.refinements)))
     return results
 
 
 def _pixel_scores(
-    model: EncoderDecoder,
-    patches: tuple[Tensor, Tensor | None],
-    grid: WindowGrid,
-    size: tuple[int, int],
-    sample: SegDataSample,
+    model: EncoderDecoder, patches: PatchScores, grid: WindowGrid, size: Pair, sample: SegDataSample
 ) -> PixelScores:
     """The scores of an image at its pixels, from those of its windows' patches."""
-    scores, affinity = patches
-    axes, settings = image_axes(size, sample.metainfo), model.test_cfg
+    settings, scores = model.settings, patches.scores
     direct = settings.mode == 'whole' and settings.whole_resize == 'direct'
-    spans = (None, None) if direct else (grid.rows, grid.columns)
+    placement = Placement(image_axes(size, sample.metainfo), (None, None) if direct else (grid.rows, grid.columns))
     shape = (scores.shape[0] // len(grid.rows), scores.shape[2] // len(grid.columns))  # of a window
-    relation = None if affinity is None else PatchAffinity(affinity, shape, axes, spans)
-    rows, columns = map(axis_matrix, axes, spans, shape)
-    return PixelScores(scores, rows, columns, model.decode_head.phrase_of_query, relation)
+    return PixelScores(scores, *placement.matrices(shape), model.decode_head.phrase_of_query, patches.seen, placement)
 
 
 @MODELS.register_module()

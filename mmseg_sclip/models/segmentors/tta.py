@@ -20,7 +20,7 @@ class SCLIPTTAModel(BaseTTAModel):
     """Average the class scores of several views of an image, then apply the thresholds.
 
     A view is scored as any image; its flip and scale are undone when its scores are read at the pixels of the
-    original image. What is averaged are the class scores behind the softmax over queries, the maximum of each class and
+    original image. What is averaged are the class scores after the softmax over queries, the maximum of each class and
     the refinements, band by band, so that no map of a view is held unless a refinement needs one. MMSeg's `SegTTAModel`
     would apply a second softmax, which flattens the scores, and would lose the thresholds. One view alone gives exactly
     the result of the plain test.

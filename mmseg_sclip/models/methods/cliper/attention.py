@@ -12,10 +12,10 @@ from torch import Tensor
 from ...attention.base import Attention
 from ...attention.sinkhorn import sinkhorn
 from ...attention.vanilla import VanillaSelfAttention
-from ...streams import BlockInput
+from ...record import BlockInput
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -32,10 +32,11 @@ class EarlyLayerAttention(Attention):
         super().__init__()
         self._vanilla = VanillaSelfAttention()
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Ask for the inputs of all blocks before the last."""
+        super().bind(tower)
         self.depth = tower.depth
-        self.needs = frozenset(range(tower.depth - 1))
+        self.needs |= set(range(tower.depth - 1))
 
     def rounds(self, b: BlockInput) -> Iterator[Tensor]:
         """The maps (B, heads, N, N) of the rounds, one after the other; float32."""

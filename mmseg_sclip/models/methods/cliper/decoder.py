@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -16,11 +17,26 @@ from ....rules import AtLeast
 from ...decoders.base import Decoder
 from ...image.windows import WindowGrid
 from ...precision import without_autocast
-from ...streams import Feedback, Memory, Tokens
+from ...record import Feedback, Record
+from ...tokens import Tokens
 from .attention import EarlyLayerAttention
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
+
+
+@dataclass
+class LayerTokens(Tokens):
+    """Tokens of the last source, beside those of all.
+
+    Attributes:
+        affinity: (B, n, n), how the patches relate to each other.
+        layers: (B, views, K, n, D), what K sources say of the patches. Products with unit text vectors are their
+            cosines, or sums of cosines of several patches.
+    """
+
+    affinity: Tensor
+    layers: Tensor
 
 
 @MODELS.register_module()
@@ -44,6 +60,8 @@ class EarlyLayerFusion(Decoder):
         ConfigError: A window is smaller than the stride.
     """
 
+    gives = LayerTokens
+
     def __init__(
         self,
         attention: Mapping | None = None,
@@ -61,37 +79,38 @@ class EarlyLayerFusion(Decoder):
         self.crop_size = crop_size
         self.stride = stride
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the attention; the inputs of all blocks are recorded."""
-        self.attention.bind(tower)
-        self.needs = frozenset(range(tower.depth))
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the inputs of all blocks."""
+        super().bind(tower)
+        self.needs |= set(range(tower.depth))
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
+    def forward(self, record: Record, feedback: Feedback | None = None) -> LayerTokens:
         """Tokens of the last source, with the affinity of the last round and the `layers` of one view or two."""
-        tokens, affinity = self._fuse(tower, memory)
-        patches = tokens[:, :, tower.prefix :]  # (B, K, n, D)
+        prefix = record.tower.prefix
+        tokens, affinity = self._fuse(record)
+        patches = tokens[:, :, prefix:]  # (B, K, n, D)
         views = [F.normalize(patches.float(), dim=-1)]
         if self.crop_size is not None:
-            views.append(self._windows(tower, memory))
+            views.append(self._windows(record))
         last = tokens[:, -1]
-        return Tokens(
-            last[:, tower.prefix :], last[:, 0], memory.grid, affinity=affinity, layers=torch.stack(views, dim=1)
-        )
+        return LayerTokens(last[:, prefix:], last[:, 0], record.grid, affinity, torch.stack(views, dim=1))
 
-    def _fuse(self, tower: VisionTower, memory: Memory) -> tuple[Tensor, Tensor]:
+    def _fuse(self, record: Record) -> tuple[Tensor, Tensor]:
         """Tokens of all sources (B, K, N, D), and the affinity of the patches (B, n, n), the mean of the heads."""
+        tower = record.tower
         last, outputs = tower.depth, []
-        for number, weights in enumerate(self.attention.rounds(tower.block_input(last, memory)), 1):
-            x = memory[number - 1]
-            x = x if number == last else tower.block(number).ln_1(x)
-            values = tower.block_input(last, memory, stream=x).v
+        for number, weights in enumerate(self.attention.rounds(record.block_input(last)), 1):
+            x = record[number - 1]
+            x = x if number == last else tower.norm(number, x)
+            values = record.block_input(last, stream=x).v
             outputs.append(tower.attention_branch(last, weights.to(values.dtype) @ values))
         affinity = weights.mean(dim=1)[:, tower.prefix :, tower.prefix :]
         return tower.project(torch.stack(outputs, dim=1)), affinity
 
-    def _windows(self, tower: VisionTower, memory: Memory) -> Tensor:
+    def _windows(self, record: Record) -> Tensor:
         """(B, K, n, D): unit tokens averaged over windows, and summed up by the affinity averaged over windows."""
-        images, (rows, columns), patch = memory.images, memory.grid, tower.patch_size
+        tower, images, (rows, columns) = record.tower, record.images, record.grid
+        patch = tower.patch_size
         size, step = ([max(1, length // side) for side in patch] for length in (self.crop_size, self.stride))
         windows = WindowGrid.cut(rows, columns, size, step).windows  # in patches
         places = torch.arange(rows * columns, device=images.device).view(rows, columns)
@@ -101,7 +120,7 @@ class EarlyLayerFusion(Decoder):
             for top, bottom, left, right in windows
         ]
         crops = torch.stack(cut, dim=1)  # (B, windows, 3, height, width)
-        tokens, affinity = self._fuse(tower, tower.record(crops.flatten(0, 1), self.needs))
+        tokens, affinity = self._fuse(tower.record(crops.flatten(0, 1), self.needs))
         tokens = F.normalize(tokens[:, :, tower.prefix :].float(), dim=-1).unflatten(0, crops.shape[:2])
         affinity = affinity.float().unflatten(0, crops.shape[:2])  # (B, windows, m, m)
 

@@ -15,7 +15,7 @@ from ....rules import Between, Positive
 from ...heads.maps import MapHead
 from ...image.scores import MapScores, PixelScores
 from ...precision import without_autocast
-from ...streams import Tokens
+from .decoder import LayerTokens
 
 
 @MODELS.register_module()
@@ -35,6 +35,8 @@ class EarlyLayerFusionHead(MapHead):
         min_max: Bring each map to 0..1 over the image, as CLIPer does for VOC21.
         **kwargs: Of `TextSimilarityHead`.
     """
+
+    takes = LayerTokens
 
     def __init__(
         self,
@@ -57,21 +59,16 @@ class EarlyLayerFusionHead(MapHead):
         """The largest value of a class is that in the whole image; windows are an option of the decoder."""
         return True
 
-    def forward(self, features: Tokens) -> Tensor:
+    def forward(self, features: LayerTokens) -> Tensor:
         """Maps (B, Q, h, w), not negative; 0 for the phrases of the background.
 
         Args:
-            features: Tokens with layers and an affinity.
+            features: Of an `EarlyLayerFusion`.
 
         Raises:
-            ConfigError: They have none, or no layer of this number.
+            ConfigError: There is no layer of this number.
         """
-        layers, affinity = getattr(features, 'layers', None), getattr(features, 'affinity', None)
-        if layers is None or affinity is None:
-            raise ConfigError(
-                'EarlyLayerFusionHead needs the tokens of all layers, which the decoder does not give. Set '
-                "backbone=dict(decoder=dict(type='EarlyLayerFusion'))."
-            )
+        layers, affinity = features.layers, features.affinity
         count = layers.shape[2]
         if not -count <= self.layer < count:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """CLIPtrase (ECCV 2024)."""
 
-from .affinity import LastBlockWithAffinity
+from .affinity import TokenSimilarity
 from .head import ClassTokenHead
 from .voting import SegmentVoting
 
-__all__ = ['ClassTokenHead', 'LastBlockWithAffinity', 'SegmentVoting']
+__all__ = ['ClassTokenHead', 'TokenSimilarity', 'SegmentVoting']

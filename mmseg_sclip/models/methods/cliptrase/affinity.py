@@ -1,9 +1,7 @@
-"""CLIPtrase's decoder: the last block with another attention, and how alike the patches are before it (ECCV 2024)."""
+"""CLIPtrase's affinity: how alike patches are before the last block (ECCV 2024)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,59 +9,41 @@ from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....errors import ConfigError
-from ...decoders.last_block import LastBlock
+from ...affinity import Affinity
 from ...precision import without_autocast
-from ...streams import BlockInput, Feedback, Memory, Tokens
+from ...record import BlockInput, Record
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
-class LastBlockWithAffinity(LastBlock):
-    """`LastBlock`, whose tokens carry an affinity of the patches, for `SegmentVoting`.
+class TokenSimilarity(Affinity):
+    """Patches are alike where their queries, keys and values in an earlier block are.
 
-    Patches are alike where their queries, keys and values in an earlier block are. What the class token has in common
-    with a patch, all others are expected to have too, so it is subtracted.
+    What the class token has in common with a patch, all others are expected to have too, so it is subtracted.
 
     Args:
-        attention: See `LastBlock`.
-        residual: See `LastBlock`.
-        ffn: See `LastBlock`.
-        keys: See `LastBlock`.
-        affinity_block: The earlier block, from 1; negative numbers count from the end. CLIPtrase takes the last but
-            one.
+        block: The earlier block, from 1; negative numbers count from the end. CLIPtrase takes the last but one.
     """
 
-    def __init__(
-        self,
-        attention: Mapping,
-        residual: bool = True,
-        ffn: bool = True,
-        keys: bool = False,
-        affinity_block: int = -2,
-    ) -> None:
-        super().__init__(attention, residual, ffn, keys)
-        self.affinity_block = affinity_block
+    def __init__(self, block: int = -2) -> None:
+        super().__init__()
+        self.block = block
 
-    def bind(self, tower: VisionTower) -> None:
-        """Record the input of the earlier block too.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the input of the block.
 
         Raises:
             ConfigError: There is no such block.
         """
         super().bind(tower)
-        self.affinity_block = tower.block_number(self.affinity_block)
-        if self.affinity_block == 0:
-            raise ConfigError(f'affinity_block is 0, which is no block. Give one of 1 to {tower.depth}.')
-        self.needs |= {self.affinity_block - 1}
+        (self.block,) = tower.blocks_named('affinity.block', [self.block])
+        self.needs |= {self.block - 1}
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
-        """The tokens of `LastBlock`; their affinity (B, n, n) is float32."""
-        b = tower.block_input(self.affinity_block, memory)
-        affinity = without_class_token(token_similarity(b), b.prefix)
-        return replace(super().forward(tower, memory, feedback), affinity=affinity)
+    def forward(self, record: Record) -> Tensor:
+        """(B, n, n), float32, not negative."""
+        return without_class_token(token_similarity(record.block_input(self.block)), record.tower.prefix)
 
 
 def token_similarity(b: BlockInput) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ....errors import ConfigError
 from ...heads.text_similarity import TextSimilarityHead
-from ...streams import Tokens
+from ...tokens import Tokens
 
 
 @MODELS.register_module()
@@ -17,7 +16,9 @@ class ClassTokenHead(TextSimilarityHead):
     CLIPtrase does so on VOC20 only. Arguments are those of `TextSimilarityHead`.
     """
 
-    def forward(self, features: Tokens | tuple[Tensor] | Tensor) -> Tensor:
+    needs_class_token = True
+
+    def forward(self, features: Tokens) -> Tensor:
         """Scores of every query.
 
         Args:
@@ -25,13 +26,5 @@ class ClassTokenHead(TextSimilarityHead):
 
         Returns:
             (B, Q, h, w), float32.
-
-        Raises:
-            ConfigError: The decoder gives no class token.
         """
-        if not isinstance(features, Tokens) or features.cls is None:
-            raise ConfigError(
-                'ClassTokenHead needs the class token, which this decoder does not give out. Use another decoder, such '
-                'as LastBlock, or a TextSimilarityHead.'
-            )
         return super().forward(features) * super().forward(features.cls[:, :, None, None])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
+from ....checks import build_strategy
 from ....rules import AtLeast, Positive
-from ...refinements.base import CLASS_SCORES, Refinement
+from ...affinity import Affinity
+from ...record import Record
+from ...refinements.base import CLASS_SCORES, ImageView, Refinement
 from .clustering import dbscan
-
-if TYPE_CHECKING:
-    from ...image.scores import PatchAffinity
 
 _ENLARGED, _WINDOW = 4, 7  # the cluster maps are enlarged before the median over a square of so many of their pixels
 _AT_ONCE = 1 << 22  # numbers of the median's windows in memory
@@ -29,36 +30,41 @@ class SegmentVoting(Refinement):
     the share of each class in the segment's votes, so that `prob_thd` would ask for a majority. Where there is no
     cluster, the scores stay as they are.
 
-    It needs the affinity of a whole image from the decoder, such as `LastBlockWithAffinity` gives.
-
     Args:
+        affinity: Config of an `Affinity`; left out, a `TokenSimilarity`.
         eps: Largest distance of neighbouring rows. It grows with the number of patches: CLIPtrase takes 0.7 for 14 x 14
             and 1.1 for 21 x 21 patches.
         min_points: Rows near a row, itself included, that make it the core of a cluster. CLIPtrase takes 3 and 7.
     """
 
     stage = CLASS_SCORES
-    needs_affinity = True
+    whole_image = True
 
-    def __init__(self, eps: Annotated[float, Positive] = 1.1, min_points: Annotated[int, AtLeast(1)] = 7) -> None:
+    def __init__(
+        self,
+        affinity: Mapping | None = None,
+        eps: Annotated[float, Positive] = 1.1,
+        min_points: Annotated[int, AtLeast(1)] = 7,
+    ) -> None:
         super().__init__()
+        affinity = dict(type='TokenSimilarity') if affinity is None else affinity
+        self.affinity = build_strategy('SegmentVoting.affinity', affinity, Affinity)
         self.eps = eps
         self.min_points = min_points
 
-    def forward(self, scores: Tensor, image: Tensor, affinity: PatchAffinity) -> Tensor:
-        """Refine class scores (C, H, W).
+    def look(self, record: Record) -> Tensor:
+        """The affinity (B, h, w, n) of the patches on the grid with all patches."""
+        return record.once(self.affinity).unflatten(1, record.grid)
 
-        Args:
-            scores: See `Refinement`.
-            image: Not looked at.
-            affinity: Of the patches of the image.
-        """
-        clusters = dbscan(affinity.matrix, self.eps, self.min_points)
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
+        """Refine class scores (C, H, W)."""
+        grid, affinity = view.seen.shape[:2], view.seen.flatten(0, 1)  # (n, n)
+        clusters = dbscan(affinity, self.eps, self.min_points)
         number = int(clusters.max()) + 1
         if not number:
             return scores
-        maps = median_filter(enlarge(cluster_means(affinity.matrix, clusters, number).unflatten(1, affinity.grid)))
-        segments = affinity.at_pixels(maps)
+        maps = median_filter(enlarge(cluster_means(affinity, clusters, number).unflatten(1, grid)))
+        segments = view.best_at_pixels(maps)
         labels = scores.max(dim=0)[1]
         classes = len(scores)
         votes = (segments * classes + labels).flatten().bincount(minlength=number * classes).view(number, classes)

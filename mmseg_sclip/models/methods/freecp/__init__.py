@@ -1,6 +1,6 @@
 """FreeCP (ICCV 2025, first stage)."""
 
-from .affinity import WithMeanAttention
+from .affinity import MeanAttention
 from .head import RedundancyPurificationHead
 
-__all__ = ['RedundancyPurificationHead', 'WithMeanAttention']
+__all__ = ['RedundancyPurificationHead', 'MeanAttention']

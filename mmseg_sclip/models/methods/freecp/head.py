@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,13 +10,14 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ....errors import ConfigError
+from ....checks import build_strategy
 from ....rules import Between, Positive
+from ...affinity import Affinity
 from ...attention.sinkhorn import sinkhorn
 from ...heads.maps import MapHead
 from ...image.scores import MapScores, PixelScores
 from ...precision import without_autocast
-from ...streams import Tokens
+from ...tokens import Tokens
 from .components import fill_boxes
 
 _ROUNDS = 3  # of balancing
@@ -67,7 +68,7 @@ def purify(probabilities: Tensor, foreground: Tensor, affinity: Tensor, box_thd:
 
 @MODELS.register_module()
 class RedundancyPurificationHead(MapHead):
-    """FreeCP's redundancy purification (ICCV 2025, first stage) on the tokens of any decoder that gives an affinity.
+    """FreeCP's redundancy purification (ICCV 2025, first stage) on the tokens of any decoder.
 
     In each window, the probabilities of a query, p, cut to the bounding boxes of their strong patches, are spread over
     CLIP's own attention between patches: r. Only queries whose soft overlap sum(p r) / (sum(p) + sum(r)) exceeds a
@@ -78,6 +79,7 @@ class RedundancyPurificationHead(MapHead):
     the best one of a class counts.
 
     Args:
+        affinity: Config of an `Affinity`; left out, a `MeanAttention`.
         redundancy_thd: What the overlap must exceed; 0.5 is its largest possible value.
         scale: Multiplies the cosines before the softmax over the queries; None for the factor that CLIP was trained
             with, which is 100 in OpenAI's weights.
@@ -90,28 +92,26 @@ class RedundancyPurificationHead(MapHead):
         redundancy_thd: Annotated[float, Between(0, 0.5)] = 0.1,
         scale: Annotated[float, Positive] | None = None,
         box_thd: Annotated[float, Between(0, 1)] = 0.4,
+        affinity: Mapping | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.redundancy_thd = redundancy_thd
         self.scale = scale
         self.box_thd = box_thd
+        affinity = dict(type='MeanAttention') if affinity is None else affinity
+        self.affinity = build_strategy('decode_head.affinity', affinity, Affinity)
 
     def forward(self, features: Tokens) -> Tensor:
         """Purified maps (B, Q, h, w) of the windows; 0 for dropped queries and for those of the background.
 
         Args:
-            features: Tokens with an affinity.
+            features: Tokens with the record that they were made of.
 
         Raises:
-            ConfigError: There is no affinity.
+            ConfigError: They have none.
         """
-        affinity = getattr(features, 'affinity', None)
-        if affinity is None:
-            raise ConfigError(
-                'RedundancyPurificationHead needs the affinity of the patches, which the decoder does not give. Set '
-                "backbone=dict(decoder=dict(type='WithMeanAttention', decoder=dict(type='LastBlock', ...)))."
-            )
+        affinity = self.record_of(features).once(self.affinity)
         with without_autocast(affinity.device):
             cosines = self.query_cosines(features)
             foreground = self.foreground.to(cosines.device)

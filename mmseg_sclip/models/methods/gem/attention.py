@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ....rules import AtLeast, Positive
 from ...attention.csa import CorrelativeSelfAttention
 from ...attention.projections import Projection
-from ...streams import BlockInput
+from ...record import BlockInput
 
 
 @MODELS.register_module()

@@ -8,8 +8,9 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ....errors import ConfigError
+from ...heads.text_similarity import TextSimilarityHead
 from ...image.postprocess import min_max
-from ...refinements.base import COSINES, Refinement
+from ...refinements.base import COSINES, ImageView, Refinement
 
 
 @MODELS.register_module()
@@ -32,8 +33,8 @@ class ForegroundOnly(Refinement):
         super().__init__()
         self.min_max = min_max
 
-    def bind(self, segmentor: EncoderDecoder) -> None:
-        """Keep the segmentor, whose words may change.
+    def check(self, segmentor: EncoderDecoder) -> None:
+        """Refuse a head or words that it cannot work with.
 
         Raises:
             ConfigError: A phrase belongs to the background and to another class, or the head gives class scores.
@@ -43,24 +44,27 @@ class ForegroundOnly(Refinement):
                 f'ForegroundOnly compares cosines, but {type(segmentor.decode_head).__name__} gives class scores. Take '
                 'it out of model.test_cfg.refine.'
             )
-        self._segmentor = [segmentor]  # in a list, so that it is no sub-module
-        self._background_phrases()
+        background_phrases(segmentor.decode_head)
 
-    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
         """Scores (phrases, H, W); minus infinity, whose probability is 0, for the phrases of the background."""
         scores = min_max(scores) if self.min_max else scores
-        background = torch.tensor(self._background_phrases(), device=scores.device)
+        background = torch.tensor(background_phrases(view.head), device=scores.device)
         return scores.masked_fill(background[:, None, None], float('-inf'))
 
-    def _background_phrases(self) -> list[bool]:
-        """Whether each distinct phrase belongs to the background."""
-        head = self._segmentor[0].decode_head
-        vocabulary, background = head.vocabulary, head.background_index
-        own = set() if background is None else set(vocabulary.classes[background])
-        others = {phrase for i, phrases in enumerate(vocabulary.classes) if i != background for phrase in phrases}
-        if own & others:
-            raise ConfigError(
-                f"ForegroundOnly takes the background's phrases out, but {sorted(own & others)} of them name another "
-                'class too. Give the background a single word of its own in the vocabulary.'
-            )
-        return [phrase in own for phrase in vocabulary.distinct]
+
+def background_phrases(head: TextSimilarityHead) -> list[bool]:
+    """Whether each distinct phrase belongs to the background.
+
+    Raises:
+        ConfigError: A phrase belongs to the background and to another class.
+    """
+    vocabulary, background = head.vocabulary, head.background_index
+    own = set() if background is None else set(vocabulary.classes[background])
+    others = {phrase for i, phrases in enumerate(vocabulary.classes) if i != background for phrase in phrases}
+    if own & others:
+        raise ConfigError(
+            f"ForegroundOnly takes the background's phrases out, but {sorted(own & others)} of them name another "
+            'class too. Give the background a single word of its own in the vocabulary.'
+        )
+    return [phrase in own for phrase in vocabulary.distinct]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ....rules import AtLeast, OneOf
 from ...attention.base import ProductAttention
 from ...precision import without_autocast
-from ...streams import BlockInput
+from ...record import BlockInput
 
 
 @MODELS.register_module()

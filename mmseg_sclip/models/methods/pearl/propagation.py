@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
 from ....rules import AtLeast
 from ...precision import without_autocast
-from ...refinements.base import COSINES, Refinement
+from ...refinements.base import COSINES, ImageView, Refinement
 
 _STEPS = 25  # of conjugate gradient; it has not converged by then, so their number is part of the method
 _GREY = (0.299, 0.587, 0.114)
@@ -38,17 +37,12 @@ class TextLabelPropagation(Refinement):
         self.grid = grid
         self.text = text
 
-    def bind(self, segmentor: EncoderDecoder) -> None:
-        """Keep the segmentor, whose words may change between calls; in a tuple, so that it is no sub-module."""
-        self._segmentor = (segmentor,)
-
-    def forward(self, scores: Tensor, image: Tensor) -> Tensor:
+    def refine(self, scores: Tensor, view: ImageView) -> Tensor:
         """Refine the cosines (P, H, W) of the distinct phrases."""
-        head = self._segmentor[0].decode_head
-        bank = head.score_bank(scores.device) if self.text else None
-        queries = head.phrase_of_query
+        bank = view.head.score_bank(scores.device) if self.text else None
+        queries = view.head.phrase_of_query
         counts = torch.ones(len(scores)) if queries is None else queries.bincount(minlength=len(scores))
-        return propagate(scores, image, bank, counts.to(scores), self.grid)
+        return propagate(scores, view.image, bank, counts.to(scores), self.grid)
 
 
 @torch.no_grad()

@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ....checks import build_strategy
-from ....errors import ConfigError
 from ....rules import Between
 from ...attention.base import Attention
-from ...streams import BlockInput
+from ...record import BlockInput
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -46,20 +45,15 @@ class ResidualCrossCorrelation(Attention):
         self.gain = gain
         self.blocks = tuple(blocks)
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the base, and ask for the inputs of the middle blocks.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the inputs of the middle blocks.
 
         Raises:
             ConfigError: There is no such block, or none is named.
         """
-        self.base.bind(tower)
-        self.passes = self.base.passes
-        self.blocks = tuple(tower.block_number(number) for number in self.blocks)
-        if not self.blocks or 0 in self.blocks:
-            raise ConfigError(
-                f'ResidualCrossCorrelation.blocks is {self.blocks}; it must name one or more blocks, from 1.'
-            )
-        self.needs = tower.block_numbers(self.base.needs) | {number - 1 for number in self.blocks}
+        super().bind(tower)
+        self.blocks = tower.blocks_named('ResidualCrossCorrelation.blocks', self.blocks)
+        self.needs |= {number - 1 for number in self.blocks}
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The map (B, heads, N, N); `mix` acts on the terms of the base."""

@@ -13,11 +13,11 @@ from ....checks import build_strategy
 from ....errors import ConfigError
 from ....rules import AtLeast, Between, NotEmpty, Positive
 from ...attention.base import Attention
-from ...streams import BlockInput
+from ...record import BlockInput
 from .label_grids import blur_rows, patch_labels, refined_labels, same_label
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -67,19 +67,18 @@ class SemanticFeedback(Attention):
         self.decay = decay
         self.blur = blur
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the base; there is one pass before the last.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for one pass before the last.
 
         Raises:
             ConfigError: The base wants several passes itself.
         """
-        self.base.bind(tower)
+        super().bind(tower)
         if self.base.passes > 1:
             raise ConfigError(
                 f'SemanticFeedback.base is a {type(self.base).__name__} of {self.base.passes} passes; it must be an '
                 'attention of one pass.'
             )
-        self.needs = self.base.needs
         self.passes = 2
         self.patch_size = tower.patch_size
 
@@ -115,7 +114,7 @@ class SemanticFeedback(Attention):
 
     def label_grid(self, b: BlockInput) -> Tensor:
         """The query that each patch is found to show (B, h, w), int64, from the scores of the pass before."""
-        assert b.feedback is not None and b.images is not None
+        assert b.feedback is not None
         scores = b.feedback.scores
-        labels = refined_labels(scores, b.images, self.logit_scale, self.threshold, self.steps, self.dilations)
+        labels = refined_labels(scores, b.record.images, self.logit_scale, self.threshold, self.steps, self.dilations)
         return patch_labels(labels, b.grid, self.patch_size, scores.shape[1])

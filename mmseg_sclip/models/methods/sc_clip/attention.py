@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from ....rules import AtLeast, Between
 from ...attention.base import Attention
-from ...streams import BlockInput, Memory
+from ...record import BlockInput, Record
 from .outliers import cosine_affinity, highest_share, local_outlier_scores, repair_tokens
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -56,25 +56,26 @@ class SelfCalibratedAttention(Attention):
         self.neighbours = neighbours
         self.outlier_share = outlier_share
 
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Ask for the output of the middle block, and of the last but one, where outliers are sought."""
+        super().bind(tower)
         self.affinity_block = tower.block_number(self.affinity_block)
         self.outlier_block = tower.depth - 1
-        self.needs = frozenset({self.affinity_block, self.outlier_block})
+        self.needs |= {self.affinity_block, self.outlier_block}
 
-    def outliers(self, memory: Memory) -> Tensor:
+    def outliers(self, record: Record) -> Tensor:
         """(B, n), bool: the patches that stand out before the last block.
 
         Raises:
             ConfigError: There are too few patches to compare with.
         """
-        patches = memory[self.outlier_block][:, -memory.grid[0] * memory.grid[1] :]
-        return highest_share(local_outlier_scores(patches, self.neighbours), self.outlier_share)
+        scores = local_outlier_scores(record.patches(self.outlier_block), self.neighbours)
+        return highest_share(scores, self.outlier_share)
 
-    def affinity(self, memory: Memory, outliers: Tensor) -> Tensor:
+    def affinity(self, record: Record, outliers: Tensor) -> Tensor:
         """S (B, n, n), float32: cosines of the repaired patches of the middle block."""
-        patches = memory[self.affinity_block][:, -outliers.shape[1] :]
-        return cosine_affinity(repair_tokens(patches, outliers, memory.grid, self.empty))
+        patches = record.patches(self.affinity_block)
+        return cosine_affinity(repair_tokens(patches, outliers, record.grid, self.empty))
 
     def shared(self, affinity: Tensor) -> Tensor:
         """The map of all heads (B, n, n) from S (B, n, n)."""
@@ -101,8 +102,7 @@ class SelfCalibratedAttention(Attention):
 
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The map (B, heads, N, N), rows sum to 1; the class token attends to itself only. `mix` acts on products."""
-        assert b.memory is not None
-        total = self.shared(self.affinity(b.memory, self.outliers(b.memory)))[:, None]
+        total = self.shared(self.affinity(b.record, self.outliers(b.record)))[:, None]
         for name in self.streams:
             x = getattr(b, name)[:, :, b.prefix :]
             logits = x @ x.transpose(-1, -2) * b.scale  # (B, heads, n, n)

@@ -13,12 +13,13 @@ from ....checks import build_strategy
 from ....errors import ConfigError
 from ...decoders.base import Decoder
 from ...precision import without_autocast
-from ...streams import BlockInput, Feedback, Memory, Tokens
+from ...record import BlockInput, Feedback, Record
+from ...tokens import Tokens
 from .attention import SelfCalibratedAttention
 from .outliers import cosine_affinity, normalise_rows, repair_tokens
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
 @MODELS.register_module()
@@ -42,6 +43,8 @@ class SelfCalibratedDecoder(Decoder):
         cls_weight: Weight of the class token in step 2.
     """
 
+    gives_class_token = False
+
     def __init__(
         self,
         attention: Mapping,
@@ -57,13 +60,13 @@ class SelfCalibratedDecoder(Decoder):
         self.levels = levels
         self.cls_weight = cls_weight
 
-    def bind(self, tower: VisionTower) -> None:
-        """Bind the attention and settle what is recorded.
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the early block and the middle blocks.
 
         Raises:
             ConfigError: There is no such block, or `levels` are not in order.
         """
-        self.attention.bind(tower)
+        super().bind(tower)
         self.smoothing_block = tower.block_number(self.smoothing_block)
         first, last = (tower.block_number(number) for number in self.levels)
         if first > last:
@@ -72,41 +75,38 @@ class SelfCalibratedDecoder(Decoder):
                 'added up, such as (4, 10).'
             )
         self.levels = (first, last)
-        self.needs = self.attention.needs | {self.smoothing_block, *range(first, last + 1)}
+        self.needs |= {self.smoothing_block, *range(first, last + 1)}
 
-    def forward(self, tower: VisionTower, memory: Memory, feedback: Feedback | None = None) -> Tokens:
-        """Run the last block on both streams; there is no class token behind it."""
-        calibrated, affinity = self._calibrate(tower, memory)
+    def forward(self, record: Record, feedback: Feedback | None = None) -> Tokens:
+        """Run the last block on both streams; there is no class token after it."""
+        calibrated, affinity = self._calibrate(record)
         shared = self.attention.shared(affinity)
         first, last = self.levels
-        levels = sum((memory[number] for number in range(first + 1, last + 1)), memory[first])
-        patches = self._last_block(tower, memory, shared, calibrated, self.attention.streams)
-        patches = patches + self._last_block(tower, memory, shared, levels, self.attention.level_streams)
-        patches = _average(cosine_affinity(memory[self.smoothing_block][:, tower.prefix :]), self.threshold, patches)
-        return Tokens(tower.project(patches), None, memory.grid)
+        levels = sum((record[number] for number in range(first + 1, last + 1)), record[first])
+        patches = self._last_block(record, shared, calibrated, self.attention.streams)
+        patches = patches + self._last_block(record, shared, levels, self.attention.level_streams)
+        patches = _average(cosine_affinity(record.patches(self.smoothing_block)), self.threshold, patches)
+        return Tokens(record.tower.project(patches), None, record.grid)
 
-    def block_input(
-        self, tower: VisionTower, number: int, memory: Memory, feedback: Feedback | None = None
-    ) -> BlockInput:
+    def block_input(self, number: int, record: Record, feedback: Feedback | None = None) -> BlockInput:
         """What the attention sees: in the last block the calibrated patches."""
-        stream = self._calibrate(tower, memory)[0] if number == tower.depth else None
-        return tower.block_input(number, memory, feedback, stream)
+        stream = self._calibrate(record)[0] if number == record.tower.depth else None
+        return record.block_input(number, stream, feedback)
 
-    def _calibrate(self, tower: VisionTower, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The input of the last block (B, N, width), behind step 1, and the cosines (B, n, n) of the middle block."""
-        outliers = self.attention.outliers(memory)
-        affinity = self.attention.affinity(memory, outliers)
-        cls, patches = memory[tower.depth - 1].split([tower.prefix, outliers.shape[1]], dim=1)
+    def _calibrate(self, record: Record) -> tuple[Tensor, Tensor]:
+        """The input of the last block (B, N, width), after step 1, and the cosines (B, n, n) of the middle block."""
+        outliers = self.attention.outliers(record)
+        affinity = self.attention.affinity(record, outliers)
+        cls, patches = record[record.tower.depth - 1].split([record.tower.prefix, outliers.shape[1]], dim=1)
         patches = _average(
-            affinity, self.threshold, repair_tokens(patches, outliers, memory.grid, self.attention.empty)
+            affinity, self.threshold, repair_tokens(patches, outliers, record.grid, self.attention.empty)
         )
         return torch.cat([cls, patches], dim=1), affinity
 
-    def _last_block(
-        self, tower: VisionTower, memory: Memory, shared: Tensor, stream: Tensor, streams: Sequence[str]
-    ) -> Tensor:
-        """Patches (B, n, width) of a stream (B, N, width) behind the attention, with its class token added."""
-        b = tower.block_input(tower.depth, memory, stream=stream)
+    def _last_block(self, record: Record, shared: Tensor, stream: Tensor, streams: Sequence[str]) -> Tensor:
+        """Patches (B, n, width) of a stream (B, N, width) after the attention, with its class token added."""
+        tower = record.tower
+        b = record.block_input(tower.depth, stream)
         attended = tower.attention_branch(tower.depth, self.attention.attend_patches(b, shared, streams))
         return attended + self.cls_weight * stream[:, : tower.prefix]
 

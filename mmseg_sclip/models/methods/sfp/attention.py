@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ....checks import build_strategy
-from ...streams import Memory
+from ...record import Record
 from ..sc_clip.attention import SelfCalibratedAttention
 from .detectors import OutlierDetector
-
-if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
 
 
 @MODELS.register_module()
@@ -48,17 +44,11 @@ class PurifiedAttention(SelfCalibratedAttention):
         self.detector = build_strategy('backbone.decoder.attention.detector', detector, OutlierDetector)
         self.threshold = threshold
 
-    def bind(self, tower: VisionTower) -> None:
-        """Ask for what the detector looks at, too."""
-        super().bind(tower)
-        self.detector.bind(tower)
-        self.needs |= self.detector.needs
-
-    def outliers(self, memory: Memory) -> Tensor:
+    def outliers(self, record: Record) -> Tensor:
         """(B, n), bool: the patches that the detector finds."""
-        return self.detector(memory)
+        return self.detector(record)
 
-    def affinity(self, memory: Memory, outliers: Tensor) -> Tensor:
+    def affinity(self, record: Record, outliers: Tensor) -> Tensor:
         """(B, n, n), float32: cosines of the repaired patches of the middle block, 0 below the threshold."""
-        cosines = super().affinity(memory, outliers)
+        cosines = super().affinity(record, outliers)
         return cosines.masked_fill(cosines < self.threshold, 0.0)

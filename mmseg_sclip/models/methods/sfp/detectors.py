@@ -6,33 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....rules import AtLeast, Between
-from ...streams import Memory
+from ...parts import Part
+from ...record import Record
 from ..sc_clip.outliers import highest_share, local_outlier_scores
 
 if TYPE_CHECKING:
-    from ...clip.tower import VisionTower
+    from ...towers.image import ImageTower
 
 
-class OutlierDetector(nn.Module):
-    """Finds outliers among the patches before the last block.
+class OutlierDetector(Part):
+    """Finds outliers among the patches before the last block."""
 
-    Attributes:
-        needs: Block outputs that `forward` reads from memory; final after `bind`.
-    """
-
-    needs: frozenset[int] = frozenset()
-
-    def bind(self, tower: VisionTower) -> None:
+    def bind(self, tower: ImageTower) -> None:
         """Learn the tower's shape: what is looked at is the output of the last block but one."""
-        self.block, self.prefix = tower.depth - 1, tower.prefix
-        self.needs = frozenset({self.block})
+        super().bind(tower)
+        self.block = tower.depth - 1
+        self.needs |= {self.block}
 
-    def forward(self, memory: Memory) -> Tensor:
+    def forward(self, record: Record) -> Tensor:
         """(B, n), bool: which patches of a record are outliers."""
-        raise NotImplementedError(f'{type(self).__name__} must define forward(memory).')
+        raise NotImplementedError(f'{type(self).__name__} must define forward(record).')
 
 
 @MODELS.register_module()
@@ -50,22 +46,21 @@ class AttentionOutliers(OutlierDetector):
         self.count = count
         self.gain = gain
 
-    def bind(self, tower: VisionTower) -> None:
-        """Record the input of the last block but one, and keep the tower; in a tuple, so that it is no sub-module."""
+    def bind(self, tower: ImageTower) -> None:
+        """Ask for the input of the last block but one, too."""
         super().bind(tower)
         self.needs |= {self.block - 1}
-        self._tower = (tower,)
 
-    def looks(self, memory: Memory) -> tuple[Tensor, Tensor]:
+    def looks(self, record: Record) -> tuple[Tensor, Tensor]:
         """How much the class token looks at each patch, times the gain, and each patch at itself: (B, n) each."""
-        b = self._tower[0].block_input(self.block, memory)
+        b = record.block_input(self.block)
         dtype = torch.promote_types(b.q.dtype, torch.float32)
         weights = (b.q @ b.k.transpose(-1, -2) * b.scale).softmax(dim=-1, dtype=dtype).mean(dim=1)  # (B, N, N)
-        return self.gain * weights[:, 0, self.prefix :], weights.diagonal(dim1=1, dim2=2)[:, self.prefix :]
+        return self.gain * weights[:, 0, b.prefix :], weights.diagonal(dim1=1, dim2=2)[:, b.prefix :]
 
-    def forward(self, memory: Memory) -> Tensor:
+    def forward(self, record: Record) -> Tensor:
         """(B, n), bool: at most `count` in each image, maybe none."""
-        of_class, of_itself = self.looks(memory)
+        of_class, of_itself = self.looks(record)
         candidates = of_class > of_itself
         return candidates & highest(of_class.masked_fill(~candidates, -torch.inf), self.count)
 
@@ -82,9 +77,9 @@ class NormOutliers(OutlierDetector):
         super().__init__()
         self.count = count
 
-    def forward(self, memory: Memory) -> Tensor:
+    def forward(self, record: Record) -> Tensor:
         """(B, n), bool: `count` in each image."""
-        return highest(memory[self.block][:, self.prefix :].float().norm(dim=-1), self.count)
+        return highest(record.patches(self.block).float().norm(dim=-1), self.count)
 
 
 @MODELS.register_module()
@@ -103,13 +98,13 @@ class DensityOutliers(OutlierDetector):
         self.neighbours = neighbours
         self.share = share
 
-    def forward(self, memory: Memory) -> Tensor:
+    def forward(self, record: Record) -> Tensor:
         """(B, n), bool.
 
         Raises:
             ConfigError: There are too few patches to compare with.
         """
-        return highest_share(local_outlier_scores(memory[self.block][:, self.prefix :], self.neighbours), self.share)
+        return highest_share(local_outlier_scores(record.patches(self.block), self.neighbours), self.share)
 
 
 def highest(scores: Tensor, count: int) -> Tensor:

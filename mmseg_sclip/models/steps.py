@@ -1,0 +1,29 @@
+"""Steps that work on all windows of an image together, before the head and after it.
+
+A segmentor that has one scores the windows of an image in one forward, whatever `test_cfg.window_batch` says. Windows
+of one image have one size, so their tokens and scores are stacked on the first axis; `record.places` says where each
+of them lies.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .parts import Part
+from .tokens import Tokens
+
+
+class Stitch(Part):
+    """Changes the tokens of all windows of an image before the head reads them; named by `model.stitch`."""
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """New tokens, of patches (windows, n, D); `tokens.record` is the record of these windows."""
+        raise NotImplementedError(f'{type(self).__name__} must define forward(tokens).')
+
+
+class Propagation(Part):
+    """Changes the scores of all windows of an image after the head; named by `model.propagation`."""
+
+    def forward(self, scores: Tensor, tokens: Tokens) -> Tensor:
+        """Scores of each distinct phrase (windows, P, h, w), float32, from such scores and the tokens behind them."""
+        raise NotImplementedError(f'{type(self).__name__} must define forward(scores, tokens).')

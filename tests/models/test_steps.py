@@ -1,0 +1,203 @@
+"""Steps over all windows of an image, second networks, and affinities: parts from outside the package."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch.nn import functional as F
+
+from mmseg_sclip.errors import ConfigError
+from mmseg_sclip.models import Attention, Companion, Features, Propagation, Stitch
+from mmseg_sclip.models.image.scores import whole
+from mmseg_sclip.models.segmentors import score_together
+
+PATCH, CROP, STRIDE = 16, 64, 32
+SIZES = [(96, 128), (64, 96)]
+
+
+def mean_over_windows(patches, places):
+    """(windows, ..., h, w): each patch becomes the mean of all windows that see the same place."""
+    corners = [(place.rows[0] // PATCH, place.columns[0] // PATCH) for place in places]
+    h, w = patches.shape[-2:]
+    total = patches.new_zeros(*patches.shape[1:-2], max(t for t, _ in corners) + h, max(s for _, s in corners) + w)
+    count = torch.zeros(total.shape[-2:])
+    for window, (top, left) in zip(patches, corners, strict=True):
+        total[..., top : top + h, left : left + w] += window
+        count[top : top + h, left : left + w] += 1
+    mean = total / count
+    return torch.stack([mean[..., top : top + h, left : left + w] for top, left in corners])
+
+
+@MODELS.register_module()
+class ToyStitch(Stitch):
+    """Tokens of overlapping windows are averaged."""
+
+    def forward(self, tokens):
+        patches = mean_over_windows(tokens.map, tokens.record.places)
+        return replace(tokens, patches=patches.flatten(2).transpose(1, 2))
+
+
+@MODELS.register_module()
+class ToyPropagation(Propagation):
+    """Scores of overlapping windows are averaged."""
+
+    def forward(self, scores, tokens):
+        return mean_over_windows(scores, tokens.record.places)
+
+
+@MODELS.register_module()
+class ToyCompanion(Companion):
+    """Mean colours, on a grid of 8 pixels."""
+
+    mean, std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def features(self, images):
+        self.calls += 1
+        return Features(F.avg_pool2d(images, 8))
+
+
+@MODELS.register_module()
+class ToyColourAttention(Attention):
+    """Patches attend where a second network finds them alike."""
+
+    companions = frozenset({'colours'})
+
+    def terms(self, b):
+        colours = F.adaptive_avg_pool2d(b.record.companion('colours').map, b.grid).flatten(2).transpose(1, 2)
+        logits = -10 * torch.cdist(colours, colours)
+        return [F.pad(logits, (b.prefix, 0, b.prefix, 0))[:, None]]
+
+
+def build(clip, attention='CorrelativeSelfAttention', **more):
+    config = dict(
+        type='SCLIPSegmentor',
+        clip=clip,
+        backbone=dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', attention=dict(type=attention))),
+        decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog', 'tree'], templates='simple'),
+        test_cfg=dict(crop_size=(CROP, CROP), stride=(STRIDE, STRIDE), window_batch=2),
+    )
+    return MODELS.build({**config, **more}).eval()
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(3, *size, generator=generator) for size in SIZES]
+
+
+def samples():
+    return [SegDataSample(metainfo=dict(ori_shape=size)) for size in SIZES]
+
+
+def corners(side):
+    return range(0, side - CROP + 1, STRIDE)
+
+
+@torch.no_grad()
+def scores_by_hand(model, image, on_tokens):
+    """(Q, H, W): patches of each place averaged over the windows that see it, window by window and patch by patch."""
+    height, width = image.shape[1:]
+    places = [(top, left) for top in corners(height) for left in corners(width)]
+    maps, bank = {}, model.decode_head.encode_vocabulary(image.device)
+    for top, left in places:
+        tokens = model.encode(image[None, :, top : top + CROP, left : left + CROP])
+        maps[top, left] = tokens.map[0] if on_tokens else model.decode_head(tokens)[0]
+    seen = {}
+    for (top, left), values in maps.items():
+        for row in range(CROP // PATCH):
+            for column in range(CROP // PATCH):
+                seen.setdefault((top + PATCH * row, left + PATCH * column), []).append(values[:, row, column])
+    total, count = torch.zeros(3, height, width), torch.zeros(height, width)
+    for top, left in places:
+        values = torch.empty_like(maps[top, left])
+        for row in range(CROP // PATCH):
+            for column in range(CROP // PATCH):
+                values[:, row, column] = torch.stack(seen[top + PATCH * row, left + PATCH * column]).mean(dim=0)
+        if on_tokens:
+            values = torch.einsum('dhw,qd->qhw', F.normalize(values, dim=0), bank)
+        enlarged = F.interpolate(values[None], (CROP, CROP), mode='bilinear', align_corners=False)[0]
+        total[:, top : top + CROP, left : left + CROP] += enlarged
+        count[top : top + CROP, left : left + CROP] += 1
+    return total / count
+
+
+@pytest.mark.parametrize('step', ['stitch', 'propagation'])
+def test_a_step_works_on_all_windows_of_an_image_and_of_no_other(mini_clip, images, step):
+    model = build(mini_clip, **{step: dict(type=f'Toy{step.capitalize()}')})
+    with torch.no_grad():
+        scores = model.score(images, samples())
+    plain = build(mini_clip)
+    for one, image in zip(scores, images, strict=True):
+        torch.testing.assert_close(whole(one), scores_by_hand(plain, image, step == 'stitch'), atol=1e-5, rtol=0)
+    assert (whole(scores[0]) - whole(plain.score(images, samples())[0])).abs().max() > 1e-3
+
+
+def test_a_method_with_a_step_changes_nothing_for_the_others_of_a_pass(mini_clip, images):
+    plain = build(mini_clip)
+    bundle = MODELS.build(
+        dict(
+            type='MethodBundle',
+            methods={
+                name: dict(
+                    type='SCLIPSegmentor',
+                    clip=mini_clip,
+                    backbone=dict(
+                        type='CLIPVisionTransformer',
+                        decoder=dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention')),
+                    ),
+                    decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog', 'tree'], templates='simple'),
+                    test_cfg=dict(crop_size=(CROP, CROP), stride=(STRIDE, STRIDE), window_batch=2),
+                    **more,
+                )
+                for name, more in dict(plain={}, stitched=dict(stitch=dict(type='ToyStitch'))).items()
+            },
+        )
+    ).eval()
+    with torch.no_grad():
+        alone = [
+            plain.score(images, samples()),
+            build(mini_clip, stitch=dict(type='ToyStitch')).score(images, samples()),
+        ]
+        together = score_together(list(bundle.methods), images, samples())
+    for expected, got in zip(alone, together, strict=True):
+        assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, got, strict=True))
+
+
+def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(mini_clip):
+    model = build(mini_clip, 'ToyColourAttention', companions=dict(colours=dict(type='ToyCompanion')))
+    pixels = torch.randint(0, 256, (2, 3, 64, 64)).float()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.backbone.tower.mean, model.backbone.tower.std))
+    images = (pixels - mean) / std
+    record = model.backbone.record(images).read_by(model.companions)
+    torch.testing.assert_close(record.companion('colours').map, F.avg_pool2d(pixels / 255, 8), atol=1e-5, rtol=0)
+    assert record.companion('colours') is record.companion('colours')
+    with torch.no_grad():
+        tokens = model.encode(images)
+    assert model.companions['colours'].calls == 2  # once for each record
+    weights = model.backbone.decoder.attention.weights(record.block_input(-1))
+    colours = F.avg_pool2d(pixels / 255, 16).flatten(2).transpose(1, 2)  # (2, 16, 3)
+    logits = F.pad(-10 * (colours[:, :, None] - colours[:, None]).norm(dim=-1), (1, 0, 1, 0))
+    torch.testing.assert_close(weights[:, 0], logits.softmax(dim=-1), atol=1e-4, rtol=0)
+    assert tokens.grid == (4, 4)
+    assert not any(parameter.requires_grad for parameter in model.companions.parameters())
+    with pytest.raises(LookupError, match="no companion 'depth'"):
+        record.companion('depth')
+
+
+def test_what_a_part_cannot_get_is_said_when_the_model_is_built(mini_clip):
+    with pytest.raises(ConfigError, match="LastBlock reads the companion 'colours', but model.companions names none"):
+        build(mini_clip, 'ToyColourAttention')
+    head = dict(vocabulary=['cat', 'dog'], templates='simple')
+    with pytest.raises(ConfigError, match='EarlyLayerFusionHead reads LayerTokens, but the decoder LastBlock gives'):
+        build(mini_clip, decode_head=dict(type='EarlyLayerFusionHead', **head))
+    attention = dict(type='SelfCalibratedAttention', affinity_block=2)
+    decoder = dict(type='SelfCalibratedDecoder', attention=attention, smoothing_block=1, levels=(1, 2))
+    backbone = dict(type='CLIPVisionTransformer', decoder=decoder)
+    with pytest.raises(ConfigError, match='ClassTokenHead reads the class token, which the decoder SelfCalibrated'):
+        build(mini_clip, backbone=backbone, decode_head=dict(type='ClassTokenHead', **head))
