@@ -27,7 +27,7 @@ def own(tmp_path, fresh_engine, fresh_cache, monkeypatch):
     """`own(base, seed)` is a config with the tiny towers of a seed, on three painted scenes."""
     monkeypatch.chdir(tmp_path)
     # MMEngine lays out the config for its log four times a run, which takes longer than the run.
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
     def write(base='sclip_demo', seed=0):
         file = tiny_source.write_weights(tmp_path / f'{seed}.safetensors', seed)
