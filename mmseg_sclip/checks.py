@@ -1,20 +1,22 @@
 """Checks of what users write in configs, with messages that name the nearest allowed word."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from mmengine.registry import Registry
 from mmseg.registry import MODELS
 
-from .errors import ConfigError
+from .errors import ConfigError, nearest
+from .rules import AtLeast, check_value, check_values
 
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
-    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ''
+# Types that are registered no longer, and what to write in their place.
+_MOVED = {
+    'WithMeanAttention': "is now the affinity part MeanAttention: take backbone.decoder's own decoder and set "
+    "decode_head.affinity=dict(type='MeanAttention')",
+    'LastBlockWithAffinity': 'is LastBlock now, and SegmentVoting names its affinity itself: '
+    "dict(type='SegmentVoting', affinity=dict(type='TokenSimilarity', block=-2))",
+}
 
 
 def check_keys(where: str, got: Iterable[str], allowed: Iterable[str]) -> None:
@@ -51,8 +53,7 @@ def check_switch(where: str, got: Any) -> None:
     Raises:
         ConfigError: With the value.
     """
-    if not isinstance(got, bool):
-        raise ConfigError(f'{where} is {got!r}; it must be True or False.')
+    check_value(where, got, bool)
 
 
 def check_number(where: str, got: Any) -> None:
@@ -61,28 +62,16 @@ def check_number(where: str, got: Any) -> None:
     Raises:
         ConfigError: With the value.
     """
-    if not isinstance(got, (int, float)) or isinstance(got, bool):
-        raise ConfigError(f'{where} is {got!r}; it must be a number.')
+    check_value(where, got, float)
 
 
 def check_whole(where: str, got: Any, least: int) -> None:
-    """Refuse what is no whole number from `least` on.
+    """Refuse what is not a whole number from `least` on.
 
     Raises:
         ConfigError: With the value.
     """
-    if not isinstance(got, int) or isinstance(got, bool) or got < least:
-        raise ConfigError(f'{where} is {got!r}; it must be a whole number, at least {least}.')
-
-
-def check_share(where: str, got: Any) -> None:
-    """Refuse what is no number in 0..1, the ends included.
-
-    Raises:
-        ConfigError: With the value.
-    """
-    if isinstance(got, bool) or not isinstance(got, (int, float)) or not 0 <= got <= 1:
-        raise ConfigError(f'{where} is {got!r}; it must be a number from 0 to 1.')
+    check_value(where, got, Annotated[int, AtLeast(least)])
 
 
 def find_registered(where: str, name: str | type, base: type = object) -> Any:
@@ -94,9 +83,11 @@ def find_registered(where: str, name: str | type, base: type = object) -> Any:
         base: Classes that do not derive from it are not proposed.
 
     Raises:
-        ConfigError: Nothing is; the message names the nearest known word.
+        ConfigError: Nothing is; the message names the nearest known word, or what has become of the type.
     """
     found = class_of(MODELS, name)
+    if found is None and name in _MOVED:
+        raise ConfigError(f"{where} has the type '{name}', which {_MOVED[name]}.")
     if found is None:
         known = [key for key, value in MODELS.module_dict.items() if inspect.isclass(value) and issubclass(value, base)]
         listed = '' if base is object else f' Known: {", ".join(sorted(known))}.'
@@ -125,11 +116,13 @@ def is_a(registry: Registry, entry: Mapping, *bases: type) -> bool:
 
 
 def check_parameters(where: str, cls: Any, got: Iterable[str], hidden: Iterable[str] = ()) -> None:
-    """Refuse keys of a config that are no parameters of its class; `type` is left aside.
+    """Refuse keys of a config that are not parameters of its class; `type` is left aside.
+
+    A class may say in a dict `moved` what is written now in place of a parameter that it no longer has.
 
     Args:
         where: The place in the config, as the message shall call it.
-        cls: What will be called with the keys. One that takes any keyword is not checked.
+        cls: What will be called with the keys. Of one that takes any keyword only those in `moved` are refused.
         got: The keys found there.
         hidden: Parameters that do not come from the user.
 
@@ -137,13 +130,34 @@ def check_parameters(where: str, cls: Any, got: Iterable[str], hidden: Iterable[
         ConfigError: A key is unknown; the message names the nearest known one.
     """
     parameters = inspect.signature(cls).parameters
+    for key in got:
+        if key not in parameters and key in getattr(cls, 'moved', {}):
+            raise ConfigError(f"{where} has no key '{key}' any more: {cls.moved[key]}.")
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         allowed = [key for key in parameters if key not in tuple(hidden)]
         check_keys(where, [key for key in got if key != 'type'], allowed)
 
 
+def check_arguments(where: str, cls: Any, config: Mapping[str, Any], hidden: Iterable[str] = ()) -> None:
+    """Refuse arguments of a config whose names or values its class does not allow; see `rules`.
+
+    Args:
+        where: The place in the config, as messages shall call it.
+        cls: What will be called with them.
+        config: The arguments; a `type` is left aside.
+        hidden: Parameters that do not come from the user.
+
+    Raises:
+        ConfigError: With the name or the value, and what is allowed.
+    """
+    name = getattr(cls, '__name__', cls)
+    check_parameters(f'{where} ({name})', cls, config, hidden)
+    if inspect.isclass(cls):
+        check_values(f'{where}: {name}', cls, config)
+
+
 def build_strategy(where: str, config: Any, base: type, **extra: Any) -> Any:
-    """Build a registered strategy (an attention, a decoder) after checking its name and its keys.
+    """Build a registered strategy (an attention, a decoder) after checking its name and its arguments.
 
     Args:
         where: The place in the config, as messages shall call it.
@@ -152,7 +166,7 @@ def build_strategy(where: str, config: Any, base: type, **extra: Any) -> Any:
         extra: Further arguments that do not come from the user.
 
     Raises:
-        ConfigError: The type is missing, unknown or no `base`, or a key is none of its parameters.
+        ConfigError: The type is missing, unknown or not a `base`, or an argument has a wrong name or value.
     """
     if isinstance(config, base):
         return config
@@ -161,6 +175,6 @@ def build_strategy(where: str, config: Any, base: type, **extra: Any) -> Any:
     name = config['type']
     cls = find_registered(where, name, base)
     if not (inspect.isclass(cls) and issubclass(cls, base)):
-        raise ConfigError(f"{where} has the type '{name}', which is no {base.__name__}.")
-    check_parameters(f'{where} ({name})', cls, config, hidden=extra)
+        raise ConfigError(f"{where} has the type '{name}', which is not a kind of {base.__name__}.")
+    check_arguments(where, cls, config, hidden=extra)
     return MODELS.build({**config, **extra})

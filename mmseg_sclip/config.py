@@ -13,9 +13,9 @@ from mmengine.dist import is_main_process
 from mmengine.utils import import_modules_from_strings
 
 from .checks import check_parameters, find_registered
+from .compat.external_configs import find_external
 from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
-from .external_configs import find_external
 from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
 from .models.towers.source import OPEN_CLIP

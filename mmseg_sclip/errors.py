@@ -6,11 +6,12 @@ traceback.
 """
 
 import argparse
+import difflib
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _WORKER = re.compile(r'Caught \w+ in .+\.\nOriginal Traceback')
 _OUT_OF_MEMORY = (
@@ -59,6 +60,12 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int = signal.SIGINT, message: str = '') -> None:
         super().__init__(message)
         self.signum = int(signum)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
+    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ''
 
 
 def output_error(path: object, error: OSError, what: str = '') -> OutputError:

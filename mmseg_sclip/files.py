@@ -18,7 +18,7 @@ from .errors import OutputError, UserError, output_error
 # Every file that we write holds these words near its beginning or its end; only such files are ever replaced.
 # It is put together here, so that no text that speaks of the mark carries it.
 MARK = ' '.join(('written by mmseg_sclip', '[57c1b29e]'))
-_MARK_WITHIN = 1 << 16  # bytes; behind the mark of a PDF stands its table of objects
+_MARK_WITHIN = 1 << 16  # bytes; after the mark of a PDF stands its table of objects
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def refuse_taken(path: Path | str, what: str = '') -> None:
 
 
 def is_ours(path: Path | str) -> bool:
-    """Whether a file was written by this package, so that it may be replaced and is no photograph; links are not."""
+    """Whether a file was written by this package, so that it may be replaced and is not a photograph; links are not."""
     path = Path(path)
     if path.is_symlink() or not path.is_file():
         return False

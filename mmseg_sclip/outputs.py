@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,44 +21,21 @@ class OutputFolder:
     """A folder that a run writes to: every file gets a name of its own, and nothing of the user's is replaced.
 
     Args:
-        folder: It is made when something is written.
+        folder: It is made when something is written. `check_outputs` looks at it before that.
         what: Which of the outputs it is, for messages, such as `--show-dir`.
-        inputs: What the run reads, as `refuse_inputs` takes it.
 
     Attributes:
         unwritten: Number of files that could not be written, see `attempt`.
         error: Why the first of them could not; None where all could.
-
-    Raises:
-        OutputError: Inputs of the run lie there, or a file has the folder's name.
     """
 
-    def __init__(self, folder: Path | str, what: str = '', inputs: Iterable[Path | str] = ()) -> None:
+    def __init__(self, folder: Path | str, what: str = '') -> None:
         self.folder = Path(folder).expanduser()
         self.what = what
         self.unwritten = 0
         self.error: OutputError | None = None
         self._names: dict[tuple[object, str], str] = {}
         self._used: set[str] = set()
-        refuse_inputs(self.folder, inputs, what)
-        for path in (self.folder, *self.folder.parents):
-            if path.exists() and not path.is_dir():
-                raise OutputError(
-                    f'{what or "The folder"} {folder} must be a folder, but {path} is a file. Name another folder.'
-                )
-
-    def prepare(self) -> None:
-        """Make the folder and try to write there, before an hour of work finds out that it cannot be written to.
-
-        Raises:
-            OutputError: It cannot.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.folder, prefix='.') as file:
-                file.write(bytes(_ROOM))
-        except OSError as error:
-            raise output_error(self.folder, error, self.what) from error
 
     def name(self, path: Path | str, *suffixes: str) -> str:
         """A stem for the results of an input: the input's own, with a number where another one has it already.
@@ -105,8 +82,8 @@ class OutputFolder:
             self.unwritten += 1
 
 
-def check_outputs(folders: Sequence[OutputFolder], inputs: Iterable[Path | str]) -> None:
-    """Look at all folders that a run will write pictures or label maps to, before it begins.
+def check_outputs(folders: Iterable[OutputFolder], inputs: Iterable[Path | str]) -> None:
+    """Look at the folders that a run will write to, and try to write there, before an hour of work is done.
 
     Args:
         folders: Each makes names of its own, so no two may be the same.
@@ -115,16 +92,28 @@ def check_outputs(folders: Sequence[OutputFolder], inputs: Iterable[Path | str])
     Raises:
         OutputError: Inputs lie in one of the folders, two are the same, or one cannot be written to.
     """
-    inputs = list(inputs)
-    for number, output in enumerate(folders):
+    inputs, before = list(inputs), []
+    for output in folders:
         refuse_inputs(output.folder, inputs, output.what)
-        for other in folders[:number]:
+        for other in before:
             if _same(output.folder, other.folder):
                 raise OutputError(
                     f'{other.what} and {output.what} are the same folder, {output.folder}, where one would replace '
                     'the files of the other. Name two folders.'
                 )
-        output.prepare()
+        for path in (output.folder, *output.folder.parents):
+            if path.exists() and not path.is_dir():
+                raise OutputError(
+                    f'{output.what or "The folder"} {output.folder} must be a folder, but {path} is a file. Name '
+                    'another folder.'
+                )
+        try:
+            output.folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=output.folder, prefix='.') as file:
+                file.write(bytes(_ROOM))
+        except OSError as error:
+            raise output_error(output.folder, error, output.what) from error
+        before.append(output)
 
 
 def refuse_inputs(folder: Path | str, inputs: Iterable[Path | str], what: str = '') -> None:

@@ -1,9 +1,10 @@
+import copy
 import gc
 import importlib.util
-import json
 import os
 import subprocess
 import sys
+from functools import cache as remember
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mm
 import numpy as np
 import pytest
 import torch
+from helpers import random_source, write_clip
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -19,13 +22,6 @@ from mmseg.visualization import SegLocalVisualizer
 from mmseg_sclip.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-# The architecture of tests/data/recipe.py in open_clip's words.
-MINI = dict(
-    embed_dim=64,
-    quick_gelu=True,
-    vision_cfg=dict(image_size=224, layers=3, width=128, head_width=64, patch_size=16),
-    text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2),
-)
 
 
 class Result(NamedTuple):
@@ -75,6 +71,22 @@ def cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(scope='session', autouse=True)
+def shipped_configs():
+    """MMEngine reads each file in configs/ once, in place of once for each config that stands on it."""
+    original, folder = Config._file2dict, f'{ROOT}/configs/'
+    read = remember(original)
+
+    def read_once(filename, *args, **more):
+        filename = os.path.abspath(filename)
+        ours = filename.startswith(folder)
+        return copy.deepcopy(read(filename, *args, **more)) if ours else original(filename, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, '_file2dict', staticmethod(read_once))
+        yield
+
+
 @pytest.fixture
 def fresh_cache(tmp_path, monkeypatch):
     """A cache that no other test has filled."""
@@ -99,42 +111,34 @@ def mini_state(recipe):
 
 
 @pytest.fixture(scope='session')
-def mini_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp('mini')
-
-
-@pytest.fixture(scope='session')
-def mini_json(mini_folder):
-    """An open_clip model description of the mini CLIP."""
-    path = mini_folder / 'mini.json'
-    path.write_text(json.dumps(MINI))
-    return path
-
-
-@pytest.fixture(scope='session')
-def mini_weights(mini_folder, mini_state):
-    """A state dict of the mini CLIP as a .pt file."""
-    path = mini_folder / 'mini.pt'
-    torch.save(mini_state, path)
-    return path
-
-
-@pytest.fixture(scope='session')
-def mini_clip(mini_json, mini_weights):
+def mini_clip(tmp_path_factory, mini_state):
     """The `clip` entry of a model config."""
-    return dict(model_name=str(mini_json), pretrained=str(mini_weights))
+    return write_clip(tmp_path_factory.mktemp('mini'), mini_state, 'mini')
 
 
 @pytest.fixture(scope='session')
-def deep_clip(recipe, mini_json, tmp_path_factory):
+def mini_json(mini_clip):
+    """An open_clip model description of the mini CLIP."""
+    return Path(mini_clip['model_name'])
+
+
+@pytest.fixture(scope='session')
+def mini_weights(mini_clip):
+    """A state dict of the mini CLIP as a .pt file."""
+    return Path(mini_clip['pretrained'])
+
+
+@pytest.fixture(scope='session')
+def deep_clip(recipe, tmp_path_factory):
     """The twelve-layer variant of the synthetic CLIP."""
-    folder = tmp_path_factory.mktemp('deep')
-    description = json.loads(mini_json.read_text())
-    description['vision_cfg']['layers'] = 12
-    (folder / 'deep.json').write_text(json.dumps(description))
     state = {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0, 12).items()}
-    torch.save(state, folder / 'deep.pt')
-    return dict(model_name=str(folder / 'deep.json'), pretrained=str(folder / 'deep.pt'))
+    return write_clip(tmp_path_factory.mktemp('deep'), state, 'deep', layers=12)
+
+
+@pytest.fixture(scope='session')
+def random_clip(tmp_path_factory):
+    """`random_clip(layers=12, patch_size=16)` is one source of random towers for the session; not to be changed."""
+    return remember(lambda **vision: random_source(tmp_path_factory.mktemp('random'), **vision))
 
 
 @pytest.fixture(scope='session')

@@ -14,17 +14,18 @@ from mmseg_sclip.images import LoadImage, read_evaluated, read_photograph, reada
 RANDOM = np.random.RandomState(0)
 RGB = RANDOM.randint(0, 256, (12, 16, 3)).astype(np.uint8)
 NIR = RANDOM.randint(0, 256, (12, 16, 1)).astype(np.uint8)
+FOUR = np.dstack([RGB, NIR])
+COLOURS = ('red', 'green', 'blue')
+equal = np.testing.assert_array_equal
 
 
 @pytest.fixture
 def read(tmp_path):
-    """`read(bands, kinds, planar, chosen, **profile)` writes a TIFF, and reads it in both ways: RGB, kinds of notes."""
+    """`read(bands, kinds, chosen, **profile)` writes a TIFF, and reads it in both ways: RGB, kinds of notes."""
 
-    def run(bands, kinds=None, planar=False, chosen=None, **profile):
+    def run(bands, kinds=None, chosen=None, **profile):
         path = tmp_path / 'x.tif'
         shape = dict(height=bands.shape[0], width=bands.shape[1], count=bands.shape[2], dtype=bands.dtype)
-        if planar:
-            profile['interleave'] = 'band'
         with rasterio.open(path, 'w', driver='GTiff', **shape, **profile) as file:
             if kinds is not None:
                 file.colorinterp = [getattr(ColorInterp, kind) for kind in kinds]
@@ -34,23 +35,21 @@ def read(tmp_path):
         with DefaultScope.overwrite_default_scope('mmseg'):
             step = LoadImage(color_type='color_ignore_orientation', bands=chosen)
         sample = step.transform(dict(img_path=str(path)))
-        np.testing.assert_array_equal(sample['img'][..., ::-1], photograph)
-        np.testing.assert_array_equal(read_evaluated(str(path), bands=chosen), photograph)
+        equal(sample['img'][..., ::-1], photograph)
+        equal(read_evaluated(str(path), bands=chosen), photograph)
         assert sample['notes'] == notes
         return photograph, [note.kind for note in notes]
 
     return run
 
 
-COLOURS = ('red', 'green', 'blue')
-
-
-@pytest.mark.parametrize('planar', [False, True])
+@pytest.mark.parametrize('interleave', ['pixel', 'band'])
 @pytest.mark.parametrize('compress', ['none', 'lzw', 'deflate'])
-def test_near_infrared_is_a_band(read, planar, compress):
+def test_near_infrared_is_a_band(read, interleave, compress):
+    how = dict(compress=compress, interleave=interleave, photometric='RGB')
     for alpha, kinds in (('NO', ['bands']), ('YES', ['band marked as transparency'])):
-        shown, noted = read(np.dstack([RGB, NIR]), None, planar, compress=compress, photometric='RGB', alpha=alpha)
-        np.testing.assert_array_equal(shown, RGB)
+        shown, noted = read(FOUR, alpha=alpha, **how)
+        equal(shown, RGB)
         assert noted == kinds
 
 
@@ -58,48 +57,66 @@ def test_transparency_is_honoured(read):
     alpha = np.full((12, 16, 1), 255, np.uint8)
     assert read(np.dstack([RGB, alpha]), (*COLOURS, 'alpha'))[1] == []
     alpha[:, :8], alpha[:, 8] = 0, 51
-    shown, noted = read(np.dstack([RGB, alpha]), (*COLOURS, 'alpha'))
-    assert noted == ['transparency'] and (shown[:, :8] == 255).all()
-    np.testing.assert_array_equal(shown[:, 9:], RGB[:, 9:])
-    np.testing.assert_allclose(shown[:, 8], 0.2 * RGB[:, 8] + 0.8 * 255, atol=0.5)
+    wanted = np.where(alpha == 0, 255, RGB).astype(float)
+    wanted[:, 8] = 0.2 * RGB[:, 8] + 0.8 * 255
     multiplied = np.rint(RGB * (alpha / 255)).astype(np.uint8)
-    shown, _ = read(np.dstack([multiplied, alpha]), alpha='PREMULTIPLIED', photometric='RGB')
-    np.testing.assert_allclose(shown[:, 8], 0.2 * RGB[:, 8] + 0.8 * 255, atol=1)
-    shown, noted = read(np.dstack([RGB, alpha, NIR]), (*COLOURS, 'alpha', 'undefined'), photometric='RGB')
-    assert noted == ['transparency', 'bands'] and (shown[:, :8] == 255).all()
-    np.testing.assert_array_equal(shown[:, 9:], RGB[:, 9:])
+    for bands, kinds, how, noted in (
+        ([RGB, alpha], (*COLOURS, 'alpha'), {}, ['transparency']),
+        ([multiplied, alpha], None, dict(alpha='PREMULTIPLIED', photometric='RGB'), ['transparency']),
+        ([RGB, alpha, NIR], (*COLOURS, 'alpha', 'undefined'), dict(photometric='RGB'), ['transparency', 'bands']),
+    ):
+        shown, kinds_of_notes = read(np.dstack(bands), kinds, **how)
+        np.testing.assert_allclose(shown, wanted, atol=1 if 'alpha' in how else 0.5)
+        assert kinds_of_notes == noted
     shown, noted = read(np.dstack([RGB, 0 * alpha]), (*COLOURS, 'alpha'))
     assert noted == ['invisible']
-    np.testing.assert_array_equal(shown, RGB)
+    equal(shown, RGB)
+
+
+@pytest.mark.parametrize('share, shades, is_band', [(0.45, 40, False), (0.55, 40, True), (0.55, 8, False)])
+def test_what_varies_as_a_picture_is_a_band(read, share, shades, is_band):
+    """More than half of it between the ends, in more than a few shades; a soft mask is none of both."""
+    alpha = np.full(192, 255, np.uint8)
+    alpha[: int(share * 192)] = np.resize(np.arange(10, 10 + shades), int(share * 192))
+    _, noted = read(np.dstack([RGB, alpha.reshape(12, 16, 1)]), (*COLOURS, 'alpha'))
+    assert noted == ['band marked as transparency' if is_band else 'transparency']
 
 
 def test_bands_without_colours(read):
     grey = ('gray', 'undefined', 'undefined', 'undefined')
     for count in (3, 4):
-        shown, noted = read(np.dstack([RGB, NIR])[..., :count], grey[:count], photometric='MINISBLACK')
-        np.testing.assert_array_equal(shown, RGB)
+        shown, noted = read(FOUR[..., :count], grey[:count], photometric='MINISBLACK')
+        equal(shown, RGB)
         assert noted == ['bands']
     with pytest.raises(BadFileError, match='cannot be used as an image: It has 2 bands.*--bands'):
         read(RGB[..., :2], grey[:2], photometric='MINISBLACK')
     shown, noted = read(RGB[..., :1])
-    np.testing.assert_array_equal(shown, RGB[..., :1].repeat(3, axis=2))
+    equal(shown, RGB[..., :1].repeat(3, axis=2))
     assert noted == []
 
 
 def test_chosen_bands(read):
-    bands = np.dstack([RGB, NIR])
     for chosen, wanted in (((4, 3, 2), [3, 2, 1]), ([2], [1, 1, 1]), (1, [0, 0, 0])):
-        shown, noted = read(bands, (*COLOURS, 'alpha'), chosen=chosen)
-        np.testing.assert_array_equal(shown, bands[..., wanted])
+        shown, noted = read(FOUR, (*COLOURS, 'alpha'), chosen)
+        equal(shown, FOUR[..., wanted])
         assert noted == []
     for chosen in ((1, 2), (1, 2, 5), (0, 1, 2)):
         with pytest.raises(BadFileError, match='cannot be taken from 4'):
-            read(bands, chosen=chosen)
+            read(FOUR, chosen=chosen)
 
 
 @pytest.mark.parametrize(
     'most, white, kinds',
-    [(200, 255, ['white 255']), (3000, 4095, ['white 4095']), (16000, 65535, ['dark']), (65535, 65535, [])],
+    [
+        (200, 255, ['white 255']),
+        (255, 255, ['white 255']),
+        (256, 4095, ['white 4095']),
+        (4095, 4095, ['white 4095']),
+        (4096, 65535, ['dark']),
+        (16383, 65535, ['dark']),
+        (16384, 65535, []),
+        (65535, 65535, []),
+    ],
 )
 def test_the_value_of_white(read, tmp_path, most, white, kinds):
     values = RANDOM.randint(0, most, (9, 8, 3)).astype(np.uint16)
@@ -107,20 +124,17 @@ def test_the_value_of_white(read, tmp_path, most, white, kinds):
     wanted = np.rint(values.astype(float) * 255 / white)
     for bands, of in ((values, COLOURS), (np.dstack([values, values[..., 0]]), (*COLOURS, 'undefined'))):
         shown, noted = read(bands, of, photometric='RGB')
-        np.testing.assert_array_equal(shown, wanted)
+        equal(shown, wanted)
         assert [kind for kind in noted if kind != 'bands'] == kinds
     for name in ('x.png', 'x.ppm'):
         cv2.imwrite(str(tmp_path / name), values[..., ::-1])
-        np.testing.assert_array_equal(read_photograph(tmp_path / name), wanted)
-        np.testing.assert_array_equal(read_evaluated(str(tmp_path / name)), wanted)
+        equal(read_photograph(tmp_path / name), wanted)
+        equal(read_evaluated(str(tmp_path / name)), wanted)
 
 
-def test_white_is_zero(read):
+def test_white_that_a_file_tells(read):
     for values in (RGB[..., :1], RGB[..., :1] * np.uint16(257)):
-        np.testing.assert_array_equal(read(values, photometric='MINISWHITE')[0], 255 - RGB[..., [0, 0, 0]])
-
-
-def test_the_value_of_white_that_a_file_tells(read):
+        equal(read(values, photometric='MINISWHITE')[0], 255 - RGB[..., [0, 0, 0]])
     values = np.array([[[0], [511], [1023]]], np.uint16)
     shown, noted = read(values, nbits=10)
     assert shown[0, :, 0].tolist() == [0, 127, 255] and noted == []
@@ -132,11 +146,8 @@ def test_whole_files_that_are_not_supported_are_not_called_damaged(tmp_path, rea
     for bands in (RGB.astype(np.float32), RGB.astype(np.int16) - 5):
         with pytest.raises(BadFileError, match='x.tif cannot be used as an image: Its pixels are'):
             read(bands)
-    for name, content in {
-        'x.heic': b'\0\0\0\x18ftypheic\0\0\0\0mif1heic',
-        'x.svg': b'<svg xmlns="x"/>',
-        'x.pdf': b'%PDF-1.7',
-    }.items():
+    heic = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic'
+    for name, content in {'x.heic': heic, 'x.svg': b'<svg xmlns="x"/>', 'x.pdf': b'%PDF-1.7'}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadFileError, match=f'{name} cannot be used as an image: it is .*, which is not supported'):
             read_photograph(tmp_path / name)
@@ -149,23 +160,24 @@ def test_tests_and_photographs_agree_on_every_suffix(tmp_path, suffix):
     smooth = cv2.resize(RGB[:2, :3], (48, 32))
     Image.fromarray(smooth).save(path, **(dict(format='JPEG') if suffix == 'jfif' else {}))
     sample = LoadImage(color_type='color_ignore_orientation').transform(dict(img_path=str(path)))
-    np.testing.assert_array_equal(sample['img'][..., ::-1], read_photograph(path))
+    equal(sample['img'][..., ::-1], read_photograph(path))
     assert np.abs(sample['img'][..., ::-1].astype(int) - smooth).mean() < 8
 
 
-def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path):
+@pytest.mark.parametrize(
+    'color_type, labels, orientation, turned, noted',
+    [
+        ('color', 'x', 3, True, 1),
+        ('color', None, 3, True, 0),
+        ('color', 'x', 1, False, 0),
+        ('color_ignore_orientation', 'x', 3, False, 0),
+    ],
+)
+def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path, color_type, labels, orientation, turned, noted):
     exif = Image.Exif()
-    exif[0x0112] = 3
+    exif[0x0112] = orientation
     path = str(tmp_path / 'x.png')
     Image.fromarray(RGB).save(path, exif=exif)
-    for color_type, labels, turned, noted in (
-        ('color', 'x', True, 1),
-        ('color', None, True, 0),
-        ('color_ignore_orientation', 'x', False, 0),
-    ):
-        sample = LoadImage(color_type=color_type).transform(dict(img_path=path, seg_map_path=labels))
-        np.testing.assert_array_equal(sample['img'][..., ::-1], RGB[::-1, ::-1] if turned else RGB)
-        assert len(sample['notes']) == noted
-        assert all(
-            "color_type='color_ignore_orientation'" in note.text and path in note.text for note in sample['notes']
-        )
+    sample = LoadImage(color_type=color_type).transform(dict(img_path=path, seg_map_path=labels))
+    equal(sample['img'][..., ::-1], RGB[::-1, ::-1] if turned else RGB)
+    assert [f'{path} has the EXIF orientation 3' in note.text for note in sample['notes']] == [True] * noted

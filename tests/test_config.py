@@ -1,4 +1,4 @@
-"""Reading configs: where they are found, what is beside them, and what they may not hold."""
+"""Reading configs: where they are found, what is beside them, and what flags change."""
 
 import inspect
 import re
@@ -12,12 +12,13 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import runner
 from mmseg.registry import DATASETS, MODELS
 
+from mmseg_sclip import config as module
 from mmseg_sclip.apis import SCLIPInferencer
-from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, load_config
+from mmseg_sclip.compat.external_configs import get_installed_path, is_installed
+from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, apply_pamr, input_files, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
-from mmseg_sclip.external_configs import get_installed_path, is_installed
 from mmseg_sclip.options import check_options
-from mmseg_sclip.paths import config_path
+from mmseg_sclip.paths import config_path, scenes_root
 
 
 @pytest.fixture
@@ -33,6 +34,9 @@ def own_config(tmp_path):
     return write
 
 
+WORDS = "model = dict(decode_head=dict(vocabulary='words.txt'))"
+
+
 @pytest.fixture
 def words(tmp_path):
     """`words(folder, word)` writes FOLDER/words.txt with twelve classes called after the word."""
@@ -44,10 +48,7 @@ def words(tmp_path):
     return write
 
 
-WORDS = "model = dict(decode_head=dict(vocabulary='words.txt'))"
-
-
-def build(config):
+def first_word(config):
     with DefaultScope.overwrite_default_scope('mmseg'):
         return MODELS.build(config.model).decode_head.vocabulary.classes[0][0]
 
@@ -58,19 +59,19 @@ def test_each_config_has_the_words_beside_it(own_config, words):
     for folder in 'first', 'second':
         words(folder, folder)
         configs.append(load_config(own_config(folder, WORDS)))
-    assert [build(config) for config in reversed(configs)] == ['second 0', 'first 0']
+    assert [first_word(config) for config in reversed(configs)] == ['second 0', 'first 0']
 
 
 def test_mmseg_finds_relative_words_in_the_current_folder_only(own_config, words, tmp_path, monkeypatch):
     words('own', 'beside')
     path = own_config('own', WORDS)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"vocabulary='\{\{ fileDirname \}\}/words.txt'"):
-        build(Config.fromfile(path))
+    with pytest.raises(MissingFileError, match=r"vocabulary='\{\{ fileDirname \}\}/words.txt'"):
+        first_word(Config.fromfile(path))
     words('.', 'current')
-    assert build(Config.fromfile(path)) == 'current 0'
+    assert first_word(Config.fromfile(path)) == 'current 0'
     path = own_config('own', WORDS.replace('words.txt', '{{ fileDirname }}/words.txt'))
-    assert build(Config.fromfile(path)) == 'beside 0'
+    assert first_word(Config.fromfile(path)) == 'beside 0'
 
 
 @pytest.fixture
@@ -104,84 +105,25 @@ def test_the_inferencer_leaves_the_module_search_path_alone(own_config, traps):
     assert traps() == [] and sys.path == before
 
 
-@pytest.mark.parametrize('key', ['work_dir', 'randomness', 'randomness.seed', 'experiment_name'])
-def test_settings_that_the_runner_reads_need_not_be_in_the_config(key):
-    assert 'randomness' not in load_config('sclip_demo')
-    assert key.partition('.')[0] in load_config('sclip_demo', {key: 1})
-
-
 def test_settings_that_mmengine_reads_are_not_refused():
-    """Whatever its runner asks of the config, by its own source."""
+    """Whatever its runner asks of the config, by its own source, though the config has none of them."""
     config = load_config('sclip_demo')
     asked = set(re.findall(r"(?<!_)cfg\.get\(\s*'(\w+)'", inspect.getsource(runner)))
     assert {'compile', 'sync_bn', 'activation_checkpointing', 'auto_scale_lr'} <= asked
-    for key in sorted(asked - {'launcher', 'resume'}):
+    for key in sorted({*asked, 'work_dir', 'randomness.seed', 'experiment_name'} - {'launcher', 'resume'}):
         check_options(config, {key: 1})
-
-
-FEEDING = """
-img_scale = (96, 96)
-classes = ('a', *'bcdefghijkl')
-mine = dict(number=7)
-ratios = [96, 192]
-data_preprocessor = dict(type='CLIPDataPreProcessor')
-model = dict(data_preprocessor=data_preprocessor)
-test_dataloader = dict(
-    dataset=dict(
-        metainfo=dict(classes=classes),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=img_scale), dict(type='PackSegInputs')],
-    )
-)
-val_dataloader = test_dataloader
-"""
-
-
-@pytest.mark.parametrize(
-    'option, place',
-    [
-        ('test_pipeline.2.scale', 'Set test_dataloader.dataset.pipeline.2.scale in its place'),
-        ('vis_backends', 'Set visualizer.vis_backends in its place'),
-        ('data_root', 'Set test_dataloader.dataset.data_root in its place'),
-        ('dataset_type', 'Set test_dataloader.dataset.type in its place'),
-        ('tiny_clip.test_cfg.stride', 'Set model.test_cfg.stride in its place'),  # merged into the model
-        (
-            'img_scale',
-            r'Set test_dataloader.dataset.pipeline.1.scale and val_dataloader.*pipeline.1.scale in its place',
-        ),
-        ('classes', 'Set test_dataloader.dataset.metainfo.classes and val_dataloader'),
-        ('data_preprocessor.mean', 'Set model.data_preprocessor.mean in its place'),
-        ('mine.number', 'nothing reads it'),
-        ('ratios.0', 'nothing reads it'),  # not the place of another list with this number at its start
-        ('logit_scale', r'Did you mean model.test_cfg.logit_scale\?'),
-        ('launcher', '--launcher'),
-        ('resume', '--resume'),
-        ('test_dataloader.dataset.pipeline.9.scale', 'pipeline is a list with entries 0 to 2'),
-        (
-            'model.test_cfg.crop_size.0',
-            r'model.test_cfg.crop_size is \(64, 64\). Set model.test_cfg.crop_size as a whole',
-        ),
-        ('test_dataloader.dataset.data_prefix.img_dir', "nothing reads 'img_dir' there.*Did you mean 'img_path'"),
-        ('test_dataloader.dataset.metainfo.clases', "Did you mean 'classes'"),
-        ('env_cfg.cudnn_bench', "Did you mean 'cudnn_benchmark'"),
-        ('custom_imports.import', "nothing reads 'import' there. Did you mean 'imports'"),
-    ],
-)
-def test_options_without_effect_are_refused_with_the_place_that_has_one(own_config, option, place):
-    # Where the pipeline is the demo's, the file does not replace it.
-    config = 'sclip_voc21' if option.startswith('test_pipeline') else own_config('a', FEEDING)
-    with pytest.raises(ConfigError, match=rf'The option {re.escape(option)}.*{place}'):
-        load_config(config, {option: 1})
+    assert 'randomness' not in config and load_config('sclip_demo', {'randomness.seed': 1}).randomness.seed == 1
 
 
 def test_a_module_of_the_users_may_read_a_setting_of_its_own(own_config):
-    config = own_config('a', FEEDING + "custom_imports = dict(imports=['mmseg_sclip', 'json'])")
+    config = own_config('a', "mine = dict(number=7)\ncustom_imports = dict(imports=['mmseg_sclip', 'json'])")
     with pytest.warns(UserWarning, match=r'mine.number changes something only if json \(custom_imports\) reads it'):
         assert load_config(config, {'mine.number': 1}).mine.number == 1
     with pytest.raises(ConfigError, match='Set visualizer.vis_backends'):
         load_config(config, {'vis_backends': 1})
 
 
-def test_modules_may_be_named_in_an_option(own_config, tmp_path, monkeypatch):
+def test_modules_may_be_named_in_an_option(tmp_path, monkeypatch):
     (tmp_path / 'named_in_an_option.py').write_text('')
     monkeypatch.chdir(tmp_path)
     load_config('sclip_demo', {'custom_imports.imports': ['mmseg_sclip', 'named_in_an_option']}, own_modules=True)
@@ -196,44 +138,6 @@ def test_paths_of_the_repository_work_in_any_folder(tmp_path, monkeypatch, name)
     assert load_config(f'configs/{name}.py').filename == str(config_path(name))
 
 
-@pytest.mark.parametrize('name', ['sclip_vco21', 'configs/sclip_vco21.py'])
-def test_a_misspelt_name_has_a_near_one(name):
-    with pytest.raises(FileNotFoundError, match='sclip_vco21.*Did you mean.*sclip_voc21'):
-        load_config(name)
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(MissingFileError, match='no config .*nowhere.py.*mmseg-sclip configs'):
-        load_config(tmp_path / 'nowhere.py')
-
-
-@pytest.mark.parametrize(
-    'text, words', [('model = dict(', 'SyntaxError.*never closed'), ('a = 1', 'no model'), ('1 / 0', 'ZeroDivision')]
-)
-def test_a_broken_config(tmp_path, text, words):
-    (tmp_path / 'own.py').write_text(text)
-    with pytest.raises(ConfigError, match=rf'own\.py .*{words}'):
-        load_config(tmp_path / 'own.py')
-
-
-@pytest.mark.parametrize(
-    'option, words',
-    [
-        ('model.decode_head.vocabluary=3', "'vocabluary'.*Did you mean 'vocabulary'"),
-        ('model.backbone.out_clss=True', "'out_clss'.*Did you mean 'out_cls'"),
-        ('model.test_cgf.stride=112', "'test_cgf'.*Did you mean 'test_cfg'"),
-        ('model.type=SCLIPSegmenter', "SCLIPSegmenter.*Did you mean 'SCLIPSegmentor'"),
-        ('modle.test_cfg.stride=112', "'modle'.*Did you mean 'model'"),
-        ('test_dataloadr=3', "no 'test_dataloadr'.*Did you mean 'test_dataloader'"),
-        ('model=3', 'has no model, or it is no dict'),
-    ],
-)
-def test_misspelt_settings(option, words):
-    key, _, value = option.partition('=')
-    with pytest.raises(ConfigError, match=words):
-        load_config('sclip_demo', {key: int(value) if value == '3' else value})
-
-
 @pytest.mark.parametrize('indices, names', [(None, '012'), (2, '01'), (5, '012'), ([4, 3, 2, 1], '432')])
 def test_max_images_are_the_first_of_those_that_the_config_takes(indices, names):
     config = load_config('sclip_demo')
@@ -245,33 +149,49 @@ def test_max_images_are_the_first_of_those_that_the_config_takes(indices, names)
     assert [path[-5] for path in paths] == list(names)
 
 
-@pytest.mark.parametrize('flag', ['--max-images=1', '--data-root=elsewhere'])
-def test_flags_for_one_dataset_are_refused_where_there_are_several(own_config, run_main, flag):
-    path = own_config(
-        'a',
-        'ds = {{_base_.test_dataloader.dataset}}\n'
-        "test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[ds]))",
-    )
-    result = run_main(path, flag)
-    assert result.code == 1
-    words = f'Error: {flag.partition("=")[0]} does not fit ConcatDataset, which holds other datasets.'
-    assert result.last.startswith(words)
-
-
 def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     trained = Config(dict(model=dict(type='EncoderDecoder')))
     configs = [('trained', trained), ('sclip', load_config('sclip_voc21')), ('clip', load_config('clip_voc21'))]
     apply_clip_flags_to_all(configs, None, 'weights.pt')
     assert [config.model.clip.pretrained for _, config in configs[1:]] == ['weights.pt'] * 2
     assert trained.model == dict(type='EncoderDecoder')
-    assert (
-        capsys.readouterr().err
-        == '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: trained.\n'
-    )
+    told = '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: trained.\n'
+    assert capsys.readouterr().err == told
+    apply_clip_flags_to_all(configs[1:], 'local-dir:here', None)  # it brings its own weights
+    assert configs[1][1].model.clip == dict(model_name='local-dir:here', pretrained=None)
+    apply_clip_flags_to_all(configs[1:], 'ViT-L-14', 'openai')
+    assert configs[2][1].model.clip == dict(model_name='ViT-L-14', pretrained='openai')
     with pytest.raises(ConfigError, match='none of these configs has'):
         apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
     apply_clip_flags_to_all(configs, None, None)
     assert not capsys.readouterr().err
+
+
+def test_pamr_goes_in_front_and_comes_out():
+    model = dict(test_cfg=dict(refine=[dict(type='DenseCRF'), dict(type='PAMR', steps=3, sigma=1)]))
+    for steps, wanted in ((None, ['DenseCRF', 'PAMR']), (5, ['PAMR', 'DenseCRF']), (0, ['DenseCRF'])):
+        config = Config(dict(model=model))
+        apply_pamr(config, steps)
+        assert [entry.type for entry in config.model.test_cfg.refine] == wanted
+        assert steps != 5 or config.model.test_cfg.refine[0] == dict(type='PAMR', steps=5)
+
+
+def test_what_a_run_reads():
+    config = load_config('sclip_voc21', {'model.clip.model_name': 'local-dir:/clip', 'load_from': '/a.pth'})
+    config.model.clip.pretrained = '/weights.pt'
+    config.test_dataloader.dataset.data_root = '/voc'
+    config.train_dataloader = dict(dataset=dict(data_root='/own', data_prefix=dict(img_path='images')))
+    wanted = [config.filename, config.model.decode_head.vocabulary, '/a.pth', '/weights.pt', '/clip', '/own/images']
+    wanted += [f'/voc/{part}' for part in ('JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation/val.txt')]
+    assert {*input_files(config)} == {*wanted, str(scenes_root())}
+
+
+def test_a_checkpoint_is_looked_for_unless_it_has_an_address(tmp_path):
+    (tmp_path / 'there.pth').touch()
+    for fine in (None, str(tmp_path / 'there.pth'), 'https://host/none.pth'):
+        module.check_checkpoint(Config(dict(load_from=fine)), 'Train one.')
+    with pytest.raises(MissingFileError, match='no checkpoint none.pth. Train one.'):
+        module.check_checkpoint(Config(dict(load_from='none.pth')), 'Train one.')
 
 
 SEGFORMER = 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
@@ -283,11 +203,7 @@ def segformer():
 
 
 @pytest.mark.parametrize(
-    'base',
-    [
-        f'mmseg::{SEGFORMER}',
-        ['mmseg::_base_/models/segformer_mit-b0.py', 'mmseg::_base_/datasets/ade20k.py'],
-    ],
+    'base', [f'mmseg::{SEGFORMER}', ['mmseg::_base_/models/segformer_mit-b0.py', 'mmseg::_base_/datasets/ade20k.py']]
 )
 def test_configs_of_mmsegmentation_are_bases(tmp_path, segformer, base):
     path = tmp_path / 'own.py'
@@ -302,8 +218,9 @@ def test_configs_of_mmsegmentation_have_names(segformer):
     assert load_config(f'mmseg::{SEGFORMER}').model == segformer.model
     with pytest.raises(MissingFileError, match=f"Did you mean 'mmseg::{SEGFORMER}'"):
         load_config(f'mmseg::{SEGFORMER[:-3]}')
-    with pytest.raises(MissingFileError, match='There is no config nothing::a/b.py'):
-        load_config('nothing::a/b.py')
+    with pytest.raises(ConfigError, match='looks inside a CLIP'):
+        module.check_is_clip(load_config(f'mmseg::{SEGFORMER}'))
+    module.check_is_clip(load_config('sclip_demo'))
 
 
 def test_packages_are_found_by_distribution_and_by_module():

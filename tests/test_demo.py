@@ -5,13 +5,15 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
 from safetensors.torch import load_file
 
 from mmseg_sclip.datasets.scenes import MATERIALS, scene
 from mmseg_sclip.demo import WEIGHTS
 from mmseg_sclip.errors import ConfigError, UsageError
 from mmseg_sclip.files import is_ours
-from mmseg_sclip.paths import PACKAGE
+from mmseg_sclip.paths import PACKAGE, config_path
 
 
 def load_tool():
@@ -24,41 +26,44 @@ def load_tool():
 training = load_tool()
 
 
-def run(out, *extra):
-    return training.main(['--steps', '3', '--batch-size', '6', '--out', str(out), *extra])
-
-
-def test_training_is_reproducible_and_small(tmp_path, capsys):
-    assert run(tmp_path / 'a.safetensors') == 0
-    assert 'step 2 of 3: loss' in capsys.readouterr().out
-    run(tmp_path / 'b.safetensors')
-    run(tmp_path / 'c.safetensors', '--seed', '1')
-    a, b, c = (load_file(tmp_path / f'{name}.safetensors') for name in 'abc')
-    assert all(torch.equal(a[key], b[key]) for key in a)
-    assert not torch.equal(a['visual.proj'], c['visual.proj'])
-    assert {tensor.dtype for tensor in a.values()} == {torch.float16}
-    assert is_ours(tmp_path / 'a.safetensors')
-    assert WEIGHTS.stat().st_size < 16 * 2**20
-    assert {key: tensor.shape for key, tensor in load_file(WEIGHTS).items()} == {k: t.shape for k, t in a.items()}
-
-
-def test_an_interrupted_training_goes_on(tmp_path):
+def test_training_is_reproducible_and_goes_on_where_it_was_interrupted(tmp_path, capsys):
     def stop_after_two(line):
         if 'step 2' in line:
             raise KeyboardInterrupt
 
-    whole, broken = tmp_path / 'whole.safetensors', tmp_path / 'broken.safetensors'
-    settings = dict(steps=3, batch_size=4, seed=5, resume_every=2)
-    training.train(out=whole, log=lambda line: None, **settings)
+    def run(name, log=lambda line: None, steps=3, seed=5):
+        out = tmp_path / f'{name}.safetensors'
+        training.train(out=out, log=log, steps=steps, seed=seed, batch_size=2, resume_every=2)
+        return load_file(out)
+
+    flags = [
+        '--steps',
+        '3',
+        '--batch-size',
+        '2',
+        '--seed',
+        '5',
+        '--threads',
+        '1',
+        '--out',
+        str(tmp_path / 'whole.safetensors'),
+    ]
+    assert training.main(flags) == 0
+    assert 'step 2 of 3: loss' in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):
-        training.train(out=broken, log=stop_after_two, **settings)
-    assert not broken.exists()
+        run('broken', stop_after_two)
     with pytest.raises(ConfigError, match='belongs to a run with'):
-        training.train(out=broken, log=print, **{**settings, 'steps': 4})
-    training.train(out=broken, log=lambda line: None, **settings)
-    first, second = load_file(whole), load_file(broken)
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['broken.safetensors', 'whole.safetensors']
+        run('broken', steps=4)
+    assert not (tmp_path / 'broken.safetensors').exists()
+    whole, broken, other = load_file(tmp_path / 'whole.safetensors'), run('broken'), run('other', seed=6)
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+    assert not torch.equal(whole['visual.proj'], other['visual.proj'])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f'{name}.safetensors' for name in ('whole', 'broken', 'other')
+    }
+    assert {tensor.dtype for tensor in whole.values()} == {torch.float16} and is_ours(tmp_path / 'whole.safetensors')
+    assert WEIGHTS.stat().st_size < 16 * 2**20
+    assert {key: tensor.shape for key, tensor in load_file(WEIGHTS).items()} == {k: t.shape for k, t in whole.items()}
 
 
 def test_captions_name_what_is_visible_and_sometimes_leave_one_out():
@@ -84,20 +89,15 @@ def test_pairs_that_name_the_same_set_are_positives():
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize('flag', ['--steps', '--batch-size', '--threads'])
-def test_wrong_numbers_are_refused(flag):
-    with pytest.raises(UsageError, match=f'{flag} is 0'):
-        training.main([flag, '0'])
+def test_wrong_numbers_are_refused():
+    for flag in ('--steps', '--batch-size', '--threads'):
+        with pytest.raises(UsageError, match=f'{flag} is 0'):
+            training.main([flag, '0'])
 
 
 @pytest.mark.slow
 def test_the_shipped_clip_keeps_the_papers_order():
     """CLIP below MaskCLIP below SCLIP, on scenes of a seed of this test's own."""
-    from mmengine.config import Config
-    from mmseg.registry import MODELS
-
-    from mmseg_sclip.paths import config_path
-
     scenes = [scene('evaluation', 4242, i, 128, 5) for i in range(200)]
     truth = torch.stack([torch.from_numpy(painted.label).long() for painted in scenes])
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]

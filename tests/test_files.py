@@ -60,8 +60,7 @@ def test_an_unfinished_file_leaves_everything_as_it_was(tmp_path, error):
     assert names(tmp_path) == ['a.png'] and path.read_bytes() == before
 
 
-@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize('step', ['mkdir', 'replace'])
+@pytest.mark.parametrize('code, step', [(errno.ENOSPC, 'replace'), (errno.EACCES, 'mkdir')])
 def test_an_error_says_which_output_and_what_to_do(tmp_path, monkeypatch, code, step):
     def refuse(*args, **kwargs):
         raise OSError(code, os.strerror(code))

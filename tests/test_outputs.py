@@ -76,7 +76,7 @@ def test_a_folder_of_inputs_is_refused_however_it_is_written(photos, tmp_path, m
     monkeypatch.chdir(tmp_path)
     folder = WAYS[way](photos)
     with pytest.raises(OutputError, match=r'--out .* is where the inputs of this run are \(.*a\.png\).*another folder'):
-        OutputFolder(folder, '--out', [photos / 'a.png'])
+        check_outputs([OutputFolder(folder, '--out')], [photos / 'a.png'])
     with pytest.raises(OutputError):  # the input may be the one that is linked
         refuse_inputs(photos, [folder / 'a.png'])
 
@@ -98,7 +98,7 @@ def test_below_a_folder_that_is_searched_nothing_is_written(photos, tmp_path):
     refuse_inputs(photos / 'out', [photos / 'a.png'])  # beside a file is not below a folder
 
 
-def test_inputs_that_are_no_files_here_do_not_count(tmp_path):
+def test_inputs_that_are_not_files_here_do_not_count(tmp_path):
     refuse_inputs(tmp_path, ['s3://bucket/a.png', tmp_path / 'missing.png', 'openai'])
 
 
@@ -117,7 +117,7 @@ def test_two_outputs_in_one_folder_are_refused(tmp_path, photos):
 def test_a_file_in_place_of_the_folder(tmp_path, name):
     (tmp_path / 'file').write_text('kept')
     with pytest.raises(OutputError, match='--out .* must be a folder, but .*file is a file'):
-        OutputFolder(tmp_path / name, '--out')
+        check_outputs([OutputFolder(tmp_path / name, '--out')], [])
     assert (tmp_path / 'file').read_text() == 'kept'
 
 
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_run(tmp_path, mo
 
     monkeypatch.setattr(outputs, 'NamedTemporaryFile', refuse)
     with pytest.raises(OutputError, match=r'Cannot write .*out \(--show-dir\): Permission denied'):
-        OutputFolder(tmp_path / 'out', '--show-dir').prepare()
+        check_outputs([OutputFolder(tmp_path / 'out', '--show-dir')], [])
 
 
 def test_a_name_of_the_users_is_left_to_him(tmp_path):

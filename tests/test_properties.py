@@ -8,10 +8,9 @@ import os
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import pytest
 import torch
+from helpers import build, sample
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from reference import Reference, class_probabilities
 
 from mmseg_sclip.errors import UserError
@@ -28,20 +27,10 @@ WORDS = ['cat', 'dog', 'tree', 'sky', 'a red house', 'sea', 'road']
 CLOSE = 2e-5  # of cosines that two orders of sums give
 
 
-def config(clip, **decoder):
-    return dict(
-        type='SCLIPSegmentor',
-        clip=clip,
-        backbone=dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', **decoder)),
-        decode_head=dict(type='TextSimilarityHead', vocabulary=WORDS, templates='simple'),
-        test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
-    )
-
-
 @pytest.fixture(scope='module')
 def network(mini_clip):
     """A segmentor whose copies get the words and the settings of an example."""
-    return MODELS.build(config(mini_clip, attention=dict(type='CorrelativeSelfAttention'))).eval()
+    return build(mini_clip, head=dict(vocabulary=WORDS, background_index=None))
 
 
 @st.composite
@@ -112,14 +101,10 @@ def must_be_refused(batch, test_cfg, vocabulary, background):
     )
 
 
-def samples_of(batch):
-    return [SegDataSample(metainfo=dict(ori_shape=shape)) for _, shape in batch]
-
-
 def predict(network, batch, test_cfg, vocabulary, background):
     model = network.with_vocabulary(vocabulary, background_index=background, keep_scores=True, **test_cfg)
     with torch.no_grad():
-        return model, model.predict([image for image, _ in batch], samples_of(batch))
+        return model, model.predict([image for image, _ in batch], [sample(shape) for _, shape in batch])
 
 
 @pytest.mark.slow
@@ -144,7 +129,7 @@ def test_labels_and_scores_are_those_of_the_plain_way(network, mode, wrong, data
         assert labels.dtype == torch.int64 and labels.min() >= 0 and labels.max() < len(vocabulary)
         assert scores.isfinite().all() and scores.min() >= 0 and scores.max() <= 1 + 1e-6
         cosines = Reference(model).score(image, shape)
-        (ours,) = model.score([image], samples_of([(image, shape)]))
+        (ours,) = model.score([image], [sample(shape)])
         torch.testing.assert_close(whole(ours), cosines, atol=CLOSE, rtol=0)
         # From here on with the same cosines, since a large scale makes much of their last bits.
         sizes = [len(phrases) for phrases in vocabulary]
@@ -154,32 +139,3 @@ def test_labels_and_scores_are_those_of_the_plain_way(network, mode, wrong, data
         if test_cfg['prob_thd']:
             expected[best < test_cfg['prob_thd']] = background
         assert torch.equal(labels, expected)
-
-
-@pytest.fixture(scope='module')
-def bundle(mini_clip):
-    methods = dict(
-        a=config(mini_clip, attention=dict(type='CorrelativeSelfAttention')),
-        b=config(mini_clip, attention=dict(type='EarlierAttention', block=1)),
-        c=config(mini_clip, attention=dict(type='IdentityAttention'), residual=False),
-    )
-    methods['c']['test_cfg'] = dict(mode='whole')
-    return MODELS.build(dict(type='MethodBundle', methods=methods)).eval()
-
-
-@pytest.mark.slow
-@given(batch=images(1), test_cfg=st.tuples(st.integers(64, 200), st.integers(40, 64)))
-def test_methods_in_one_pass_give_what_each_gives_alone(bundle, batch, test_cfg):
-    inputs = [image for image, _ in batch]
-    for model in list(bundle.methods)[:2]:
-        model.test_cfg.update(crop_size=test_cfg[0], stride=test_cfg[1])
-    with torch.no_grad():
-        if any(min(image.shape[1:]) < PATCH for image in inputs):
-            with pytest.raises(UserError):
-                bundle(inputs, samples_of(batch))
-            return
-        together = bundle(inputs, samples_of(batch))
-        for number, model in enumerate(bundle.methods):
-            for result, alone in zip(together, model.predict(inputs, samples_of(batch)), strict=True):
-                found = result.get(bundle.prediction(number)).data
-                assert torch.equal(found, alone.pred_sem_seg.data)

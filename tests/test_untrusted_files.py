@@ -15,15 +15,18 @@ from mmengine.logging import HistoryBuffer
 from PIL import Image
 from torch import nn
 
+from mmseg_sclip.apis import read_photograph
 from mmseg_sclip.cli import main
 from mmseg_sclip.config import load_config
-from mmseg_sclip.engine.runner import read_checkpoint
+from mmseg_sclip.engine.loading import read_checkpoint
 from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.files import MARK
+from mmseg_sclip.images import read_evaluated
+from mmseg_sclip.models.clip.weights import read_weights
 from mmseg_sclip.paths import PACKAGE
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning', 'ignore:Detected pickle:UserWarning')
-FEW = ['--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3']
+FEW = ['test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3']
 
 
 class Payload:
@@ -37,16 +40,13 @@ class Payload:
 
 
 @pytest.fixture
-def made(tmp_path):
-    return tmp_path / 'made'
-
-
-@pytest.fixture
-def ran(made):
-    """Whether it was read; the payload works, or all would pass."""
-    pickle.loads(pickle.dumps(Payload(made))).close()
-    made.unlink()
-    return made.exists
+def payload(tmp_path):
+    """A payload that works, which must not have been read when the test is over."""
+    payload = Payload(tmp_path / 'made')
+    pickle.loads(pickle.dumps(payload)).close()
+    payload.made.unlink()
+    yield payload
+    assert not payload.made.exists()
 
 
 def archive(payload):
@@ -81,55 +81,20 @@ FORMS = dict(
     archive=archive,
     npy=array,
 )
-
-
-def refused(capfd, *argv):
-    """Run the command, which must end with one plain message, and return that."""
-    code, err = main.main([*map(str, argv)]), capfd.readouterr().err
-    assert code == 1 and 'Traceback' not in err, err
-    last = err.rstrip('\n').rpartition('\n')[2]
-    assert last.startswith('Error: ')
-    return last
-
-
-@pytest.fixture
-def test(fresh_engine, tmp_path, capfd):
-    """`test(*flags, config='sclip_demo')` runs the command, and returns its message."""
-
-    def run(*flags, config='sclip_demo'):
-        return refused(capfd, 'test', config, '--device', 'cpu', '--work-dir', tmp_path / 'work', *flags, *FEW)
-
-    return run
-
-
-@pytest.mark.parametrize(
-    'form, suffix',
-    [*((form, suffix) for form in FORMS for suffix in ('.pt', '.safetensors')), ('zip', '.pth'), ('zip', '.bin')],
-)
-def test_weights(test, mini_json, tmp_path, ran, made, form, suffix):
-    path = tmp_path / f'weights{suffix}'
-    path.write_bytes(FORMS[form](Payload(made)))
-    assert str(path) in test('--model-name', mini_json, '--pretrained', path)
-    assert not ran()
-
-
-@pytest.mark.parametrize('name', ['open_clip_pytorch_model.bin', 'open_clip_model.safetensors'])
-def test_weights_in_a_folder(test, mini_json, tmp_path, ran, made, name):
-    folder = tmp_path / 'folder'
-    folder.mkdir()
-    content = dict(model_cfg=json.loads(mini_json.read_text()), preprocess_cfg={})
-    (folder / 'open_clip_config.json').write_text(json.dumps(content))
-    (folder / name).write_bytes(saved(Payload(made)))
-    assert name in test('--model-name', f'local-dir:{folder}')
-    assert not ran()
+READERS = {
+    read_weights: ['a.pt', 'a.safetensors', 'a.pth', 'a.bin'],
+    lambda path: read_checkpoint(str(path)): ['a.pth'],
+    read_photograph: ['a.png', 'a.tif'],
+    lambda path: read_evaluated(str(path)): ['a.png'],
+}
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_the_checkpoint_of_a_test(test, tmp_path, ran, made, form):
-    path = tmp_path / 'checkpoint.pth'
-    path.write_bytes(FORMS[form](Payload(made)))
-    assert 'more than tensors' in test(path)
-    assert not ran()
+@pytest.mark.parametrize('read, name', [(read, name) for read, names in READERS.items() for name in names])
+def test_readers(tmp_path, payload, read, name, form):
+    (tmp_path / name).write_bytes(FORMS[form](payload))
+    with pytest.raises(BadFileError, match=name):
+        read(tmp_path / name)
 
 
 class Call:
@@ -162,104 +127,98 @@ ALLOWED = {
 
 @pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='no name is allowed before torch 2.5')
 @pytest.mark.parametrize('named', ALLOWED)
-def test_allowed_names_are_no_way_in(tmp_path, ran, made, named):
+def test_allowed_names_are_no_way_in(tmp_path, payload, named):
     path = tmp_path / 'checkpoint.pth'
-    path.write_bytes(saved(ALLOWED[named](Payload(made))))
+    path.write_bytes(saved(ALLOWED[named](payload)))
     with pytest.raises(BadFileError, match='more than tensors') as refusal:
         read_checkpoint(str(path))
     assert f'asks for {named})' in str(refusal.value)
-    assert not ran()
 
 
-@pytest.mark.parametrize('how', ['load_from', 'an address', 'resume'])
-def test_checkpoints_that_a_config_names(test, tmp_path, ran, made, how):
-    path = tmp_path / 'work' / 'iter_1.pth'
-    path.parent.mkdir()
-    path.write_bytes(saved(Payload(made)))
-    config = load_config('sclip_demo')
-    if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
-        config.resume = True
-        (path.parent / 'last_checkpoint').write_text(str(path))
-    else:
-        config.load_from = str(path) if how == 'load_from' else path.as_uri()
-    config.dump(tmp_path / 'config.py')
-    assert 'more than tensors' in test(config=tmp_path / 'config.py')
-    assert not ran()
+# --- the same through the commands: each place where one of these readers is called ---
 
 
-@pytest.mark.parametrize('how', ['load_from', 'unfinished.pth'])
-def test_checkpoints_of_a_training(fresh_engine, tmp_path, capfd, ran, made, how):
+@pytest.fixture
+def refused(fresh_engine, tmp_path, capfd):
+    """`refused(command, config, *flags)` runs it, which must end with one plain message, and returns that."""
+
+    def run(command, config, *flags, options=()):
+        argv = [command, config, '--device', 'cpu', '--work-dir', tmp_path / 'work', *flags]
+        code = main.main([*map(str, argv), '--cfg-options', *FEW, *options])
+        last = capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
+        assert code == 1 and last.startswith('Error: ')
+        return last
+
+    return run
+
+
+@pytest.mark.parametrize('name', ['weights.pt', 'open_clip_pytorch_model.bin', 'open_clip_model.safetensors'])
+def test_weights(refused, mini_json, tmp_path, payload, name):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    (folder / name).write_bytes(saved(payload))
+    content = dict(model_cfg=json.loads(mini_json.read_text()), preprocess_cfg={})
+    (folder / 'open_clip_config.json').write_text(json.dumps(content))
+    flags = ['--model-name', f'local-dir:{folder}']
+    if name == 'weights.pt':
+        flags = ['--model-name', mini_json, '--pretrained', folder / name]
+    assert name in refused('test', 'sclip_demo', *flags)
+
+
+@pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume', 'training', 'unfinished', 'init_cfg'])
+def test_checkpoints(refused, tmp_path, payload, how):
     work = tmp_path / 'work'
     work.mkdir()
-    path = work / 'unfinished.pth' if how == 'unfinished.pth' else tmp_path / 'checkpoint.pth'
-    path.write_bytes(saved(Payload(made)))
-    options = ['train_dataloader.dataset.count=4', 'train_dataloader.num_workers=0']
-    options += [f'load_from={path}'] * (how == 'load_from')
-    argv = ['train', 'sclip_learned_demo', '--work-dir', work, '--device', 'cpu', '--resume', '--cfg-options', *options]
-    assert 'more than tensors' in refused(capfd, *argv)
-    assert not ran()
-
-
-@pytest.mark.parametrize('where', ['model', 'model.backbone', 'model.decode_head'])
-def test_weights_that_mmengine_would_read(fresh_engine, tmp_path, capfd, ran, made, where):
-    path = tmp_path / 'weights.pth'
-    path.write_bytes(saved(Payload(made)))
-    options = ['train_dataloader.dataset.count=4', f'{where}.init_cfg.type=Pretrained']
-    options += [f'{where}.init_cfg.checkpoint={path}']
-    argv = [
-        'train',
-        'sclip_learned_demo',
-        '--work-dir',
-        tmp_path / 'work',
-        '--device',
-        'cpu',
-        '--cfg-options',
-        *options,
-    ]
-    assert 'init_cfg' in refused(capfd, *argv)
-    assert not ran()
-
-
-@pytest.mark.parametrize('form', FORMS)
-def test_pictures(fresh_engine, tmp_path, capfd, ran, made, form):
-    path = tmp_path / 'picture.png'
-    path.write_bytes(FORMS[form](Payload(made)))
-    argv = ['segment', path, '--config', 'sclip_demo', '--classes', 'cat', 'dog', '--out-dir', tmp_path / 'out']
-    assert str(path) in refused(capfd, *argv)
-    assert not ran()
+    path = work / ('unfinished.pth' if how == 'unfinished' else 'iter_1.pth')
+    path.write_bytes(saved(payload))
+    if how == 'argument':
+        said = refused('test', 'sclip_demo', path)
+    elif how in ('training', 'unfinished', 'init_cfg'):
+        options = ['train_dataloader.dataset.count=4', 'train_dataloader.num_workers=0']
+        options += [f'load_from={path}'] * (how == 'training')
+        if how == 'init_cfg':
+            options += ['model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={path}']
+        said = refused('train', 'sclip_learned_demo', '--resume', options=options)
+    else:
+        config = load_config('sclip_demo')
+        if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
+            config.resume = True
+            (work / 'last_checkpoint').write_text(str(path))
+        else:
+            config.load_from = str(path) if how == 'load_from' else path.as_uri()
+        config.dump(tmp_path / 'config.py')
+        said = refused('test', tmp_path / 'config.py')
+    assert ('init_cfg' if how == 'init_cfg' else 'more than tensors') in said
 
 
 @pytest.mark.parametrize('kind, suffix', [('images', 'jpg'), ('annotations', 'png')])
-def test_files_of_a_dataset(test, recipe, tmp_path, ran, made, kind, suffix):
+def test_files_of_a_dataset(refused, recipe, tmp_path, payload, kind, suffix):
     for folder, name in (('images', '0.jpg'), ('annotations', '0.png')):
         (tmp_path / folder).mkdir()
         Image.fromarray(recipe.image(0, 64, 64)[..., 0] % 12).save(tmp_path / folder / name)
     path = tmp_path / kind / f'0.{suffix}'
-    path.write_bytes(array(Payload(made)))
-    assert str(path) in test('--data-root', tmp_path)
-    assert not ran()
+    path.write_bytes(array(payload))
+    assert str(path) in refused('test', 'sclip_demo', '--data-root', tmp_path)
 
 
-def test_journals(test, tmp_path, ran, made):
+def test_journals(refused, tmp_path, payload):
     """Of an evaluation with other settings, whose difference is to be shown."""
     folder = tmp_path / 'work' / 'journal' / 'other'
     folder.mkdir(parents=True)
     for name in ('fingerprint.json', 'counts-0.jsonl'):
-        (folder / name).write_bytes(pickle.dumps(Payload(made)))
-    assert str(folder) in test('--resume')
-    assert not ran()
+        (folder / name).write_bytes(pickle.dumps(payload))
+    assert str(folder) in refused('test', 'sclip_demo', '--resume')
 
 
-def test_hashes_and_encoded_words_are_made_anew(fresh_engine, fresh_cache, mini_clip, tmp_path, ran, made):
+def test_hashes_and_encoded_words_are_made_anew(fresh_engine, fresh_cache, mini_clip, tmp_path, payload):
     argv = ['test', 'sclip_demo', '--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
-    argv = [*map(str, [*argv, '--work-dir', tmp_path / 'work', *FEW])]
+    argv = [*map(str, [*argv, '--work-dir', tmp_path / 'work', '--cfg-options', *FEW])]
     assert main.main(argv) == 0
     files = [*fresh_cache.glob('file_hashes.json'), *fresh_cache.glob('text_banks/*.safetensors')]
     assert len(files) == 2
     for path in files:
-        path.write_bytes(saved(Payload(made)))
+        path.write_bytes(saved(payload))
     assert main.main(argv) == 0
-    assert not ran()
 
 
 def test_no_other_reader_of_pickles_stands_in_the_package():

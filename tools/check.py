@@ -1,7 +1,6 @@
 import sys
 
-from mmseg_sclip.cli.check import main
-from mmseg_sclip.errors import run
+from mmseg_sclip_cli import main
 
 if __name__ == '__main__':
-    sys.exit(run(main))
+    sys.exit(main(['check', *sys.argv[1:]]))

@@ -1,7 +1,6 @@
 import sys
 
-from mmseg_sclip.cli.compare_methods import main
-from mmseg_sclip.errors import run
+from mmseg_sclip_cli import main
 
 if __name__ == '__main__':
-    sys.exit(run(main))
+    sys.exit(main(['compare-methods', *sys.argv[1:]]))

@@ -5,7 +5,8 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-tta_model = dict(type='SCLIPTTAModel')  # for tools/test.py --tta, with the tta_pipeline of the dataset
+tta_model = dict(type='SCLIPTTAModel')  # for tools/test.py --tta
+tta_pipeline = [dict(type='DerivedViews')]  # the test_pipeline at four scales, each also flipped
 model_wrapper_cfg = dict(type='FrozenModelWrapper')  # nothing is trained, so no gradients are exchanged
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
@@ -18,4 +19,4 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PredictionVisualizationHook', interval=1),
 )
-custom_hooks = [dict(type='VocabularyCheckHook')]
+custom_hooks = [dict(type='VocabularyCheckHook'), dict(type='SetupHook')]

@@ -7,8 +7,4 @@ _base_ = [
 model = dict(decode_head=dict(vocabulary='context59', class_names='PascalContextDataset59'))
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].update(scale=(520, 520))
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[2]['transforms'][0] = [
-    dict(type='Resize', scale=(int(520 * r), int(520 * r)), keep_ratio=True) for r in (0.75, 1.0, 1.25, 1.5)
-]
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -33,7 +33,7 @@ def common_protocol(method: str, dataset: str) -> Config:
         model.decode_head[key] = config.model.decode_head[key]
     settings = {key: general.test_cfg[key] for key in ('mode', 'whole_resize') if key in general.test_cfg}
     if general.test_cfg.logit_scale is None:  # the head gives no cosines
-        # The area threshold counts labels before `prob_thd`, behind which these heads may have all of their background.
+        # The area threshold counts labels before `prob_thd`, after which these heads may have all of their background.
         settings.update(logit_scale=None, area_thd=None)
     kinds = {entry.type for entry in general.test_cfg.get('refine', ())}  # a demo's config may have more
     refine = [entry for entry in model.test_cfg.get('refine', ()) if entry.type in kinds]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from ..files import MARK, write_atomically
+from ..comparing import tables as general
+from ..comparing.tables import EMPTY, Grid, markdown_table, write_tables
+from ..files import MARK
 from .paper import REFERENCE, TAGS, cite
 from .rows import BENCHMARKS, TABLES, Row
 from .running import Entry
 
 FILES = ('results.json', 'tables.md', 'tables.csv')
-EMPTY = '–'
+_MEAN = 'mean'  # the column of the mean over the eight benchmarks
 
 
 class TableOfRows:
@@ -29,39 +29,32 @@ class TableOfRows:
         rows: Each once.
         columns: The datasets, `mean` where all eight benchmarks are among them, and beside painted scenes the dataset
             that their order is compared with.
-        values: mIoU in percent by the name of a row and the column.
+        grid: mIoU by the name of a row and the dataset.
     """
 
     def __init__(self, title: str, entries: Sequence[Entry]) -> None:
-        self.title, self.entries = title, entries
-        self.rows = list({entry.row.name: entry.row for entry in entries}.values())
-        datasets = dict.fromkeys(entry.dataset for entry in entries)
+        self.title, self.entries, self.grid = title, entries, Grid(entries)
+        self.rows = list({entry.method: entry.row for entry in entries}.values())
+        datasets = dict.fromkeys(self.grid.columns)
         datasets |= {reference: None for name, reference in REFERENCE.items() if name in datasets}
-        self.columns = [*datasets, *(['mean'] if datasets.keys() >= set(BENCHMARKS) else [])]
-        self.values = {row.name: {} for row in self.rows}
-        for entry in entries:
-            if entry.result is not None:
-                self.values[entry.row.name][entry.dataset] = entry.result['metrics']['mIoU']
-        for values in self.values.values():
-            if values.keys() >= set(BENCHMARKS):
-                values['mean'] = sum(values[name] for name in BENCHMARKS) / len(BENCHMARKS)
+        self.columns = [*datasets, *([_MEAN] if datasets.keys() >= set(BENCHMARKS) else [])]
 
     def lines(self) -> Iterator[tuple[Row, str, list[str]]]:
-        """A row, what its numbers are ('measured' or 'paper'), and one cell a column."""
+        """A row, what its numbers are ('measured' or 'paper'), and one cell for each column."""
         for row in self.rows:
-            values = self.values[row.name]
-            yield row, 'measured', [f'{values[name]:.2f}' if name in values else EMPTY for name in self.columns]
+            yield row, 'measured', [self.grid.cell(row.name, *_datasets(name)) for name in self.columns]
             cited = [cite(row.paper, name) for name in self.columns]
             if any(cited):
                 yield row, 'paper', [str(number or EMPTY) for number in cited]
 
     def markdown(self) -> str:
         """The table, and below it what to know about it."""
-        titles = ['mean of eight' if name == 'mean' else name for name in self.columns]
-        grid = [['row', 'what', 'numbers', *titles], ['---'] * 3 + ['---:'] * len(titles)]
-        for row, kind, cells in self.lines():
-            grid.append([*((row.name, row.meaning) if kind == 'measured' else ('', '')), kind, *cells])
-        parts = [f'## {self.title}', '\n'.join(f'| {" | ".join(cells)} |' for cells in grid)]
+        titles = ['mean of eight' if name == _MEAN else name for name in self.columns]
+        rows = [
+            [*((row.name, row.meaning) if kind == 'measured' else ('', '')), kind, *cells]
+            for row, kind, cells in self.lines()
+        ]
+        parts = [f'## {self.title}', markdown_table(['row', 'what', 'numbers', *titles], rows, words=3)]
         for title, lines in (
             ('Measured on', self._images()),
             ('Best settings of PAMR', self._best_of_search()),
@@ -106,12 +99,12 @@ class TableOfRows:
     def _against(self, dataset: str, *pair: Row) -> str | None:
         """How two rows contradict the paper; empty where they agree, None where they cannot be compared."""
         cited = [cite(row.paper, REFERENCE.get(dataset, dataset)) for row in pair]
+        values = [self.grid.mean(row.name, *_datasets(dataset)) for row in pair]
         readings = {row.reading for row in pair} - {None}
-        there = all(dataset in self.values[row.name] for row in pair)
-        if not there or None in cited or cited[0].value == cited[1].value or len(readings) > 1:
+        if None in values or None in cited or cited[0].value == cited[1].value or len(readings) > 1:
             return None
         high, low = (0, 1) if cited[0].value > cited[1].value else (1, 0)
-        here = [round(self.values[row.name][dataset], 2) for row in pair]
+        here = [round(value, 2) for value in values]
         if here[high] > here[low]:
             return ''
         sign = '=' if here[high] == here[low] else '<'
@@ -123,15 +116,17 @@ class TableOfRows:
     def _best_of_search(self) -> list[str]:
         """Where several settings of PAMR were tried: the best one, and its gain over the method without PAMR."""
         sentences = []
-        for dataset in self.columns:
+        meanings = {row.name: row.meaning for row in self.rows}
+        for column in self.columns:
+            datasets = _datasets(column)
             for method in dict.fromkeys(row.method for row in self.rows):
-                tried = [row for row in self.rows if row.name.startswith(f'{method}+pamr')]
-                scores = {row.meaning: self.values[row.name].get(dataset, -1.0) for row in tried}
-                best = max(scores, key=scores.get, default=None)
-                if len(tried) > 1 and scores[best] >= 0:
-                    plain = self.values.get(method, {}).get(dataset)
-                    gain = '' if plain is None else f', {scores[best] - plain:+.2f} against {plain:.2f} without PAMR'
-                    sentences.append(f'{dataset}: {scores[best]:.2f} with {best}{gain}')
+                tried = [name for name in meanings if name.startswith(f'{method}+pamr')]
+                scores = {name: value for name in tried if (value := self.grid.mean(name, *datasets)) is not None}
+                if len(tried) > 1 and scores:
+                    best = max(scores, key=scores.__getitem__)
+                    gain, plain = self.grid.gain(best, method, *datasets), self.grid.mean(method, *datasets)
+                    than = '' if gain is None else f', {gain:+.2f} against {plain:.2f} without PAMR'
+                    sentences.append(f'{column}: {scores[best]:.2f} with {meanings[best]}{than}')
         return sentences
 
 
@@ -153,17 +148,15 @@ def markdown(entries: Sequence[Entry]) -> str:
 
 def comma_separated(entries: Sequence[Entry]) -> str:
     """The lines of all tables, with the columns that any of them has; cells without a number are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    columns = list(dict.fromkeys(name for table in tables(entries) for name in table.columns))
-    writer.writerow(['table', 'row', 'numbers', *columns])
-    for name in dict.fromkeys(entry.table for entry in entries):
-        (table,) = tables([entry for entry in entries if entry.table == name])
+    found = tables(entries)
+    columns = list(dict.fromkeys(name for table in found for name in table.columns))
+    rows = []
+    for table in found:
         for row, kind, cells in table.lines():
             cell = dict(zip(table.columns, cells, strict=True))
             numbers = [cell.get(column, '').partition(' ')[0].replace(EMPTY, '') for column in columns]
-            writer.writerow([name, row.name, kind, *numbers])
-    return f'{text.getvalue()}# {MARK}'
+            rows.append([table.entries[0].table, row.name, kind, *numbers])
+    return general.comma_separated(['table', 'row', 'numbers', *columns], rows)
 
 
 def write_report(entries: Sequence[Entry], folder: Path) -> list[Path]:
@@ -173,7 +166,9 @@ def write_report(entries: Sequence[Entry], folder: Path) -> list[Path]:
         OutputError: The folder cannot be written.
     """
     texts = (json.dumps([entry.as_dict() for entry in entries], indent=2), markdown(entries), comma_separated(entries))
-    for name, text in zip(FILES, texts, strict=True):
-        with write_atomically(folder / name, 'the tables') as unfinished:
-            unfinished.write_text(f'{text}\n', encoding='utf-8')
-    return [folder / name for name in FILES]
+    return write_tables(folder, dict(zip(FILES, texts, strict=True)), 'the tables')
+
+
+def _datasets(column: str) -> Sequence[str]:
+    """The datasets whose mean a column has."""
+    return BENCHMARKS if column == _MEAN else [column]

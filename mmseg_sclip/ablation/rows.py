@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from ..checks import nearest
-from ..errors import UsageError
+from ..errors import UsageError, nearest
 
 BENCHMARKS = ('voc21', 'context60', 'coco_object', 'voc20', 'cityscapes', 'context59', 'ade20k', 'coco_stuff164k')
 DATASETS = ('demo', *BENCHMARKS, 'coco_stuff10k')

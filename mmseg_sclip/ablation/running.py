@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,51 +14,44 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ..comparing.runs import Run, evaluate_pass, kept_result
 from ..config import load_config
 from ..datasets.check_files import check_files
-from ..engine.evaluation import evaluate_methods
+from ..engine.evaluation import JOURNAL
 from ..engine.fingerprint import TRAINING, digest, fingerprint
-from ..engine.learning import train_projection
-from ..engine.preparing import passes
-from ..engine.projection_checkpoint import ProjectionCheckpointHook
-from ..engine.result import FILE, read_result
+from ..engine.learning import ProjectionCheckpointHook, train_projection
+from ..engine.result import FILE
 from ..engine.runner import isolated
+from ..engine.sharing import passes
 from ..errors import MissingFileError, OutputError, UserError, describe
 from ..files import MARK
 from ..paths import config_path
 from .paper import cite
 from .rows import Row
 
+Change = Callable[[Config, str], None]  # called with each config and the name of its dataset
+
 
 class Skipped(UserError):
     """A row makes no sense on a dataset, or has no number there."""
 
 
-@dataclass
-class Entry:
-    """A row of a table on a dataset, and what became of it.
+@dataclass(kw_only=True)
+class Entry(Run):
+    """A row of a table on a dataset.
 
     Attributes:
         table: Its key in `TABLES`.
         row: The row.
-        dataset: Its name.
-        seed: Of the demo's scenes, None for other datasets.
-        result: See `evaluate`; None where there is none.
-        folder: Where its `result.json` and its log are.
-        kept: The result was there before.
-        reason: Why there is no result.
-        failed: The reason is an error, and not missing data, weights or configs.
     """
 
     table: str
     row: Row
-    dataset: str
-    seed: int | None = None
-    result: dict[str, Any] | None = None
-    folder: Path | None = None
-    kept: bool = False
-    reason: str | None = None
-    failed: bool = False
+
+    @classmethod
+    def of(cls, table: str, row: Row, dataset: str, **known: Any) -> Entry:
+        """An entry that is called as its row; `known` are attributes of a `Run`."""
+        return cls(table=table, row=row, method=row.name, dataset=dataset, **known)
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of `results.json`."""
@@ -81,11 +74,7 @@ class Entry:
 
 
 def run(
-    entries: Sequence[Entry],
-    out: Path,
-    device: torch.device | None,
-    options: dict[str, Any],
-    change: Callable[[Config, str], None],
+    entries: Sequence[Entry], out: Path, device: torch.device | None, options: Mapping[str, Any], change: Change
 ) -> Iterator[Entry]:
     """Run rows, or take their results where those of the same fingerprint are there; MMEngine's lines go to logs.
 
@@ -97,7 +86,7 @@ def run(
         out: Folder of the results and of learned projections.
         device: None for a GPU where there is one.
         options: As `--cfg-options`, on top of the rows' own.
-        change: Called with each config and the dataset's name.
+        change: Applied to each config.
 
     Yields:
         Each entry when it is finished.
@@ -105,35 +94,33 @@ def run(
     Raises:
         OutputError: The folder of the results cannot be written.
     """
-    configs: dict[Path, Config] = {}  # by their folders: tables have rows in common
-    waiting: dict[Path, list[Entry]] = {}
+    waiting: dict[Path, list[Entry]] = {}  # by their folders: tables have rows in common
     for entry in entries:
         with _told(entry):
-            config = _prepare(entry, out, device, options, change)
+            _prepare(entry, out, device, options, change)
         if entry.reason is None and entry.result is None:
-            configs[entry.folder] = config
             waiting.setdefault(entry.folder, []).append(entry)
         else:
             yield entry
-    folders = list(configs)
-    for group in passes(list(configs.values())):
-        members = [folders[index] for index in group]
-        results = [None] * len(members)
-        try:
-            if len(members) > 1:
-                results = _test([configs[folder] for folder in members], device)
-        except OutputError:
-            raise
-        except Exception:  # whatever it is, it may be the fault of one row
-            pass
-        for folder, result in zip(members, results, strict=True):
-            first, *others = waiting[folder]
+    firsts = [same[0] for same in waiting.values()]
+    for group in passes([entry.config for entry in firsts]):
+        members = [firsts[index] for index in group]
+        if len(members) > 1:
+            try:
+                _test(members, device)
+            except OutputError:
+                raise
+            except Exception:  # whatever it is, it may be the fault of one row
+                pass
+        for first in members:
             with _told(first):
-                first.result = _with_number(_test([configs[folder]], device)[0] if result is None else result)
-            yield first
-            for entry in others:
-                entry.result, entry.reason, entry.failed = first.result, first.reason, first.failed
-                entry.kept = first.result is not None
+                if first.result is None:
+                    _test([first], device)
+                _require_number(first)
+            for entry in waiting[first.folder]:
+                if entry is not first:
+                    entry.result, entry.reason, entry.failed = first.result, first.reason, first.failed
+                    entry.kept = first.result is not None
                 yield entry
 
 
@@ -150,53 +137,41 @@ def _told(entry: Entry) -> Iterator[None]:
         entry.reason, entry.failed = describe(error), True
 
 
-def _prepare(
-    entry: Entry,
-    out: Path,
-    device: torch.device | None,
-    options: dict[str, Any],
-    change: Callable[[Config, str], None],
-) -> Config:
-    """The config of a row, in a folder of its fingerprint; a result that is there is written into the entry."""
+def _prepare(entry: Entry, out: Path, device: torch.device | None, options: Mapping[str, Any], change: Change) -> None:
+    """Give an entry its config, in a folder of its fingerprint, and the result that is there already."""
     with isolated(), redirect_stdout(io.StringIO()):
         init_default_scope('mmseg')
         config = configure(entry.row, entry.dataset, options)
         change(config, entry.dataset)
         if config.get('train_dataloader') is not None:
             config.load_from = str(_train(config, entry.dataset, out, device))
-        if entry.seed is not None:  # behind the training: one projection is good for all scenes that are measured
+        if entry.seed is not None:  # after the training: one projection is good for all scenes that are measured
             config.test_dataloader.dataset.seed = entry.seed
         check_files(config.test_dataloader.dataset)
         expected = digest(fingerprint(config, device))
-    entry.folder = out / 'runs' / f'{entry.dataset}-{expected[:16]}'
-    config.work_dir, config.experiment_name = str(entry.folder), entry.folder.name
-    result = kept_result(entry.folder, expected)
-    if result is not None:
-        entry.result, entry.kept = _with_number(result), True
-    return config
+    config.experiment_name = f'{entry.dataset}-{expected[:16]}'
+    config.work_dir = str(out / 'runs' / config.experiment_name)
+    entry.config, entry.result = config, kept_result(config.work_dir, expected)
+    if entry.result is not None:
+        entry.kept = True
+        _require_number(entry)
 
 
-def kept_result(folder: Path | str, expected: str) -> dict[str, Any] | None:
-    """The result in a work folder where it has the expected fingerprint; None where it has not, or there is none."""
-    result = read_result(folder)
-    return result if result is not None and result.get('fingerprint') == expected else None
-
-
-def _with_number(result: dict[str, Any]) -> dict[str, Any]:
-    """The result, where it has an mIoU."""
-    if result['metrics'].get('mIoU') is None:
+def _require_number(entry: Entry) -> None:
+    """Take away a result that has no mIoU, and say so."""
+    if entry.value() is None:
+        entry.result, entry.kept = None, False
         raise Skipped('There is no mIoU: nothing was counted, or all ground truth is ignored.')
-    return result
 
 
-def _test(configs: Sequence[Config], device: torch.device | None) -> list[dict[str, Any]]:
-    unfinished = any(Path(config.work_dir, 'journal').is_dir() for config in configs)
-    with isolated(), redirect_stdout(io.StringIO()):
-        init_default_scope('mmseg')
-        return evaluate_methods(configs, device, resume=unfinished)
+def _test(entries: Sequence[Entry], device: torch.device | None) -> None:
+    """Test entries in one pass; it goes on where an earlier command stopped."""
+    unfinished = any((entry.folder / JOURNAL).is_dir() for entry in entries)
+    with redirect_stdout(io.StringIO()):
+        evaluate_pass(entries, device, resume=unfinished)
 
 
-def configure(row: Row, dataset: str, options: dict[str, Any]) -> Config:
+def configure(row: Row, dataset: str, options: Mapping[str, Any]) -> Config:
     """The config of a row, with more options on top of its own.
 
     Raises:

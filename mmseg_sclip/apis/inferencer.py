@@ -15,7 +15,7 @@ from PIL import Image
 from ..config import find_device
 from ..datasets.palette import as_colours, classes_of
 from ..datasets.pipelines import bands_of, choose_bands
-from ..engine.runner import build_model
+from ..engine.loading import build_model
 from ..errors import ConfigError
 from ..images import pack_photograph
 from ..models.image.scores import bands

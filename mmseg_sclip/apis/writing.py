@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import OutputError
 from ..files import write_atomically
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from ..visual.figure import Panel, draw, save
 from ..visual.pixels import heat
 from ..visual.png import save_label_map
-from ..visual.prediction import prediction_figure
+from ..visual.prediction_hook import prediction_figure
 
 SUMMARY = 'summary.json'
 _MOST_PIXELS = 1600  # of a side of a heat map, which is smooth
@@ -29,7 +29,7 @@ class ResultWriter:
 
     Args:
         folder: Is made where it is missing.
-        inputs: The pictures of the run; those that are no paths are skipped.
+        inputs: The pictures of the run; those that are not paths are skipped.
 
     Attributes:
         entries: One for each finished picture, as `summary.json` lists them.
@@ -39,8 +39,8 @@ class ResultWriter:
     """
 
     def __init__(self, folder: str | Path, inputs: Iterable[Any] = ()) -> None:
-        self.folder = OutputFolder(folder, 'out_dir', [path for path in inputs if isinstance(path, str)])
-        self.folder.prepare()
+        self.folder = OutputFolder(folder, 'out_dir')
+        check_outputs([self.folder], [path for path in inputs if isinstance(path, str)])
         self._refuse_foreign_summary()
         self.entries: list[dict] = []
         self._arrays = count()
@@ -55,7 +55,7 @@ class ResultWriter:
 
         Returns:
             Names in the folder: `labels`, `overlay`, and where there is heat `heatmaps`, from phrase to name; a phrase
-            of several classes has the number of its picture behind it, such as 'bed (28)'.
+            of several classes has the number of its picture after it, such as 'bed (28)'.
         """
         phrases = [phrase for group in result['phrases'] for phrase in group] if 'heatmaps' in result else []
         suffixes = ['.png', '_overlay.png', *(f'_heat_{number}.png' for number in range(1, len(phrases) + 1))]
@@ -99,7 +99,7 @@ class ResultWriter:
             ours = False
         if not ours:
             raise OutputError(
-                f'{path} is there already, and is no summary of segmented pictures. Move it away, or name another '
+                f'{path} is there already, and is not a summary of segmented pictures. Move it away, or name another '
                 'folder.'
             )
 

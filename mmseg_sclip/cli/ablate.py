@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from mmengine.config import Config
 from rich.console import Console
@@ -15,54 +13,16 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from ..ablation.report import FILES, tables, write_report
-from ..ablation.rows import DATASETS, TABLES, check_names, select
+from ..ablation.rows import DATASETS, select
 from ..ablation.running import Entry, run
+from ..comparing.tables import check_table_files
 from ..config import apply_clip_flags, find_device
-from ..errors import ArgumentParser, OutputError, UsageError, output_error
-from ..files import is_free
+from ..errors import UsageError
 from ..options import refuse_overwritten
-from .flags import add_model_flags
+from .arguments.ablate import parse
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Which rows, on what, and the flags of tools/test.py that make sense for many runs."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip ablate',
-        description="Run the rows of the SCLIP paper's tables that can run with the data present, and compare "
-        'them with the paper. The same command goes on where it was interrupted, and keeps what is finished.',
-    )
-    parser.add_argument('--table', nargs='+', required=True, choices=tuple(TABLES), help='which tables')
-    parser.add_argument('--datasets', nargs='+', default=['demo'], choices=DATASETS, help='default: demo')
-    parser.add_argument(
-        '--rows',
-        nargs='+',
-        metavar='ROW',
-        help='only these rows, such as sclip or q+k; with parameters: local:5, earlier:2, sharpening:3, random:8, '
-        'q:gain=2, maskclip+pamr:steps=10,dilations=8-16 (default: all rows of the tables)',
-    )
-    parser.add_argument('--demo-seed', type=int, default=0, metavar='N', help="of the demo's scenes (default: 0)")
-    parser.add_argument(
-        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 400, the config's)"
-    )
-    parser.add_argument(
-        '--out',
-        type=os.path.expanduser,
-        default='work_dirs/ablate',
-        metavar='DIR',
-        help='folder of the tables and of the finished rows (default: work_dirs/ablate)',
-    )
-    parser.add_argument(
-        '--data-root',
-        nargs='+',
-        default=[],
-        metavar='NAME=DIR',
-        help="folder of a dataset, in place of its config's data_root, such as voc21=/data/VOC2012",
-    )
-    add_model_flags(parser, 'model.test_cfg.window_batch=32')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the rows and write the tables; see `--help`.
 
     Returns:
@@ -72,16 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         UsageError: The flags name what does not exist.
         OutputError: The folder of the tables cannot be written, or holds files of the same names that are not ours.
     """
-    args = build_parser().parse_args(argv)
-    check_names(args.table, args.rows or ())
+    args = parse(argv)
     own = 'each row has a folder of its fingerprint in --out.'
     refuse_overwritten(args.cfg_options, {'work_dir': own, 'experiment_name': own})
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
-    if args.demo_count is not None and args.demo_count < 1:
-        raise UsageError(f'--demo-count is {args.demo_count}; it must be at least 1.')
-    _check_folder(out)
+    check_table_files(out, FILES)
     entries = [
-        Entry(table, row, dataset, args.demo_seed if dataset == 'demo' else None)
+        Entry.of(table, row, dataset, seed=args.demo_seed if dataset == 'demo' else None)
         for dataset in dict.fromkeys(args.datasets)
         for table in dict.fromkeys(args.table)
         for row in select(table, args.rows)
@@ -124,20 +81,6 @@ def _data_roots(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f'--data-root {pair}: it takes NAME=DIR, with a NAME out of {", ".join(DATASETS)}.')
         roots[name] = os.path.expanduser(folder)
     return roots
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take the tables, before an hour of work finds out."""
-    for path in (folder / name for name in FILES):
-        if not is_free(path):
-            raise OutputError(
-                f'{path} is there already and was not written by mmseg_sclip. Move it away, or name another --out.'
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise output_error(folder, error, '--out') from error
 
 
 def _words(entry: Entry) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -21,32 +20,15 @@ from ..datasets.inspection import Facts, Inspector
 from ..datasets.inspection_report import Report
 from ..datasets.pipelines import parts_of, use_own_readers
 from ..engine.ignored import ignored_in
-from ..errors import ArgumentParser, BadFileError, UsageError
+from ..errors import BadFileError
 from ..notes import collecting
-from .flags import add_cfg_options, add_data_flags
+from .arguments.check import parse
 
 _WRONG = ('images left out', 'label maps without an image')  # of what is found when files are listed
 _FORK = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Which dataset, and how many processes read it."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip check',
-        description='Read every label map and every image header of the test dataset of a config as a test would, and '
-        'say what is wrong. No weights are needed. The exit code is 1 where a test would be wrong or would stop.',
-        epilog='example: mmseg-sclip check sclip_voc21 --data-root /data/VOC2012',
-    )
-    parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
-    parser.add_argument(
-        '--workers', type=int, metavar='N', help='processes that read files; 0 reads in this one (default: up to 8)'
-    )
-    add_data_flags(parser, 'look at the first N images of the dataset only')
-    add_cfg_options(parser, 'test_dataloader.dataset.ann_file=val.txt')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Check the dataset; see `--help`.
 
     Raises:
@@ -55,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigError: The config is wrong.
         MissingFileError: A folder, the split file or the config is missing.
     """
-    args = build_parser().parse_intermixed_args(argv)
-    if args.workers is not None and args.workers < 0:
-        raise UsageError(f'--workers is {args.workers}; it must be at least 0.')
+    args = parse(argv)
     config = load_config(args.config, args.cfg_options, own_modules=True)
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     init_default_scope(config.get('default_scope') or 'mmseg')

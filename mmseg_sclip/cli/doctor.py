@@ -1,11 +1,8 @@
-"""`mmseg-sclip doctor`: shows the environment, names what does not fit and the command that repairs it.
-
-In an environment that mmseg_sclip refuses, this module cannot be imported; `mmseg_sclip_cli` prints the same report.
-"""
+"""`mmseg-sclip doctor`: shows the environment, names what does not fit and the command that repairs it."""
 
 from collections.abc import Sequence
 
-from .. import compat
+from ..compat.report import look
 from ..errors import ArgumentParser
 
 
@@ -14,6 +11,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ArgumentParser(
         prog='mmseg-sclip doctor', description='Show versions, and what to run where they do not fit.'
     ).parse_args(argv)
-    report = compat.look()
+    report = look()
     print(report)
     return 1 if report.problems else 0

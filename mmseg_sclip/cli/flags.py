@@ -1,34 +1,16 @@
-"""Flags that many commands share."""
+"""Flags that many commands share; nothing here imports torch or MMSegmentation."""
 
 from __future__ import annotations
 
 import os
-import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
-from mmengine.config import DictAction
+from ..errors import UsageError
+from .cfg_options import CfgOptions
 
-
-class CfgOptions(DictAction):
-    """MMEngine's KEY=VALUE pairs, with a message for words that are none, and for values that it would change."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Parse all pairs of one `--cfg-options`."""
-        for pair in values:
-            if '=' not in pair:
-                parser.error(
-                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
-                )
-            if re.search(r'[^\s,(\[]\s+[^\s,)\]]', pair.partition('=')[2]):
-                parser.error(
-                    f'{option_string} {pair!r} has spaces in its value, and would lose them. Set it in a config file'
-                )
-            try:
-                super().__call__(parser, namespace, [pair], option_string)
-            except (AssertionError, RecursionError):
-                parser.error(
-                    f'{option_string} {pair!r} has brackets that cannot be read as lists. Set it in a config file'
-                )
+METHODS = ('CLIP', 'MaskCLIP', 'SCLIP')  # names of attentions, those of `visual.attention_names`
+ON_ERROR = ('stop', 'skip')  # what `engine.evaluation` can do at a sample that cannot be read
 
 
 def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) -> None:
@@ -101,3 +83,33 @@ def add_launcher_flags(parser: ArgumentParser) -> None:
         '(default: none, one process)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help="set by torch's launcher")
+
+
+def add_figure_flags(parser: ArgumentParser, folder: str) -> None:
+    """Add `--out-dir`, `--pdf` and `--max-side`.
+
+    Args:
+        parser: Of the tool.
+        folder: Where figures go by default.
+    """
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path(folder), metavar='DIR', help=f'folder of the figure (default: {folder})'
+    )
+    parser.add_argument('--pdf', action='store_true', help='write a PDF beside the PNG')
+    parser.add_argument(
+        '--max-side',
+        type=int,
+        metavar='N',
+        help="make pictures smaller whose longer side has more than N pixels (default: the image's own resolution, "
+        'as far as the figure stays below 8000 pixels)',
+    )
+
+
+def check_figure_flags(args: Namespace) -> None:
+    """Look at what `add_figure_flags` has added.
+
+    Raises:
+        UsageError: A flag is wrong.
+    """
+    if args.max_side is not None and args.max_side < 1:
+        raise UsageError(f'--max-side is {args.max_side}; it must be at least 1.')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,32 +9,10 @@ from contextlib import redirect_stdout
 
 from ..config import apply_clip_flags, check_is_clip, load_config
 from ..engine.flops import count, default_shape
-from ..errors import ArgumentParser, UsageError
-from .flags import add_model_flags
+from .arguments.get_flops import parse
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """MMSeg's flags, and those that choose the model."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip get-flops',
-        description='Count the multiply-adds of a config for a window and for an image, attention included. No weights '
-        'are read or fetched, and nothing is computed; of a model hf-hub:ORG/REPO only the description is fetched.',
-    )
-    parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        metavar='N',
-        help='height and width of the image file in pixels, or one side of a square (default: 375 500, typical of '
-        'Pascal VOC; for the demo the size of a scene)',
-    )
-    add_model_flags(parser, 'model.test_cfg.crop_size=448', weights=False)
-    parser.add_argument('--json', action='store_true', help='print JSON')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Print the counts; see `--help`.
 
     Raises:
@@ -43,15 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigError: The config is wrong.
         MissingFileError: There is no such config.
     """
-    args = build_parser().parse_intermixed_args(argv)
-    shape = args.shape
-    if shape is not None and (len(shape) > 2 or min(shape) < 1):
-        raise UsageError(f'--shape is {" ".join(map(str, shape))}; it takes one or two positive numbers of pixels.')
+    args = parse(argv)
     with redirect_stdout(sys.stderr):  # the model's own log lines are no JSON
         config = load_config(args.config, args.cfg_options, own_modules=True)
         check_is_clip(config)
         apply_clip_flags(config, args.model_name, None)
-        cost = count(config, default_shape(config) if shape is None else (shape[0], shape[-1]))
+        cost = count(config, default_shape(config) if args.shape is None else (args.shape[0], args.shape[-1]))
     if args.json:
         print(json.dumps(dict(config=args.config, **cost.as_dict()), indent=2))
         return 0

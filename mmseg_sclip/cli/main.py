@@ -1,11 +1,12 @@
 """The console command `mmseg-sclip`: finds a command by its name and runs it.
 
-A new command is one line in `COMMANDS` and a module with `main(argv) -> int`.
+A new command is one line in `COMMANDS`, a module with `main(argv) -> int`, and one in `arguments` with `parse(argv)`.
 """
 
 import argparse
 import difflib
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,10 +15,11 @@ from ..version import __version__
 
 
 class Command(NamedTuple):
-    """A module of this package, and its line in the help."""
+    """A module of this package, its line in the help, and whether it needs what the package registers."""
 
     module: str
     help: str
+    registers: bool = True
 
 
 COMMANDS = {
@@ -32,8 +34,8 @@ COMMANDS = {
         'compare_methods', 'test many methods on one dataset, together where they read its images alike'
     ),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
-    'configs': Command('configs', 'list the shipped configs and where they lie'),
-    'doctor': Command('doctor', 'show versions, and what to run where they do not fit'),
+    'configs': Command('configs', 'list the shipped configs and where they lie', registers=False),
+    'doctor': Command('doctor', 'show versions, and what to run where they do not fit', registers=False),
 }
 
 
@@ -60,7 +62,18 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]!r}? ' if near else ''
         raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
-    return importlib.import_module(f'mmseg_sclip.cli.{COMMANDS[name].module}').main(rest)
+    module, _, registers = COMMANDS[name]
+    if not registers:
+        return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)
+    importlib.import_module(f'mmseg_sclip.cli.arguments.{module}').parse(rest)  # --help and wrong words end here
+    from ..compat.imports import UnfitEnvironment  # here, since it takes as long as all else of --help
+
+    try:
+        importlib.import_module('mmseg_sclip.registering')
+        return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)
+    except UnfitEnvironment as error:
+        print(f'Error: {error}', file=sys.stderr)  # its lines are commands to copy
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,12 +20,11 @@ from ..apis.inputs import SUFFIXES
 from ..apis.words import AUTO, NONE
 from ..config import load_config
 from ..datasets.scenes import scene
-from ..errors import ArgumentParser, BadFileError, MissingFileError, UsageError
+from ..errors import BadFileError, MissingFileError, UsageError
 from ..files import MARK
 from ..models.text import split_phrases, warn_of_line
-from ..outputs import OutputFolder
-from ..visual.attention_names import METHODS
-from .flags import add_bands_flag, add_model_flags
+from ..outputs import OutputFolder, check_outputs
+from .arguments.segment import parse
 
 DEMO_CONFIG = 'sclip_demo'
 DEMO_SCENE = dict(purpose='evaluation', seed=0, index=28, size=256, max_regions=6)
@@ -33,65 +32,7 @@ MOST_LISTED = 10  # classes in a line of the log
 TRY_DEMO = 'Or try this command with the tiny CLIP and the painted scene that ship with the package: --demo.'
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The pictures, the words, and the flags that choose the model."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip segment',
-        description='Segment your own pictures into classes that you name in words. For each picture STEM.* it writes '
-        'STEM.png (label map with a palette: the classes in the given order, after the background, 0, where there is '
-        'one) and STEM_overlay.png (the picture with the classes over it, and a legend); and one summary.json with '
-        'the size (width, height) of each picture and the coverage of each class in percent. Where two pictures '
-        'have one stem, a number is added. Photographs are turned upright by their EXIF tag.',
-        epilog='example: mmseg-sclip segment photo.jpg --classes cat "remote control" "sofa, couch"',
-    )
-    parser.add_argument('images', nargs='*', metavar='IMAGE', help='picture, folder of pictures, or glob; several')
-    words = parser.add_argument_group('the words, one of')
-    words.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='WORD',
-        help='the classes; synonyms stand in one word, separated by a comma and a space: "sofa, couch"',
-    )
-    words.add_argument(
-        '--classes-file', metavar='FILE', help='text file with one class a line, synonyms as above; or a shipped one'
-    )
-    words.add_argument(
-        '--config',
-        help='config file, or the name of a shipped config such as sclip_ade20k: its model, and its classes unless '
-        'words are given',
-    )
-    words.add_argument(
-        '--demo', action='store_true', help='try this command without weights: the tiny CLIP and a painted scene'
-    )
-    parser.add_argument(
-        '--background',
-        nargs='+',
-        metavar='WORD',
-        help="what is none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that the "
-        'classes name, none, or phrases (default: auto; none with --demo)',
-    )
-    parser.add_argument(
-        '--out-dir', default='segmented', metavar='DIR', help='folder of the results (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--heatmaps',
-        action='store_true',
-        help='also write STEM_heat_N.png for each phrase, in label order, those of the background too: its '
-        'probability (0 to 1) among all phrases',
-    )
-    parser.add_argument(
-        '--attention',
-        metavar='NAME',
-        help=f'attention of the last block: {", ".join(METHODS)}, or a registered one, with parameters as in '
-        "'LocalSelfAttention(window=5)' (default: the config's, which is SCLIP's)",
-    )
-    parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10 (default: off)')
-    add_bands_flag(parser)
-    add_model_flags(parser, 'model.test_cfg.area_thd=None, which keeps small things')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Segment the pictures; see `--help`.
 
     Raises:
@@ -101,11 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         MissingFileError: A picture, the weights or the config are missing.
         OutputError: The folder holds a picture, or cannot be written to.
     """
-    args = build_parser().parse_intermixed_args(argv)
+    args = parse(argv)
     classes, background = _read_words(args)
     pictures = list_pictures(args.images) if args.images else []
-    folder = OutputFolder(args.out_dir, '--out-dir', pictures)
-    folder.prepare()  # before weights are loaded
+    check_outputs([OutputFolder(args.out_dir, '--out-dir')], pictures)  # before weights are loaded
     inferencer = _build(args, classes, background)
     failed = _segment(inferencer, pictures or [_paint_demo(args.out_dir)], args)
     if failed:
@@ -118,25 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read_words(args: argparse.Namespace) -> tuple[list | str | None, list | str | None]:
     """The classes, None for those of the config; and the background as `SCLIPInferencer` takes it."""
-    if args.classes and args.classes_file:
-        raise UsageError('--classes and --classes-file both name the classes. Give one of them.')
-    if args.demo and args.config:
-        raise UsageError('--demo has a config of its own. Leave --demo or --config out.')
     for flag in ('classes', 'background'):
         for word in getattr(args, flag) or ():
             if word.lower().endswith(SUFFIXES) or (os.sep in word and os.path.isdir(word)):
                 raise UsageError(f'--{flag} was given {word}, which is a picture or a folder. Put pictures first.')
     classes = [_synonyms('--classes', word) for word in args.classes] if args.classes else args.classes_file
-    if classes is None and not (args.config or args.demo):
-        raise UsageError(
-            'There are no classes. Name them with --classes cat "remote control", in a file with --classes-file, or '
-            'by a shipped config with --config sclip_ade20k; or try --demo.'
-        )
     if not args.images and not args.demo:
         raise UsageError('There is no picture. Name files, folders or globs; or try --demo.')
     if classes is None:
-        if args.background:
-            raise UsageError('--background belongs to --classes or --classes-file; a config says itself what is what.')
         return None, AUTO
     background = args.background or [NONE if args.demo else AUTO]
     if len(background) == 1 and background[0].lower() in (AUTO, NONE):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmseg.evaluation import IoUMetric
-from mmseg.registry import HOOKS, METRICS
+from mmseg.registry import HOOKS
 
 from ..checks import is_a
 from ..config import (
@@ -20,66 +17,18 @@ from ..config import (
     apply_pamr,
     check_checkpoint,
     find_device,
-    input_files,
     load_config,
 )
 from ..engine.distributed import join_processes
-from ..engine.evaluation import ON_ERROR, evaluate
-from ..engine.ignored import metrics_in
-from ..errors import ArgumentParser, ConfigError, UsageError
-from ..outputs import OutputFolder, check_outputs
+from ..engine.evaluation import evaluate
+from ..engine.ignored import is_iou, metrics_in
+from ..errors import ConfigError
 from ..visual.prediction_hook import PredictionVisualizationHook
+from .arguments.test import parse
 from .ending import tell_losses, telling_how_to_go_on
-from .flags import add_data_flags, add_launcher_flags, add_model_flags
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags of MMSeg's tools/test.py, and those that a training-free method needs."""
-    parser = ArgumentParser(
-        prog='mmseg-sclip test',
-        description='Measure a config on its test dataset (mIoU), and write label maps or pictures.',
-    )
-    parser.add_argument('config', help='config file, or the name of a shipped config such as sclip_voc21')
-    parser.add_argument(
-        'checkpoint', nargs='?', help="a trained model's, such as one of MMSegmentation; SCLIP itself needs none"
-    )
-    parser.add_argument(
-        '--work-dir',
-        type=os.path.expanduser,
-        help='folder of logs and of the metrics as json (default: work_dirs/CONFIG)',
-    )
-    parser.add_argument(
-        '--out',
-        type=os.path.expanduser,  # a shell leaves --out=~/maps as it is
-        metavar='DIR',
-        help='write the label maps to this folder as PNG; where label 0 is ignored '
-        'by the dataset (reduce_zero_label) they are raised by one, as the dataset stores them',
-    )
-    parser.add_argument('--show', action='store_true', help='show each prediction in a window')
-    parser.add_argument(
-        '--show-dir', type=os.path.expanduser, metavar='DIR', help='write a picture of each prediction to this folder'
-    )
-    parser.add_argument('--wait-time', type=float, default=2, metavar='S', help='seconds that a window of --show stays')
-    parser.add_argument('--pamr', type=int, metavar='STEPS', help='refine the edges with PAMR, e.g. 10; 0 is off')
-    add_data_flags(parser)
-    add_model_flags(parser, 'model.test_cfg.logit_scale=50')
-    add_launcher_flags(parser)
-    parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation: average several scales and a flip of each image'
-    )
-    parser.add_argument(
-        '--resume', action='store_true', help='go on behind the images that an interrupted test has finished'
-    )
-    parser.add_argument(
-        '--on-error',
-        choices=ON_ERROR,
-        default='stop',
-        help='what to do at a sample that cannot be read: stop, or skip it and list it at the end (default: stop)',
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the test; see `--help`.
 
     Raises:
@@ -88,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         MissingFileError: Data, weights or the config are missing.
         OutputError: An output would land where inputs lie, or cannot be written.
     """
-    args = build_parser().parse_intermixed_args(argv)  # the checkpoint may stand behind flags
-    _check_flags(args)
+    args = parse(argv)
     device = find_device(args.device)
     if args.launcher != 'none':
         device = join_processes(args.launcher, device)
@@ -97,8 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     apply_clip_flags(config, args.model_name, args.pretrained)
     apply_pamr(config, args.pamr)
     _apply_flags(config, args)
-    outputs = {flag: folder for flag, folder in (('--out', args.out), ('--show-dir', args.show_dir)) if folder}
-    check_outputs([OutputFolder(folder, flag) for flag, folder in outputs.items()], input_files(config))
     config.launcher = args.launcher
     with telling_how_to_go_on('test', argv, args.launcher):
         result = evaluate(config, device, args.tta, args.resume, args.on_error)
@@ -122,16 +68,6 @@ def _report(result: Mapping, args: argparse.Namespace) -> None:
     tell_losses([result], 'The evaluation is done' + ('' if miou is None else f' (mIoU {miou:.2f})'))
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    screen = sys.platform != 'linux' or os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
-    if args.show and not screen:
-        raise UsageError(
-            '--show needs a screen, and there is none here. Write the pictures to a folder: --show-dir DIR.'
-        )
-    if args.show and args.show_dir:
-        raise UsageError('--show opens windows and saves nothing. Give --show or --show-dir, not both.')
-
-
 def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     """Put the flags where MMEngine's runner looks for them."""
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
@@ -141,14 +77,12 @@ def _apply_flags(config: Config, args: argparse.Namespace) -> None:
     check_checkpoint(config, f'{source}, or correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if args.out:
-        evaluators = metrics_in(config.test_evaluator)
-        evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-        writers = [evaluator for evaluator in evaluators if is_a(METRICS, evaluator, IoUMetric)]
-        if not writers:
+        writer = next(filter(is_iou, metrics_in(config)), None)
+        if writer is None:
             raise ConfigError(
                 '--out: only an IoUMetric writes label maps, and test_evaluator has none. Leave --out out.'
             )
-        writers[0].output_dir = args.out
+        writer.output_dir = args.out
     config.default_hooks = config.get('default_hooks') or {}
     config.default_hooks['progress'] = dict(type='ProgressHook')
     if args.show or args.show_dir:

@@ -5,10 +5,12 @@ from .image_folder import ImageFolderDataset
 from .label_maps import LoadLabelMap
 from .painted_scenes import PaintedScenesDataset
 from .transforms import ResizeToPatches, ScoreCentre
+from .views import DerivedViews
 from .voc20 import PascalVOC20Dataset
 
 __all__ = [
     'COCOObjectDataset',
+    'DerivedViews',
     'ImageFolderDataset',
     'LoadLabelMap',
     'PaintedScenesDataset',

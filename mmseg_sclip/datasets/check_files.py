@@ -63,7 +63,7 @@ def check_files(dataset: Mapping, loader: str = 'test_dataloader') -> None:
     ):
         raise MissingFileError(
             f'{dataset["type"]}: {(Path(root) / split).absolute()} names no image. It must hold one file name '
-            'without suffix a line; fetch it again.'
+            'without suffix per line; fetch it again.'
         )
     named = prefixes.get('img_path') is not None and is_a(DATASETS, dataset, BaseSegDataset)
     if not split and (named or is_a(DATASETS, dataset, ImageFolderDataset)):
@@ -169,6 +169,6 @@ def _check_label_map(packed: dict, path: str | None) -> None:
     else:
         problem = f'has the shape {shape}: it has channels, as a picture in colour'
     raise BadFileError(
-        f'The label map {path} {problem}. A label map holds one class number a pixel, at the size of its image; in the '
-        'test pipeline LoadAnnotations must stand behind Resize.'
+        f'The label map {path} {problem}. A label map holds one class number per pixel, at the size of its image; in '
+        'the test pipeline LoadAnnotations must stand after Resize.'
     )

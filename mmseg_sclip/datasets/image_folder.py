@@ -24,7 +24,7 @@ class ImageFolderDataset(CheckedLayout, BaseSegDataset):
             images, or in a folder there.
         seg_map_suffix: What stands in place of the suffix in the name of a label map.
         kwargs: As in `BaseSegDataset`, such as `metainfo`, `reduce_zero_label`, and `ann_file`: a file that names the
-            images to take, without suffix, one a line.
+            images to take, without suffix, one per line.
 
     Raises:
         MissingFileError: A folder is missing, there is no image, or not all that the `ann_file` names.

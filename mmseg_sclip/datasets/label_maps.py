@@ -59,7 +59,7 @@ def read_label_map(content: bytes, path: str | Path) -> LabelMap:
     if values.ndim != 2 or values.dtype.kind not in 'iufb':
         raise BadFileError(
             f'The label map {path} has the shape {values.shape}: it has channels, as a picture in colour. A label map '
-            'holds one class number a pixel.'
+            'holds one class number per pixel.'
         )
     stored = str(values.dtype)
     if values.dtype.kind == 'f':

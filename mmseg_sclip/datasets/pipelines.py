@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
@@ -30,8 +30,23 @@ def use_own_readers(config: Config, loader: str = 'test_dataloader') -> None:
 
 def parts_of(dataset: Mapping) -> list[Mapping]:
     """The configs of a dataset's parts: those in a ConcatDataset or another wrapper, or the dataset itself."""
-    inside = dataset.get('datasets') or ([dataset['dataset']] if isinstance(dataset.get('dataset'), Mapping) else [])
-    return [found for part in inside for found in parts_of(part)] if inside else [dataset]
+    return [part for _, part in places_of(dataset, '')]
+
+
+def places_of(dataset: Mapping, where: str) -> Iterator[tuple[str, Mapping]]:
+    """As `parts_of`, each with its place in the config, such as `test_dataloader.dataset.datasets.0`.
+
+    Args:
+        dataset: The config of a dataset.
+        where: Its own place.
+    """
+    inside = [(f'{where}.datasets.{number}', part) for number, part in enumerate(dataset.get('datasets') or ())]
+    if not inside and isinstance(dataset.get('dataset'), Mapping):
+        inside = [(f'{where}.dataset', dataset['dataset'])]
+    for place, part in inside:
+        yield from places_of(part, place)
+    if not inside:
+        yield where, dataset
 
 
 def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:

@@ -12,7 +12,7 @@ class PascalVOC20Dataset(CheckedLayout, BaseSegDataset):
     """VOC's twenty object classes; the files are VOC's own, background and outlines are ignored.
 
     Args:
-        ann_file: The split file, one stem a line. Without it the image folder would be listed, which
+        ann_file: The split file, one stem per line. Without it the image folder would be listed, which
             holds thousands of images that have no label map.
         reduce_zero_label: True for VOC's label maps, in which 0 is the background.
     """

@@ -1,10 +1,11 @@
 """Hooks, the metric and the loop that the configs use."""
 
 from .distributed import FrozenModelWrapper
+from .learning import ProjectionCheckpointHook
 from .loop import EvaluationLoop, EvaluationSampler, collate_readable
 from .metric import ExactIoUMetric
 from .progress import ProgressHook
-from .projection_checkpoint import ProjectionCheckpointHook
+from .setup_hook import SetupHook
 from .vocabulary_check import VocabularyCheckHook
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'FrozenModelWrapper',
     'ProgressHook',
     'ProjectionCheckpointHook',
+    'SetupHook',
     'VocabularyCheckHook',
     'collate_readable',
 ]

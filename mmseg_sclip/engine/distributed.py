@@ -60,7 +60,7 @@ def join_processes(launcher: str, device: torch.device | None = None, timeout: t
     if gpus and local_rank >= gpus:
         raise UsageError(
             f'This machine has {gpus} GPUs, but process {local_rank + 1} of it was started. Start at most {gpus} '
-            'processes a machine, or run them on the CPU with --device cpu.'
+            'processes per machine, or run them on the CPU with --device cpu.'
         )
     own = torch.device('cuda', local_rank) if gpus else torch.device('cpu')
     if gpus:

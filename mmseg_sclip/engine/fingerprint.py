@@ -17,26 +17,23 @@ import cv2
 import mmcv
 import mmengine
 import mmseg
-import mmseg.registry
 import numpy as np
-import open_clip
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import Registry
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from ..checks import is_a
+from ..compat import open_clip
 from ..config import named_head
 from ..datasets.building import build_dataset
 from ..datasets.pipelines import use_own_readers
 from ..files import file_hash, file_stamp
 from ..models.text import load_vocabulary
 from ..models.towers.source import build_source
-from ..paths import PACKAGE
 from ..version import __version__
-from .sources import user_sources
+from .sources import modules_of_types, package_sources, user_sources
 
 TESTING = (
     'test_dataloader',
@@ -98,7 +95,7 @@ def fingerprint(
         data={path: file_stamp(Path(path)) for path in data_files(dataset)},
         versions=versions(),
         device=device_name(device),
-        sources=package_sources() | user_sources(modules | _modules_of_types(settings)),
+        sources=package_sources() | user_sources(modules | modules_of_types(settings)),
     )
 
 
@@ -128,17 +125,6 @@ def _counting(evaluator: Mapping) -> Mapping:
 def digest(parts: Mapping[str, Any]) -> str:
     """SHA-256 of what `fingerprint` returns."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two fingerprints, as `PLACE was VALUE and is VALUE`, at most six places.
-
-    Args:
-        before: As JSON has it.
-        now: As `fingerprint` returns it.
-    """
-    lines = list(_differences(before, json.loads(json.dumps(now, default=str))))
-    return '; '.join(lines[:6]) + (f'; and {len(lines) - 6} more' if len(lines) > 6 else '')
 
 
 def weights_identity(config: Config) -> dict[str, Any] | None:
@@ -185,32 +171,11 @@ def data_files(dataset: Any) -> list[str]:
     ]
 
 
-def package_sources() -> dict[str, str]:
-    """Hashes of this package's own files by their path inside it."""
-    files = [path for suffix in ('.py', '.txt', '.json') for path in PACKAGE.rglob(f'*{suffix}')]
-    return {f'mmseg_sclip/{path.relative_to(PACKAGE).as_posix()}': file_hash(path) for path in sorted(files)}
-
-
 def _effective(value: Any) -> Any:
     """Settings without the keys that change no result."""
     if isinstance(value, Mapping):
         return {key: _effective(item) for key, item in value.items() if key not in _WITHOUT_EFFECT}
     return [_effective(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _differences(before: Any, now: Any, where: str = '') -> Iterator[str]:
-    """What differs, one place a line."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in [*before, *(key for key in now if key not in before)]:
-            if key != 'software':
-                yield from _differences(before.get(key), now.get(key), f'{where}.{key}' if where else str(key))
-    elif before != now:
-        yield f'{where} was {_short(before)} and is {_short(now)}'
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -230,25 +195,3 @@ def _is_small_file(text: str) -> bool:
         return Path(text).is_file() and Path(text).stat().st_size < 2**20
     except (OSError, ValueError):  # a text that can be no path
         return False
-
-
-def _modules_of_types(value: Any) -> set[str]:
-    """The modules of the classes that settings name as `type`."""
-    if isinstance(value, Mapping):
-        found = set().union(*map(_modules_of_types, value.values()))
-        return found | (_modules_of(value['type']) if 'type' in value else set())
-    return set().union(*map(_modules_of_types, value)) if isinstance(value, list) else set()
-
-
-def _modules_of(type_: Any) -> set[str]:
-    if not isinstance(type_, str):
-        return {getattr(type_, '__module__', '')}
-    module, _, name = type_.rpartition('.')  # a scope, a module, or nothing in front
-    registries = [registry for registry in vars(mmseg.registry).values() if isinstance(registry, Registry)]
-    classes = [
-        registry.module_dict[name]
-        for own in registries
-        for registry in (own, own.parent)
-        if registry is not None and name in registry.module_dict
-    ]
-    return {module, *(getattr(cls, '__module__', '') for cls in classes)}

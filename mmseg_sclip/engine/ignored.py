@@ -12,6 +12,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import DATASETS, EVALUATOR, METRICS
 
 from ..checks import class_of, is_a
+from ..datasets.pipelines import places_of
 from ..errors import ConfigError
 
 _KEY = 'ignore_index'
@@ -41,11 +42,28 @@ def default_ignored(classes: int) -> int:
     return 255 if classes <= 255 else 65535
 
 
-def metrics_in(evaluator: Any) -> Any:
-    """The configs of the metrics that MMEngine's plain `Evaluator` holds; any other `test_evaluator` as it is."""
-    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
-        return evaluator['metrics'] if class_of(EVALUATOR, evaluator.get('type', Evaluator)) is Evaluator else evaluator
-    return evaluator
+def metrics_in(config: Mapping) -> list[Any]:
+    """The configs of the metrics of a `test_evaluator`, as a list; MMEngine's plain `Evaluator` is looked into.
+
+    Args:
+        config: A whole config.
+    """
+    evaluator = config['test_evaluator']
+    if is_plain_evaluator(evaluator):
+        evaluator = evaluator['metrics']
+    return list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+
+
+def is_plain_evaluator(evaluator: Any) -> bool:
+    """Whether a `test_evaluator` is the config of MMEngine's own `Evaluator`, which only holds metrics."""
+    if not isinstance(evaluator, Mapping) or 'metrics' not in evaluator:
+        return False
+    return class_of(EVALUATOR, evaluator.get('type', Evaluator)) is Evaluator
+
+
+def is_iou(metric: Any) -> bool:
+    """Whether the config of a metric is that of an `IoUMetric`, or of a class that derives from it."""
+    return isinstance(metric, Mapping) and 'type' in metric and is_a(METRICS, metric, IoUMetric)
 
 
 def settle_ignored(evaluator: Any, dataset: Mapping) -> None:
@@ -58,7 +76,7 @@ def settle_ignored(evaluator: Any, dataset: Mapping) -> None:
     Raises:
         ConfigError: The two name different labels, or parts of the dataset do.
     """
-    found = list(_of_dataset(dataset, 'test_dataloader.dataset'))
+    found = list(_of_dataset(dataset))
     if _KEY in evaluator:
         found = [('test_evaluator', evaluator[_KEY], True), *(each for each in found if each[2])]
     for where, value, _ in found[1:]:
@@ -78,24 +96,18 @@ def ignored_in(config: Mapping, classes: int) -> tuple[int, ...]:
         config: A whole config.
         classes: Number of the dataset's classes.
     """
-    evaluators = metrics_in(config['test_evaluator'])
-    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-    found = dict(next((each for each in evaluators if 'type' in each and is_a(METRICS, each, IoUMetric)), {}))
+    found = dict(next(filter(is_iou, metrics_in(config)), {}))
     settle_ignored(found, config['test_dataloader']['dataset'])
     return ignored_labels(found.get(_KEY, default_ignored(classes)))
 
 
-def _of_dataset(dataset: Mapping, where: str) -> Iterator[tuple[str, Any, bool]]:
-    """For each dataset that holds no others: its place, its `ignore_index`, and whether its config has one."""
-    if 'dataset' in dataset:  # RepeatDataset
-        yield from _of_dataset(dataset['dataset'], f'{where}.dataset')
-    elif 'datasets' in dataset:  # ConcatDataset
-        for number, part in enumerate(dataset['datasets']):
-            yield from _of_dataset(part, f'{where}.datasets.{number}')
-    elif _KEY in dataset:
-        yield where, dataset[_KEY], True
-    else:
+def _of_dataset(dataset: Mapping) -> Iterator[tuple[str, Any, bool]]:
+    """For each part of a dataset: its place, its `ignore_index`, and whether its config has one."""
+    for where, part in places_of(dataset, 'test_dataloader.dataset'):
+        if _KEY in part:
+            yield where, part[_KEY], True
+            continue
         # A class of the user's may have a default of its own.
-        kinds = getattr(class_of(DATASETS, dataset.get('type')), '__mro__', ())
+        kinds = getattr(class_of(DATASETS, part.get('type')), '__mro__', ())
         parameters = [inspect.signature(kind.__init__).parameters for kind in kinds if '__init__' in vars(kind)]
         yield where, next((each[_KEY].default for each in parameters if _KEY in each), 255), False

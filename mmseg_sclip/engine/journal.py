@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, output_error
 from ..files import MARK, write_atomically
-from .fingerprint import differences, digest
+from .differences import differences
+from .fingerprint import digest
 
 _PARTS = 'fingerprint.json'
 _SYNC_EVERY = 1.0  # seconds between two moments at which records are made durable
@@ -43,7 +44,7 @@ class Finished:
 
 
 class Journal:
-    """One record a finished image, in a file of this process; all runs with one fingerprint share a folder.
+    """One record for each finished image, in a file of this process; all runs with one fingerprint share a folder.
 
     A record is a line with a checksum. It is handed to the system at once, so that a killed process loses nothing, and
     is on the disk a second later. What a killed process has half written is not read again.
@@ -150,7 +151,7 @@ class Journal:
             with write_atomically(self.folder / _PARTS, replace=True) as unfinished:
                 text = json.dumps(dict(self.parts, software=MARK), indent=1, default=str)
                 unfinished.write_text(text, encoding='utf-8')
-        # A file of its own for each process of each run: nobody ever writes behind a torn record.
+        # A file of its own for each process of each run: nobody ever writes after a torn record.
         self._file = (self.folder / f'{self.name}-{uuid4().hex[:12]}.jsonl').open('ab', buffering=0)
         threading.Thread(target=self._keep_syncing, daemon=True).start()
 
@@ -169,7 +170,7 @@ class Journal:
 def _records(folder: Path, name: str) -> Iterator[tuple[str, Any, str | None]]:
     """The whole records of all files of a name; in each file up to the first one that is torn."""
     for path in sorted(folder.glob(f'{name}-*.jsonl')):
-        for line in path.read_bytes().split(b'\n')[:-1]:  # behind the last line end there is nothing, or a torn record
+        for line in path.read_bytes().split(b'\n')[:-1]:  # after the last line end there is nothing, or a torn record
             checksum, _, body = line.partition(b' ')
             if checksum != f'{zlib.crc32(body):08x}'.encode():
                 break

@@ -105,7 +105,7 @@ class EvaluationLoop(TestLoop):
 
 
 class RecordHook(Hook):
-    """Record a batch behind all other hooks, since a resumed test does not draw or write what is recorded.
+    """Record a batch after all other hooks, since a resumed test does not draw or write what is recorded.
 
     Args:
         metrics: Those that have a journal.

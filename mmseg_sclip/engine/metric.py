@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,23 +13,20 @@ from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..checks import check_choice, check_keys, check_number, check_switch
-from ..datasets.label_maps import VOID
-from ..files import MARK
-from ..outputs import OutputFolder, refuse_inputs
+from ..outputs import OutputFolder
+from .counting import count_pixels, strange_labels
 from .ignored import default_ignored, ignored_labels
 from .label_size import labels_at
+from .predicted_maps import SUFFIX, write_prediction
 from .summary import absent_classes, at_any_level
 
 if TYPE_CHECKING:
     from .journal import Journal
 
 
-_LARGEST_OF_8_BITS = 255
 _IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
 _PARAMETERS = [
     name for name, each in inspect.signature(IoUMetric).parameters.items() if each.kind is not each.VAR_KEYWORD
@@ -41,7 +37,7 @@ _PARAMETERS = [
 class ExactIoUMetric(IoUMetric):
     """MMSeg's `IoUMetric` with whole numbers of pixels in one table, whatever the number of images.
 
-    MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors an image. Labels
+    MMSeg counts in float32, which is exact below 16.8 million pixels only, and keeps four tensors per image. Labels
     that are neither a class nor ignored count as wrong predictions there without a word; here they do too, and the
     first image that has them is named. Label maps are written so that nothing of the user's is replaced, and images of
     equal names in different folders get maps of their own. The tables are printed at any `log_level`, with the classes
@@ -61,7 +57,10 @@ class ExactIoUMetric(IoUMetric):
         counts: (C, 4) int64, pixels of each class in the last evaluation: intersection, union, prediction, truth. None
             before it, and where `format_only` is set.
         journal: Where `record` puts the counts of each image; None for nowhere.
+        output_folder: Where label maps go; None for nowhere. `SetupHook` looks at it before the test.
     """
+
+    suffix = SUFFIX
 
     def __init__(self, *args: Any, prediction: str = 'pred_sem_seg', **kwargs: Any) -> None:
         check_metric_keys(kwargs)
@@ -75,7 +74,7 @@ class ExactIoUMetric(IoUMetric):
         self.counts: Tensor | None = None
         self.journal: Journal | None = None
         self._unrecorded: list[tuple[str, Tensor]] = []
-        self._folder = OutputFolder(output_dir, '--out') if output_dir else None
+        self.output_folder = OutputFolder(output_dir, '--out') if output_dir else None
         self._warned = False
         self._resized = False
 
@@ -100,25 +99,6 @@ class ExactIoUMetric(IoUMetric):
         if self._ignores_default and meta.get('classes') is not None:
             self.ignore_index = default_ignored(len(meta['classes']))
 
-    @property
-    def output_folder(self) -> OutputFolder | None:
-        """The folder of `output_dir`."""
-        return self._folder
-
-    def prepare_outputs(self, images: Sequence[str]) -> None:
-        """Settle the names of all label maps before the first image, so that several processes agree on them."""
-        if self._folder is not None:
-            self._folder.reserve(images, '.png')
-
-    def refuse_inputs(self, inputs: Iterable[Path | str]) -> None:
-        """Refuse an `output_dir` that holds inputs of the run.
-
-        Raises:
-            OutputError: It does.
-        """
-        if self._folder is not None:
-            refuse_inputs(self._folder.folder, inputs, self._folder.what)
-
     def process(self, data_batch: dict, data_samples: Sequence[Mapping]) -> None:
         """Count a batch, and write its label maps where they are asked for.
 
@@ -132,8 +112,9 @@ class ExactIoUMetric(IoUMetric):
                 self.start_from(counts)
                 if self.journal is not None:
                     self._unrecorded.append((image_key(sample), counts))
-            if self._folder is not None:
-                self._write(sample)
+            if self.output_folder is not None:
+                labels = sample[self.prediction]['data'].squeeze(0)
+                write_prediction(self.output_folder, sample, labels, len(self.dataset_meta['classes']))
 
     def record(self) -> None:
         """Put the images that were counted into the journal, when all that is made of them is there."""
@@ -168,8 +149,9 @@ class ExactIoUMetric(IoUMetric):
         if predicted.shape != truth.shape:
             predicted = labels_at(predicted, truth.shape, sample, warn=not self._resized)
             self._resized = True
-        if not self._warned:
-            self._warn_of_strange_labels(sample, truth, classes)
+        if not self._warned and (sentence := strange_labels(truth, classes, self.ignore_index, sample)):
+            print_log(sentence, logger='current', level=logging.WARNING)
+            self._warned = True
         return torch.stack(self.intersect_and_union(predicted, truth, classes, self.ignore_index), dim=1)
 
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
@@ -200,68 +182,7 @@ class ExactIoUMetric(IoUMetric):
             name if name == 'aAcc' else f'm{name}': 100 * float(np.nanmean(value)) for name, value in values.items()
         }
 
-    @staticmethod
-    def intersect_and_union(
-        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int | Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Intersection, union, prediction and truth of each class in pixels, each (C,) int64 on the CPU.
-
-        Args:
-            pred_label: (H, W), predicted classes.
-            label: (H, W), true classes.
-            num_classes: C.
-            ignore_index: The label whose pixels are not counted, or several.
-        """
-        # Two more rows for the truth (no class, ignored), one more column for the prediction (no class).
-        ignored, side = num_classes + 1, num_classes + 1
-        label = label.to(pred_label.device).long()  # bytes compared with -1 or 65535 would wrap
-        rows = _class_or_none(label, num_classes)
-        for each in (*ignored_labels(ignore_index), VOID):
-            rows.masked_fill_(label == each, ignored)
-        pairs = (rows * side + _class_or_none(pred_label, num_classes)).flatten()
-        counts = pairs.bincount(minlength=(num_classes + 2) * side).view(-1, side).cpu()[:ignored]
-        intersect = counts.diagonal()[:num_classes]
-        predicted, truth = counts.sum(dim=0)[:num_classes], counts.sum(dim=1)[:num_classes]
-        return intersect, predicted + truth - intersect, predicted, truth
-
-    def _warn_of_strange_labels(self, sample: Mapping, truth: Tensor, classes: int) -> None:
-        truth, ignored = truth.long(), ignored_labels(self.ignore_index)
-        strange = truth[(truth >= classes) | (truth < 0)]
-        for each in (*ignored, VOID):
-            strange = strange[strange != each]
-        if len(strange):
-            self._warned = True
-            labels = strange.unique().tolist()
-            raised = f' ({labels[0] + 1} in the file, of reduce_zero_label)' if sample.get('reduce_zero_label') else ''
-            cure = labels[0] if ignored == (default_ignored(classes),) else [*ignored, labels[0]]
-            print_log(
-                f'The ground truth of {sample.get("img_path", "an image")} has the label '
-                f'{", ".join(map(str, labels[:5]))}{raised}, but there are {classes} classes (0 to {classes - 1}), and '
-                f'{", ".join(map(str, ignored)) or "no label"} is ignored. Such pixels count as wrong in the IoU, and '
-                f'not at all in aAcc and mAcc. If {labels[0]} marks pixels that belong to no class, set '
-                f'test_evaluator=dict(ignore_index={cure}). Otherwise convert the labels, set reduce_zero_label, or '
-                'give the vocabulary as many classes.',
-                logger='current',
-                level=logging.WARNING,
-            )
-
-    def _write(self, sample: Mapping) -> None:
-        """Write a label map; the labels of a dataset with `reduce_zero_label` are raised by one, as it stores them."""
-        labels = sample[self.prediction]['data'].squeeze(0)
-        labels = labels_at(labels, sample.get('ori_shape', labels.shape), sample).cpu().numpy()
-        reduced = bool(sample.get('reduce_zero_label', False))
-        labels = labels + 1 if reduced else labels
-        # One kind of file for all images; with `reduce_zero_label` 255 would be read as no label.
-        largest = len(self.dataset_meta['classes']) - 1 + reduced
-        dtype = np.uint8 if largest <= _LARGEST_OF_8_BITS - reduced else np.uint16
-        # With the folders of the two, below which the next run would find the label map.
-        inputs = [path for path in (sample['img_path'], sample.get('seg_map_path')) if path]
-        self.refuse_inputs([*inputs, *(Path(path).parent for path in inputs)])
-        mark = PngInfo()
-        mark.add_text('Software', MARK)
-        name = self._folder.name(sample['img_path'], '.png')
-        with self._folder.attempt(f'{name}.png') as unfinished:
-            Image.fromarray(labels.astype(dtype)).save(unfinished, pnginfo=mark)
+    intersect_and_union = staticmethod(count_pixels)  # MMSeg calls it by this name
 
 
 def check_metric_keys(keys: Iterable[str]) -> None:
@@ -276,9 +197,3 @@ def check_metric_keys(keys: Iterable[str]) -> None:
 def image_key(sample: Mapping) -> str:
     """What tells an image of a dataset from all others: its file, and that of its label map."""
     return '|'.join(str(sample.get(key) or '') for key in ('img_path', 'seg_map_path'))
-
-
-def _class_or_none(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels as int64, `num_classes` for those that are no class."""
-    labels = labels.long()
-    return labels.masked_fill((labels < 0) | (labels >= num_classes), num_classes)

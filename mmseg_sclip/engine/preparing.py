@@ -1,35 +1,33 @@
-"""What is done to a config before it is tested: exact counts, views, a loop of ours, several methods in one."""
+"""What is done to a config before it is tested: exact counts, views, a loop of ours."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 from mmengine.runner import TestLoop
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, MODELS
+from mmseg.registry import DATA_SAMPLERS, LOOPS, METRICS, TRANSFORMS
 
 from ..checks import class_of, is_a
 from ..config import input_files
 from ..datasets.check_files import check_files
 from ..datasets.pipelines import parts_of, use_own_readers
+from ..datasets.views import DerivedViews, views_of
 from ..errors import ConfigError, OutputError
 from ..files import is_ours, refuse_taken
-from ..models.segmentors import MethodBundle, SCLIPSegmentor
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs, refuse_inputs
 from ..paths import config_name, configs_root
-from .ignored import metrics_in, settle_ignored
+from .ignored import is_iou, is_plain_evaluator, metrics_in, settle_ignored
 from .loop import EvaluationLoop
-from .metric import ExactIoUMetric, check_metric_keys
+from .metric import check_metric_keys
 from .result import FILE
-from .vocabulary_check import add_vocabulary_check
+from .setup_hook import SetupHook, add_hook
+from .vocabulary_check import VocabularyCheckHook
 
 
 def prepare(config: Config, on_error: str) -> list[str]:
@@ -45,30 +43,33 @@ def prepare(config: Config, on_error: str) -> list[str]:
     check_files(config.test_dataloader.dataset)
     use_own_readers(config)
     # A checkpoint or a config that an earlier run wrote may lie in the work folder.
-    OutputFolder(config.work_dir, '--work-dir', [path for path in input_files(config) if not is_ours(path)])
+    refuse_inputs(config.work_dir, [path for path in input_files(config) if not is_ours(path)], '--work-dir')
     for name in (FILE, Path(config.filename or FILE).name):  # the result, and a copy of the config
         refuse_taken(Path(config.work_dir) / name, '--work-dir')
     unwritten = _find_work_folder(config)
     _count_exactly(config)
     _use_loop(config, on_error)
-    add_vocabulary_check(config)
+    add_hook(config, VocabularyCheckHook)
+    add_hook(config, SetupHook)
     return unwritten
 
 
 def use_views(config: Config) -> None:
     """Let the test run on the views of test-time augmentation.
 
+    They are those of the config's `tta_pipeline`, or derived from the pipeline of each part of the dataset.
+
     Raises:
-        ConfigError: The config does not say which.
+        ConfigError: There is no `tta_model`, or no views can be derived.
     """
-    for key in ('tta_model', 'tta_pipeline'):
-        if config.get(key) is None:
-            raise ConfigError(
-                f'--tta needs {key}, which the config does not have. The shipped configs in configs/_base_/datasets '
-                "show one; tta_model is dict(type='SCLIPTTAModel')."
-            )
+    if config.get('tta_model') is None:
+        raise ConfigError(
+            "--tta needs tta_model, which the config does not have. Add tta_model=dict(type='SCLIPTTAModel')."
+        )
+    own = config.get('tta_pipeline') or []
+    derived = not own or any(is_a(TRANSFORMS, step, DerivedViews) for step in own)
     for part in parts_of(config.test_dataloader.dataset):
-        part['pipeline'] = config.tta_pipeline
+        part['pipeline'] = views_of(part['pipeline']) if derived else own
 
 
 def _use_loop(config: Config, on_error: str) -> None:
@@ -94,15 +95,14 @@ def _count_exactly(config: Config) -> None:
 
     They ignore what the dataset names.
     """
-    config.test_evaluator = metrics_in(config.test_evaluator)
-    evaluators = config.test_evaluator  # the config keeps a copy
-    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
-        if isinstance(evaluator, Mapping) and class_of(METRICS, evaluator['type']) is IoUMetric:
-            evaluator['type'] = 'ExactIoUMetric'
-        if isinstance(evaluator, Mapping) and is_a(METRICS, evaluator, IoUMetric):
-            if 'metrics' in evaluator:  # MMEngine would take it for an Evaluator
-                check_metric_keys(evaluator)
-            settle_ignored(evaluator, config.test_dataloader.dataset)
+    if is_plain_evaluator(config.test_evaluator):
+        config.test_evaluator = config.test_evaluator['metrics']
+    for metric in filter(is_iou, metrics_in(config)):
+        if class_of(METRICS, metric['type']) is IoUMetric:
+            metric['type'] = 'ExactIoUMetric'
+        if 'metrics' in metric:  # MMEngine would take it for an Evaluator
+            check_metric_keys(metric)
+        settle_ignored(metric, config.test_dataloader.dataset)
 
 
 def _find_work_folder(config: Config) -> list[str]:
@@ -112,74 +112,12 @@ def _find_work_folder(config: Config) -> list[str]:
         What could not be written.
     """
     try:
-        OutputFolder(config.work_dir, '--work-dir').prepare()
+        check_outputs([OutputFolder(config.work_dir, '--work-dir')], [])
     except OutputError as error:
         config.work_dir = tempfile.mkdtemp(prefix='mmseg_sclip-')
         print_log(f'{error} The evaluation goes on; its files are in {config.work_dir}.', level=logging.ERROR)
         return [f'{error} The files of this run are in {config.work_dir}.']
     return []
-
-
-def passes(configs: Sequence[Config]) -> list[list[int]]:
-    """The indices of configs that can be tested in one pass, for each pass; see `evaluate_methods`."""
-    # One with a checkpoint is like no other, and so is a model of another kind.
-    alone = [config.get('load_from') or not is_a(MODELS, config.model, SCLIPSegmentor) for config in configs]
-    shared = [index if alone[index] else _shared(config) for index, config in enumerate(configs)]
-    firsts = [shared.index(own) for own in shared]
-    return [[index for index, first in enumerate(firsts) if first == start] for start in dict.fromkeys(firsts)]
-
-
-def _shared(config: Config) -> dict[str, Any]:
-    """What configs must have in common to be tested in one pass."""
-    places = ('test_dataloader.dataset', 'model.data_preprocessor', 'test_cfg', 'custom_hooks')
-    return {where: _at(config, where) for where in places}
-
-
-def bundle(configs: Sequence[Config]) -> Config:
-    """The config that tests several ones together.
-
-    Raises:
-        ConfigError: They do not share their images, or one of them has a checkpoint.
-    """
-    first = configs[0]
-    for own in configs:
-        if own.get('load_from'):
-            raise ConfigError(
-                f'{name_of(own)} has the checkpoint {own.load_from}, which a pass of several configs does not load. '
-                'Test it by itself.'
-            )
-        if not is_a(MODELS, own.model, SCLIPSegmentor):
-            raise ConfigError(
-                f'{name_of(own)} is of type {own.model.type} and has no CLIP to share. Test it by itself.'
-            )
-    for other in configs[1:]:
-        for where, ours in _shared(first).items():
-            if ours != _at(other, where):
-                raise ConfigError(
-                    f'{name_of(first)} and {name_of(other)} cannot be tested in one pass: their {where} differs. Test '
-                    'them apart.'
-                )
-    config = copy.deepcopy(first)
-    config.model = dict(type='MethodBundle', methods={f'{number}': own.model for number, own in enumerate(configs)})
-    config.test_evaluator = []
-    for number, own in enumerate(configs):
-        evaluators = own.test_evaluator if isinstance(own.test_evaluator, list) else [own.test_evaluator]
-        exact = next((evaluator for evaluator in evaluators if is_a(METRICS, evaluator, ExactIoUMetric)), None)
-        if exact is None:
-            raise ConfigError(
-                f'The test_evaluator of {name_of(own)} has no IoUMetric, so it is not tested with others.'
-            )
-        config.test_evaluator.append(
-            {**exact, 'prediction': MethodBundle.prediction(number), 'prefix': f'{name_of(own)} {number}'}
-        )
-    return config
-
-
-def _at(config: Config, where: str) -> Any:
-    value = config
-    for key in where.split('.'):
-        value = (value or {}).get(key)
-    return value.to_dict() if hasattr(value, 'to_dict') else value
 
 
 def name_of(config: Config) -> str | None:

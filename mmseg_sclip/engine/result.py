@@ -17,7 +17,7 @@ _COUNTS = ('intersect', 'union', 'predicted', 'truth')
 
 
 def class_results(names: Sequence[str], counts: Tensor) -> list[dict[str, Any]]:
-    """One entry a class: its pixels, and its IoU and accuracy in percent.
+    """One entry for each class: its pixels, and its IoU and accuracy in percent.
 
     Args:
         names: Of the C classes.

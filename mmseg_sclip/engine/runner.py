@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,26 +11,22 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine import fileio
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.visualization import Visualizer
-from mmseg.registry import MODELS
 from mmseg.visualization import SegLocalVisualizer
 from torch import nn
 
 from ..datasets.building import build_dataset
 from ..datasets.check_files import name_files_in_errors
-from ..errors import BadFileError, OutputError
+from ..errors import OutputError
 from ..files import MARK, write_atomically
-from ..models.clip.plain_values import asked_for
-from ..models.clip.weights import read_pickle
+from .loading import read_checkpoint, warn_of_random_weights
 from .summary import at_any_level
 
 
@@ -48,7 +42,7 @@ def build_runner(config: Config, device: torch.device | str | None = None, tta: 
         config = copy.deepcopy(config)
         config.model = {**config.tta_model, 'module': config.model}
     runner = runner_on(device, _Tester).from_cfg(config)
-    _warn_of_random_weights(getattr(runner.model, 'module', runner.model), config)
+    warn_of_random_weights(getattr(runner.model, 'module', runner.model), config)
     print_log(f'The model runs on {device_of(runner.model)}.', logger='current')
     return runner
 
@@ -127,60 +121,6 @@ def _start_worker(parent: int, start: Callable[[int], None] | None, worker: int)
         os._exit(1)
     if start is not None:
         start(worker)
-
-
-def read_checkpoint(name: str) -> dict:
-    """A checkpoint from a file or an address, read as tensors and plain values only; official ones hold no more.
-
-    Raises:
-        BadFileError: It cannot be read, or holds more than that.
-    """
-    try:
-        return read_pickle(io.BytesIO(fileio.get(name)) if '://' in name else Path(name))
-    except Exception as error:  # torch and the backends of addresses raise many kinds
-        if asked := asked_for(error):
-            raise BadFileError(
-                f'The checkpoint {name} cannot be loaded: it holds more than tensors and plain values, which could run '
-                f'code{asked}. If you trust it, load it once yourself with weights_only=False, and save what is needed '
-                'of it with torch.save: dict(meta={}, state_dict=...).'
-            ) from error
-        reason = str(error).strip().partition('\n')[0].partition('. ')[0] or type(error).__name__
-        raise BadFileError(
-            f'The checkpoint {name} cannot be loaded ({reason}). It is damaged, or holds more than tensors: it must be '
-            "dict(meta=..., state_dict=...), readable with torch.load's weights_only."
-        ) from error
-
-
-def build_model(config: Config, device: torch.device | str | None = None) -> nn.Module:
-    """A config's model, ready to predict, with the checkpoint of `load_from` where the config names one.
-
-    As MMSeg's `init_model`, but a checkpoint runs no code.
-
-    Args:
-        config: It becomes the model's `cfg`.
-        device: Where it runs; None for a GPU where there is one.
-    """
-    init_default_scope(config.get('default_scope') or 'mmseg')
-    # As in MMEngine's runner, that of the model itself wins.
-    default = {key: config[key] for key in ('data_preprocessor',) if config.get(key) is not None}
-    # A copy: MMSegmentation's segmentors write into their config.
-    model = MODELS.build(copy.deepcopy({**default, **config.model}))
-    if config.get('load_from'):
-        _load_checkpoint_to_model(model, read_checkpoint(str(config.load_from)))
-    _warn_of_random_weights(model, config)
-    model.cfg = config
-    return model.to(device or get_device()).eval()
-
-
-def _warn_of_random_weights(model: nn.Module, config: Config) -> None:
-    """Say that a model of MMSegmentation has no checkpoint; pretrained backbones of a config are for training only."""
-    if type(model).__module__.startswith('mmseg.') and not config.get('load_from'):
-        print_log(
-            f'{config.filename or "This config"} names no checkpoint, so its {type(model).__name__} has random '
-            "weights, and its labels mean nothing. Set load_from='CHECKPOINT' in the config.",
-            logger='current',
-            level=logging.WARNING,
-        )
 
 
 @contextmanager

@@ -1,15 +1,11 @@
 """A check before any phrase is encoded: the vocabulary, or the trained head, must be the dataset's."""
 
-from collections.abc import Mapping
-
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch.nn import ModuleList
 
-from ..checks import is_a
 from ..errors import ConfigError
 from ..models.segmentors import MethodBundle
 
@@ -60,13 +56,6 @@ class VocabularyCheckHook(Hook):
             raise ConfigError(
                 f'The vocabulary {vocabulary.name} has {vocabulary.num_classes} classes, but the dataset '
                 f'{type(dataset).__name__} has {len(classes)} (from {classes[0]} to {classes[-1]}). A vocabulary '
-                'has one line a class, in the order of the dataset: correct the file, or name the one that '
+                'has one line per class, in the order of the dataset: correct the file, or name the one that '
                 'belongs to this dataset in model.decode_head.vocabulary.'
             )
-
-
-def add_vocabulary_check(config: Config) -> None:
-    """Add the hook to a config that lacks it; a config's own `custom_hooks` replace those of its base."""
-    hooks = config.get('custom_hooks') or []
-    if not any(isinstance(hook, Mapping) and is_a(HOOKS, hook, VocabularyCheckHook) for hook in hooks):
-        config.custom_hooks = [*hooks, dict(type='VocabularyCheckHook')]

@@ -67,7 +67,7 @@ def turned_note(path: str, orientation: int) -> Note:
 class CheckImageFile(BaseTransform):
     """Refuse damaged files, read what MMCV reads differently, and turn photographs upright that belong to no dataset.
 
-    It stands behind `LoadImageFromFile(color_type='color_ignore_orientation')`, which gives images as their files store
+    It stands after `LoadImageFromFile(color_type='color_ignore_orientation')`, which gives images as their files store
     them: so they fit the ground truth of a dataset. `inference_model` and `MMSegInferencer` bring photographs from
     anywhere through the same pipeline, and MMSegmentation draws their results on the upright picture.
 

@@ -1,7 +1,5 @@
 """From loaded images to CLIP's input, without padding."""
 
-from collections.abc import Sequence
-
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmseg.registry import MODELS
@@ -21,12 +19,13 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
     """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = True, non_blocking: bool = False
+        self,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        bgr_to_rgb: bool = True,
+        non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)
-        for name, value in (('mean', mean), ('std', std)):
-            if len(value) != 3:
-                raise ConfigError(f'data_preprocessor.{name} is {value!r}; it must hold three numbers, for R, G and B.')
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.bgr_to_rgb = bgr_to_rgb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -16,15 +16,13 @@ from ..datasets.pipelines import bands_of
 from ..errors import ConfigError
 from ..images import read_evaluated
 from ..models.segmentors import SCLIPSegmentor
-from ..outputs import OutputFolder, refuse_inputs
+from ..outputs import OutputFolder
 from .attention import attention_maps, check_heads, check_layers
 from .attention_figure import attention_figure
 from .figure import save
 from .pixels import packed_pixels
-from .prediction_hook import open_folder, unwrapped
+from .prediction_hook import unwrapped
 from .strategies import bind_strategy
-
-_SUFFIX = '_attention.png'
 
 
 @HOOKS.register_module()
@@ -53,12 +51,13 @@ class AttentionVisualizationHook(Hook):
 
     Attributes:
         written: Number of pictures.
-        output_folder: Where they go during a test.
+        output_folder: Where they go. `SetupHook` looks at it before the test.
 
     Raises:
-        ConfigError: A point is none, or the model has no such strategy, layer or head; before the first image.
-        OutputError: `out_dir` holds images or label maps of the dataset; before the first image.
+        ConfigError: A point is not one, or the model has no such strategy, layer or head; before the first image.
     """
+
+    suffix = '_attention.png'
 
     def __init__(
         self,
@@ -85,16 +84,16 @@ class AttentionVisualizationHook(Hook):
         self.out_dir = out_dir
         self.max_side = max_side
         self.backend_args = backend_args
-        self.output_folder: OutputFolder | None = None
+        self.output_folder = OutputFolder(out_dir, type(self).__name__) if out_dir else None
         self.written = 0
 
-    def refuse_inputs(self, inputs: Iterable[Path | str]) -> None:
-        """Refuse an `out_dir` where inputs of the run lie; the evaluation asks for it before it reads an image."""
-        if self.out_dir:
-            refuse_inputs(self.out_dir, inputs, type(self).__name__)
+    def before_run(self, runner: Runner) -> None:
+        """Find the folder where none is named, before `SetupHook` looks at it."""
+        if self.out_dir is None:
+            self.output_folder = OutputFolder(Path(runner.log_dir) / 'attention', type(self).__name__)
 
     def before_test(self, runner: Runner) -> None:
-        """Build the strategies, and settle a name for each picture."""
+        """Build the strategies."""
         model = unwrapped(runner.model)
         if not isinstance(model, SCLIPSegmentor):
             raise ConfigError(
@@ -104,8 +103,6 @@ class AttentionVisualizationHook(Hook):
         self._strategies = [bind_strategy(model, entry, runner.cfg.model) for entry in self.attention]
         check_layers(model.backbone.tower, self.layers)
         check_heads(self.heads, model.backbone.tower.heads)
-        folder = self.out_dir or Path(runner.log_dir) / 'attention'
-        self.output_folder = open_folder(folder, type(self).__name__, runner.test_dataloader.dataset, _SUFFIX)
         self.written = self._seen = 0
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
@@ -151,7 +148,12 @@ class AttentionVisualizationHook(Hook):
         )
         title = f'{Path(sample.img_path).name}, {unwrapped(runner.model).source.name}.'
         figure = attention_figure(pixels, maps, title, self.max_side)
-        save(figure, self.output_folder, self.output_folder.name(sample.img_path, _SUFFIX) + _SUFFIX, needed=False)
+        save(
+            figure,
+            self.output_folder,
+            self.output_folder.name(sample.img_path, self.suffix) + self.suffix,
+            needed=False,
+        )
         self.written += 1
 
 

@@ -112,12 +112,12 @@ def check_equal(
         (height, width), (other_height, other_width) = sizes
         raise ConfigError(
             f'{pair} are evaluated at different sizes: {subject.path} at {height} x {width} and at {other_height} x '
-            f'{other_width} pixels. LoadAnnotations must stand behind Resize in both test pipelines, and no other step '
+            f'{other_width} pixels. LoadAnnotations must stand after Resize in both test pipelines, and no other step '
             'may change ori_shape.'
         )
     if truths[0] is not None and not np.array_equal(*truths):
         raise ConfigError(
-            f'{pair} have different ground truth for {subject.path} behind their test pipelines. Compare configs whose '
+            f'{pair} have different ground truth for {subject.path} after their test pipelines. Compare configs whose '
             'pipelines load the labels alike.'
         )
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from mmseg.structures import SegDataSample
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
 from ..engine.label_size import labels_at
+from ..engine.metric import ExactIoUMetric
+from ..engine.sharing import passes
 from ..notes import NOTES, say
 from .comparable import check_equal, truth_of
-from .methods import Method
+from .methods import Method, model_of, predict
 from .subjects import Subject
 
 Device = torch.device | str | None  # None for a GPU where there is one
@@ -67,14 +70,16 @@ def compare(
     Raises:
         ConfigError: Methods are evaluated at different sizes or on different ground truth.
     """
-    compared: dict[Subject, list[Prediction]] = {}
-    for method in methods:
-        for prediction in _predictions(subjects, method, device, failures):
-            before = compared.setdefault(prediction.subject, [])
-            if before:
-                sizes = (before[0].labels.shape, prediction.labels.shape)
-                check_equal(methods[0], method, prediction.subject, (before[0].truth, prediction.truth), sizes)
-            before.append(prediction)
+    compared: dict[Subject, list[Any]] = {}
+    for group in passes([method.config for method in methods]):
+        for predictions in _predictions(subjects, [methods[index] for index in group], device, failures):
+            subject, ours = predictions[0].subject, predictions[0]
+            before = compared.setdefault(subject, [None] * len(methods))
+            if (first := before[0]) is not None:
+                sizes = (first.labels.shape, ours.labels.shape)
+                check_equal(methods[0], methods[group[0]], subject, (first.truth, ours.truth), sizes)
+            for index, prediction in zip(group, predictions, strict=True):
+                before[index] = prediction
     return [compared[subject] for subject in subjects if subject not in failures]
 
 
@@ -83,10 +88,11 @@ def score(
 ) -> dict[Subject, list[float]]:
     """The mIoU of each method on each image that has ground truth and did not fail."""
     scores: dict[Subject, list[float]] = {}
-    for method in methods:
-        for prediction in _predictions(subjects, method, device, failures):
-            if prediction.truth is not None:
-                scores.setdefault(prediction.subject, []).append(prediction.miou)
+    for group in passes([method.config for method in methods]):
+        for predictions in _predictions(subjects, [methods[index] for index in group], device, failures):
+            for index, prediction in zip(group, predictions, strict=True):
+                if prediction.truth is not None:
+                    scores.setdefault(prediction.subject, [math.nan] * len(methods))[index] = prediction.miou
     return {subject: values for subject, values in scores.items() if subject not in failures}
 
 
@@ -127,25 +133,29 @@ def share_right(prediction: np.ndarray, truth: np.ndarray, ignore_index: int | S
 
 
 def _predictions(
-    subjects: Sequence[Subject], method: Method, device: Device, failures: Failures
-) -> Iterator[Prediction]:
-    """What a method makes of images, with a progress bar on stderr.
+    subjects: Sequence[Subject], methods: Sequence[Method], device: Device, failures: Failures
+) -> Iterator[list[Prediction]]:
+    """For each image what the methods of one pass make of it, with a progress bar on stderr.
 
     Images that are damaged, or refused by the pipeline or the model, are added to `failures` and left out.
     """
-    bar, metric = Console(stderr=True), method.metric()
+    bar, metrics = Console(stderr=True), [method.metric() for method in methods]
+    names = escape(', '.join(method.name for method in methods))
     subjects = [subject for subject in subjects if subject not in failures]
-    with method.model(device) as model:
-        for subject in track(subjects, escape(method.name), console=bar, transient=True, disable=not bar.is_terminal):
+    with model_of(methods, device) as model:
+        for subject in track(subjects, names, console=bar, transient=True, disable=not bar.is_terminal):
             try:
-                packed = subject.pack(method)
+                packed = subject.pack(methods[0])
                 say(packed['data_samples'].metainfo.get(NOTES, ()), _SAID)
-                sample = method.predict(model, packed)
+                samples = predict(methods, model, packed)
             except (OSError, ValueError) as error:
                 failures[subject] = error
                 continue
-            labels, truth = sample.pred_sem_seg.data[0], truth_of(sample)
-            miou = math.nan if truth is None else image_miou(metric.count(sample.to_dict()))
-            shape = sample.metainfo.get('ori_shape', labels.shape) if truth is None else truth.shape
-            labels = labels_at(labels, shape, sample.metainfo).cpu().numpy()
-            yield Prediction(subject, labels, truth, miou)
+            yield [_prediction(subject, *each) for each in zip(samples, metrics, strict=True)]
+
+
+def _prediction(subject: Subject, sample: SegDataSample, metric: ExactIoUMetric) -> Prediction:
+    labels, truth = sample.pred_sem_seg.data[0], truth_of(sample)
+    miou = math.nan if truth is None else image_miou(metric.count(sample.to_dict()))
+    shape = sample.metainfo.get('ori_shape', labels.shape) if truth is None else truth.shape
+    return Prediction(subject, labels_at(labels, shape, sample.metainfo).cpu().numpy(), truth, miou)

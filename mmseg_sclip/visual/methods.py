@@ -1,4 +1,4 @@
-"""The configs that are compared: their names, their common dataset and classes, and their models."""
+"""The configs that are compared: their names, their common dataset and classes, and what their models predict."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from ..datasets.check_files import check_files, name_files_in_errors
 from ..datasets.palette import classes_of
 from ..datasets.pipelines import use_own_readers
 from ..engine.ignored import ignored_in
+from ..engine.loading import build_model
 from ..engine.metric import ExactIoUMetric
-from ..engine.runner import build_model
+from ..engine.sharing import bundle
 from ..errors import ConfigError
+from ..models.segmentors import MethodBundle
 from ..models.text import load_vocabulary
 from ..models.text.class_names import dataset_meta
 
@@ -125,39 +127,51 @@ class Method:
         """
         return self.listed.get_data_info(index if self._order is None else self._order[index])
 
-    @contextmanager
-    def model(self, device: torch.device | str | None = None) -> Iterator[nn.Module]:
-        """The model with its weights, and the checkpoint of `load_from` where the config names one.
-
-        It is dropped at the end of the block, so that one model is in memory at a time.
-
-        Args:
-            device: Where it runs; None for a GPU where there is one.
-        """
-        yield build_model(self.config, device)
-        gc.collect()  # MMEngine's modules hold each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
     def metric(self) -> ExactIoUMetric:
         """A fresh metric of the evaluation's kind; labels that are no class are warned of once."""
         metric = ExactIoUMetric(ignore_index=self.ignore_index, prefix=self.name)
         metric.dataset_meta = dict(classes=self.classes)
         return metric
 
-    def predict(self, model: nn.Module, packed: dict) -> SegDataSample:
-        """What the evaluation's loop does with one image out of the pipeline.
 
-        Raises:
-            ConfigError: The model does not predict classes.
-        """
-        with torch.no_grad(), autocast(enabled=bool((self.config.get('test_cfg') or {}).get('fp16', False))):
-            sample = model.test_step(pseudo_collate([packed]))[0]
-        if 'pred_sem_seg' not in sample:
-            raise ConfigError(
-                f'The model of {self.name}, a {type(model).__name__}, predicts no classes (pred_sem_seg). Leave it out.'
-            )
-        return sample
+@contextmanager
+def model_of(methods: Sequence[Method], device: torch.device | str | None = None) -> Iterator[nn.Module]:
+    """The model of methods that share a pass, with its weights, and the checkpoint of `load_from` where there is one.
+
+    It is dropped at the end of the block, so that the models of one pass are in memory at a time.
+
+    Args:
+        methods: One or more.
+        device: Where it runs; None for a GPU where there is one.
+    """
+    yield build_model(methods[0].config if len(methods) == 1 else bundle([each.config for each in methods]), device)
+    gc.collect()  # MMEngine's modules hold each other
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def predict(methods: Sequence[Method], model: nn.Module, packed: dict) -> list[SegDataSample]:
+    """What the evaluation's loop does with one image out of the pipeline: a sample with `pred_sem_seg` for each method.
+
+    Args:
+        methods: Of one pass.
+        model: Theirs, see `model_of`.
+        packed: The image.
+
+    Raises:
+        ConfigError: The model does not predict classes.
+    """
+    test_cfg = methods[0].config.get('test_cfg') or {}
+    with torch.no_grad(), autocast(enabled=bool(test_cfg.get('fp16', False))):
+        sample = model.test_step(pseudo_collate([packed]))[0]
+    if isinstance(model, MethodBundle):
+        return [_with_labels(sample, MethodBundle.prediction(number)) for number in range(len(methods))]
+    if 'pred_sem_seg' not in sample:
+        raise ConfigError(
+            f'The model of {methods[0].name}, a {type(model).__name__}, predicts no classes (pred_sem_seg). Leave it '
+            'out.'
+        )
+    return [sample]
 
 
 def short_names(configs: Sequence[str]) -> list[str]:
@@ -171,6 +185,14 @@ def short_names(configs: Sequence[str]) -> list[str]:
         raise ConfigError(f'The config {twice} is given twice. Name each config once.')
     stems = [Path(name).stem for name in configs]
     return stems if len(set(stems)) == len(stems) else [name.removesuffix('.py') for name in configs]
+
+
+def _with_labels(sample: SegDataSample, prediction: str) -> SegDataSample:
+    """A sample with the ground truth of another one, and one of its predictions."""
+    found = SegDataSample(metainfo=sample.metainfo, pred_sem_seg=sample.get(prediction))
+    if 'gt_sem_seg' in sample:
+        found.gt_sem_seg = sample.gt_sem_seg
+    return found
 
 
 def _real(path: str | None) -> str | None:

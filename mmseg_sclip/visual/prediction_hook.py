@@ -1,26 +1,26 @@
-"""A hook that draws predictions, and what hooks that draw have in common."""
+"""Pictures of predictions: over the image, beside the ground truth where there is one; and the hook that draws them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from torch import nn
-from torch.utils.data import Dataset
 
 from ..datasets.palette import classes_of
 from ..datasets.pipelines import bands_of
 from ..engine.label_size import labels_at
 from ..images import read_evaluated
-from ..outputs import OutputFolder, refuse_inputs
-from .figure import save, to_pixels
-from .pixels import evaluated_pixels
-from .prediction import prediction_figure
+from ..outputs import OutputFolder
+from .figure import Panel, class_legend, draw, save, to_pixels
+from .pixels import blend, evaluated_pixels, paint
 
 
 @HOOKS.register_module()
@@ -39,11 +39,10 @@ class PredictionVisualizationHook(Hook):
         out_dir: Write `STEM.png` to this folder; None for the backends of the run's visualizer.
 
     Attributes:
-        output_folder: Where pictures go during a test; None where they go to the visualizer.
-
-    Raises:
-        OutputError: Before the first image, where `out_dir` holds images or label maps of the dataset.
+        output_folder: Where pictures go; None where they go to the visualizer. `SetupHook` looks at it before the test.
     """
+
+    suffix = '.png'
 
     def __init__(
         self,
@@ -60,19 +59,14 @@ class PredictionVisualizationHook(Hook):
         self.wait_time = wait_time
         self.backend_args = backend_args
         self.out_dir = out_dir
-        self.output_folder: OutputFolder | None = None
-
-    def refuse_inputs(self, inputs: Iterable[Path | str]) -> None:
-        """Refuse an `out_dir` where inputs of the run lie; the evaluation asks for it before it reads an image."""
-        if self.draw and self.out_dir:
-            refuse_inputs(self.out_dir, inputs, '--show-dir')
+        self.output_folder = OutputFolder(out_dir, '--show-dir') if draw and out_dir else None
 
     def before_val(self, runner: Runner) -> None:
-        """Settle names and colours."""
+        """Settle the colours."""
         self._start(runner, 'val')
 
     def before_test(self, runner: Runner) -> None:
-        """Settle names and colours."""
+        """Settle the colours."""
         self._start(runner, 'test')
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
@@ -93,7 +87,6 @@ class PredictionVisualizationHook(Hook):
         named = dict(classes=dataset.metainfo.get('classes'))
         meta = meta or (named if isinstance(config, Mapping) else dataset.metainfo)
         self._classes, self._palette = classes_of(config, meta)
-        self.output_folder = open_folder(self.out_dir, '--show-dir', dataset, '.png') if self.out_dir else None
 
     def _draw(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]) -> None:
         if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
@@ -109,25 +102,42 @@ class PredictionVisualizationHook(Hook):
             figure = prediction_figure(image, prediction, truth, self._classes, self._palette)
             name = Path(sample.img_path).stem
             if self.output_folder is not None:
-                stem = self.output_folder.name(sample.img_path, '.png')
-                save(figure, self.output_folder, f'{stem}.png', needed=False)
+                stem = self.output_folder.name(sample.img_path, self.suffix)
+                save(figure, self.output_folder, f'{stem}{self.suffix}', needed=False)
             elif self.show:
                 runner.visualizer.show(to_pixels(figure), name, self.wait_time)
             else:
                 runner.visualizer.add_image(name, to_pixels(figure), runner.iter)
 
 
-def open_folder(folder: Path | str, what: str, dataset: Dataset, suffix: str) -> OutputFolder:
-    """A folder for pictures of a dataset, all of whose names are settled, so that every process uses the same ones.
+def prediction_figure(
+    image: np.ndarray,
+    prediction: np.ndarray,
+    truth: np.ndarray | None,
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    opacity: float = 0.5,
+) -> Figure:
+    """The image with the ground truth, where there is one, and with the prediction over it.
 
-    Raises:
-        OutputError: The folder holds images or label maps of the dataset.
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        prediction: (H, W), labels.
+        truth: (H, W), labels, 255 or others that are no class for pixels without one; or None.
+        names: Of the classes.
+        palette: RGB of the classes.
+        opacity: Share of the classes' colours, 0..1.
+
+    Returns:
+        The figure; its legend has the classes that occur.
     """
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    inputs = [info[key] for info in infos for key in ('img_path', 'seg_map_path') if info.get(key)]
-    output = OutputFolder(folder, what, inputs)
-    output.reserve([info['img_path'] for info in infos], suffix)
-    return output
+    maps = [prediction] if truth is None else [truth, prediction]
+    titles = [''] if truth is None else ['ground truth', 'prediction']
+    panels = [
+        Panel(blend(image, paint(labels, palette), opacity), title) for labels, title in zip(maps, titles, strict=True)
+    ]
+    present = {int(label) for labels in maps for label in np.unique(labels)}
+    return draw([panels], legend=class_legend(names, palette, present))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from mmengine import fileio
 
-from ..checks import nearest
 from ..datasets.check_files import with_notes
 from ..datasets.pipelines import bands_of
-from ..errors import ConfigError, MissingFileError
+from ..errors import ConfigError, MissingFileError, nearest
 from ..images import pack_photograph, pack_without_truth, read_evaluated, read_photograph
 from ..notes import Note
 from .methods import Method

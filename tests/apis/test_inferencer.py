@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from mmengine.logging import MMLogger
 from mmseg.apis import inference_model, init_model
 from PIL import Image
 
-from mmseg_sclip.apis import SCLIPInferencer, writing
+from mmseg_sclip.apis import SCLIPInferencer, read_words, writing
 from mmseg_sclip.apis.settings import build_config
 from mmseg_sclip.config import load_config
 from mmseg_sclip.datasets.palette import distinct_palette
 from mmseg_sclip.datasets.scenes import scene
+from mmseg_sclip.errors import BadFileError, ConfigError, MissingFileError, OutputError, UserError
 from mmseg_sclip.files import is_ours
+from mmseg_sclip.visual.figure import draw
 
 # From the paper's code, without those that the classes below name.
 BACKGROUND = (
@@ -26,12 +29,32 @@ BACKGROUND = (
     'wardrobe, ceiling, shelf, curtain, stair, floor, hill, rail, fence'
 )
 CLASSES = ['cat', ['couch', 'Bed'], 'remote control', 'кошка 猫']
-OPTIONS = {'model.decode_head.templates': 'simple'}
+RGB = dict(channel_order='rgb')
+equal = np.testing.assert_array_equal
 
 
 @pytest.fixture(scope='module')
 def painted():
     return scene('evaluation', 0, 28, 128, 6)
+
+
+@pytest.fixture(scope='module')
+def small(painted):
+    return painted.image[:64, :64]
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory, recipe, painted):
+    """A folder with photo.jpg for the mini CLIP and scene.png for the demo's."""
+    folder = tmp_path_factory.mktemp('files')
+    Image.fromarray(recipe.image(5, 90, 130)).save(folder / 'photo.jpg', quality=95)
+    Image.fromarray(painted.image).save(folder / 'scene.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def photo(files):
+    return files / 'photo.jpg'
 
 
 @pytest.fixture(scope='module')
@@ -41,135 +64,146 @@ def demo():
 
 
 @pytest.fixture(scope='module')
-def photo(tmp_path_factory, recipe):
-    path = tmp_path_factory.mktemp('photo') / 'photo.jpg'
-    Image.fromarray(recipe.image(5, 90, 130)).save(path, quality=95)
-    return path
+def inferencer(mini_clip):
+    """`inferencer(classes, background, **more)` with the mini CLIP and one template."""
+    options = {'model.decode_head.templates': 'simple'}
+    return lambda *args, **more: SCLIPInferencer(
+        *args, **{**mini_clip, 'device': 'cpu', 'cfg_options': options, **more}
+    )
 
 
 @pytest.fixture(scope='module')
-def own(mini_clip):
+def own(inferencer):
     """The mini CLIP with words of our own; not to be changed."""
-    return SCLIPInferencer(CLASSES, 'auto', **mini_clip, device='cpu', cfg_options=OPTIONS)
-
-
-def evaluated(config, path):
-    """The sample that MMSegmentation's own functions get from a config."""
-    config.model.test_cfg.keep_scores = True
-    return inference_model(init_model(config, device='cpu'), str(path))
+    return inferencer(CLASSES)
 
 
 @pytest.fixture(scope='module')
-def by_config(tmp_path_factory, mini_clip, photo):
-    """The words of `own` in a config and a vocabulary file, as a user of the evaluation would write them."""
-    words = tmp_path_factory.mktemp('words') / 'words.txt'
-    words.write_text(f'{BACKGROUND}\ncat\ncouch, Bed\nremote control\nкошка 猫\n', encoding='utf-8')
-    config = load_config('sclip_voc21')
-    config.model.clip = dict(mini_clip)
-    config.model.decode_head.update(vocabulary=str(words), class_names=None, templates='simple')
-    return evaluated(config, photo)
+def evaluated(mini_clip):
+    """`evaluated(name, path, **head)`: the sample that MMSegmentation's own functions get from a config."""
+
+    def run(name, path, refine=(), **head):
+        config = load_config(name)
+        config.model.test_cfg.update(keep_scores=True, refine=[*refine])
+        if head:
+            config.model.clip = dict(mini_clip)
+            config.model.decode_head.update(class_names=None, templates='simple', **head)
+        sample = inference_model(init_model(config, device='cpu'), str(path))
+        return sample.pred_sem_seg.data[0].numpy(), sample.seg_logits.data.numpy()
+
+    return run
 
 
-def test_the_code_path_of_the_evaluation(own, by_config, photo):
-    result = own(photo, return_scores=True)
-    labels = by_config.pred_sem_seg.data[0].numpy()
+def test_the_code_path_of_the_evaluation(own, evaluated, photo, tmp_path):
+    (tmp_path / 'words.txt').write_text(f'{BACKGROUND}\ncat\ncouch, Bed\nremote control\nкошка 猫\n', encoding='utf-8')
+    labels, scores = evaluated('sclip_voc21', photo, vocabulary=str(tmp_path / 'words.txt'))
     assert len(np.unique(labels)) >= 3  # else equal labels mean little
-    np.testing.assert_array_equal(result['labels'], labels)
-    np.testing.assert_array_equal(result['scores'], by_config.seg_logits.data.numpy())
+    result = own(photo, return_scores=True)
+    equal(result['labels'], labels)
+    equal(result['scores'], scores)
     assert result['labels'].dtype == np.uint8 and result['scores'].dtype == np.float32
     assert result['image'] == str(photo)
     assert result['names'] == ['background', 'cat', 'couch', 'remote control', 'кошка 猫']
     assert result['phrases'] == [BACKGROUND.split(', '), ['cat'], ['couch', 'Bed'], ['remote control'], ['кошка 猫']]
     assert result['coverage'] == pytest.approx([100 * (labels == label).mean() for label in range(5)], rel=1e-12)
-    assert sum(result['coverage']) == pytest.approx(100)
     assert result['colours'] == distinct_palette(5, background_index=0)
-    assert 'scores' not in own(photo) and 'files' not in result
+    assert not {'scores', 'files', 'heatmaps'} & {*own(photo)}
 
 
-def test_without_background_there_are_no_thresholds(mini_clip, photo):
-    config = load_config('sclip_voc20')
-    config.model.clip = dict(mini_clip)
-    config.model.decode_head.update(vocabulary=['cat', ['couch', 'Bed']], class_names=None, templates='simple')
-    sample = evaluated(config, photo)
-    plain = SCLIPInferencer(CLASSES[:2], None, **mini_clip, device='cpu', cfg_options=OPTIONS)
-    result = plain(str(photo), return_scores=True)
-    np.testing.assert_array_equal(result['scores'], sample.seg_logits.data.numpy())
-    np.testing.assert_array_equal(result['labels'], result['scores'].argmax(axis=0))
+@pytest.mark.parametrize('attention, pamr', [(None, None), ('clip', 2)])
+def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo, attention, pamr):
+    refine = [dict(type='PAMR', steps=pamr)] if pamr else []
+    words = ['cat', ['couch', 'Bed']]
+    _, scores = evaluated('clip_voc20' if attention else 'sclip_voc20', photo, refine, vocabulary=words)
+    result = inferencer(words, None, attention=attention, pamr=pamr)(str(photo), return_scores=True)
+    equal(result['scores'], scores)
+    equal(result['labels'], scores.argmax(axis=0))
     assert result['names'] == ['cat', 'couch'] and result['colours'] == distinct_palette(2)
 
 
-def test_settings_are_those_of_the_configs(own, mini_clip):
-    def settings(inferencer):
-        return [inferencer.model.test_cfg[key] for key in ('logit_scale', 'prob_thd', 'area_thd')]
-
-    def build(**more):
-        return settings(SCLIPInferencer(['cat'], device='cpu', **more))
-
-    assert settings(own) == [65, 0.1, 0.1]
-    assert build(background=None, **mini_clip) == [40, None, None]
-    assert build(cfg_options={'model.test_cfg.area_thd': None}, **mini_clip) == [65, 0.1, None]
-    assert build(config='sclip_demo') == [65, 0.1, 0.1]  # has none of its own
-    assert build(config='sclip_demo', cfg_options={'model.test_cfg.prob_thd': 0.3}) == [65, 0.3, 0.1]
-    assert build(config='sclip_context60', **mini_clip) == [50, 0.1, None]
-    assert build(config='sclip_voc21', background=None, **mini_clip) == [65, None, None]
-
-
-def test_attention_and_pamr(mini_clip, photo, own):
-    config = load_config('clip_voc20')
-    config.model.clip = dict(mini_clip)
-    config.model.decode_head.update(vocabulary=['cat', 'dog'], class_names=None, templates='simple')
-    config.model.test_cfg.refine = [dict(type='PAMR', steps=2)]
-    wanted = evaluated(config, photo).seg_logits.data.numpy()
-
-    def scores(**more):
-        inferencer = SCLIPInferencer(['cat', 'dog'], None, **mini_clip, device='cpu', cfg_options=OPTIONS, **more)
-        return inferencer(photo, return_scores=True)['scores']
-
-    for name in ('VanillaSelfAttention', 'clip'):
-        np.testing.assert_array_equal(scores(attention=name, pamr=2), wanted)
-    np.testing.assert_array_equal(scores(attention=dict(type='VanillaSelfAttention'), pamr=2), wanted)
-    for others in (dict(attention='VanillaSelfAttention'), dict(pamr=2)):
-        assert np.abs(scores(**others) - wanted).max() > 1e-4
+@pytest.mark.parametrize(
+    'background, config, options, settings',
+    [
+        ('auto', None, {}, (65, 0.1, 0.1)),
+        (None, None, {}, (40, None, None)),
+        ('auto', None, {'area_thd': None}, (65, 0.1, None)),
+        ('auto', 'sclip_demo', {}, (65, 0.1, 0.1)),  # has none of its own
+        ('auto', 'sclip_demo', {'prob_thd': 0.3}, (65, 0.3, 0.1)),
+        (None, 'sclip_voc21', {'logit_scale': 7}, (7, None, None)),
+        ('auto', 'sclip_context60', {}, (50, 0.1, None)),
+        (None, 'sclip_voc21', {}, (65, None, None)),
+        ('auto', 'cliper_voc21', {}, (None, 0.6, None)),
+    ],
+)
+def test_settings_are_those_of_the_configs(background, config, options, settings):
+    options = {f'model.test_cfg.{key}': value for key, value in options.items()}
+    test_cfg = build_config(read_words(['cat'], background), config, cfg_options=options).model.test_cfg
+    assert tuple(test_cfg[key] for key in ('logit_scale', 'prob_thd', 'area_thd')) == settings
 
 
-def test_classes_of_a_config(demo, painted, tmp_path, mini_clip):
-    path = tmp_path / 'scene.png'
-    Image.fromarray(painted.image).save(path)
-    result = demo(path)
-    sample = evaluated(load_config('sclip_demo'), path)
-    np.testing.assert_array_equal(result['labels'], sample.pred_sem_seg.data[0].numpy())
+@pytest.mark.parametrize('attention', ['VanillaSelfAttention', 'clip', dict(type='VanillaSelfAttention')])
+def test_attention_is_exchanged(attention, tmp_path):
+    """In the last block, inside another decoder, and in the default one."""
+    own = load_config('sclip_demo')
+    del own.model.backbone['decoder']
+    own.dump(tmp_path / 'own.py')
+    for config in ('sclip_demo', 'freecp_sclip_demo', tmp_path / 'own.py'):
+        decoder = build_config(None, config, attention=attention).model.backbone.decoder
+        assert decoder.get('decoder', decoder).attention == dict(type='VanillaSelfAttention')
+    assert decoder.type == 'LastBlock'
+    without = {'model.backbone.decoder': dict(_delete_=True, type='LastBlock')}
+    with pytest.raises(ConfigError, match='has no attention that could be exchanged'):
+        build_config(None, 'sclip_demo', attention=attention, cfg_options=without)
+
+
+def test_classes_of_a_config(demo, evaluated, inferencer, painted, files):
+    result = demo(files / 'scene.png')
+    equal(result['labels'], evaluated('sclip_demo', files / 'scene.png')[0])
     assert (result['labels'] == painted.label).mean() > 0.8
     assert result['names'][:3] == ['grass', 'water', 'sand'] and len(result['names']) == 12
     assert result['colours'][1] == (40, 110, 175)  # the demo's dataset says it
-    voc = SCLIPInferencer(config='sclip_voc21', **mini_clip, device='cpu', cfg_options=OPTIONS)
-    result = voc(path)
-    assert result['names'][:2] == ['background', 'aeroplane'] and len(result['phrases'][0]) == 26
-    assert result['colours'][:2] == [(0, 0, 0), (128, 0, 0)]
-    assert voc(path, classes=['cat'])['names'] == ['background', 'cat']
-    assert demo(path, classes=['lava'])['names'] == ['lava']
+    voc = inferencer(config='sclip_voc21')
+    assert voc.words.class_names[:2] == ('background', 'aeroplane') and len(voc.words.classes[0]) == 26
+    assert voc.colours[:2] == [(0, 0, 0), (128, 0, 0)]
+    assert voc(painted.image, classes=['cat'], **RGB)['names'] == ['background', 'cat']
+    assert demo(painted.image, classes=['lava'], **RGB)['names'] == ['lava']
 
 
-def test_arrays(demo, painted, tmp_path):
-    path = tmp_path / 'scene.png'
-    Image.fromarray(painted.image).save(path)
-    wanted = demo(path)
-    for given, order in (
-        (painted.image, 'rgb'),
-        (painted.image[..., ::-1], 'bgr'),
-        (painted.image.astype(np.uint16) * 257, 'rgb'),
-        (Image.fromarray(painted.image), None),
-    ):
+def test_arrays_and_their_order(demo, painted, files):
+    wanted, bgr = demo(files / 'scene.png')['labels'], painted.image[..., ::-1]
+    for given, order in ((painted.image, 'rgb'), (bgr, 'bgr'), (Image.fromarray(painted.image), None)):
         result = demo(given, channel_order=order)
-        np.testing.assert_array_equal(result['labels'], wanted['labels'])
+        equal(result['labels'], wanted)
         assert result['image'] is None
-    assert (demo(painted.image, channel_order='bgr')['labels'] != wanted['labels']).mean() > 0.05
-    with pytest.raises(ValueError, match='channel_order'):
+    assert (demo(bgr, **RGB)['labels'] != wanted).mean() > 0.05
+    with pytest.raises(ConfigError, match='channel_order'):
         demo(painted.image)
     said = SCLIPInferencer(config='sclip_demo', channel_order='bgr', device='cpu')
-    both = said([painted.image[..., ::-1], str(path)])
-    assert [result['image'] for result in both] == [None, str(path)]
-    for result in both:
-        np.testing.assert_array_equal(result['labels'], wanted['labels'])
+    both = said([bgr, str(files / 'scene.png')])
+    assert [result['image'] for result in both] == [None, str(files / 'scene.png')]
+    for result in (*both, said(painted.image, **RGB)):  # a call wins
+        equal(result['labels'], wanted)
+
+
+@pytest.fixture
+def logged(caplog):
+    """`logged()` are the records of the log that the package writes to."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield lambda: caplog.records
+    logger.removeHandler(caplog.handler)
+
+
+def test_bands_are_chosen_and_notes_are_made_once(demo, small, tmp_path, logged):
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    alpha[:9] = 0
+    for name in 'ab':
+        Image.fromarray(np.concatenate([small[..., ::-1], alpha], axis=2)).save(tmp_path / f'{name}.png')
+    plain = SCLIPInferencer(config='sclip_demo', device='cpu')
+    assert len([plain(tmp_path) for _ in range(2)]) == 2
+    assert len([record for record in logged() if 'transparent pixels' in record.getMessage()]) == 1
+    chosen = SCLIPInferencer(config='sclip_demo', device='cpu', bands=(3, 2, 1))
+    equal(chosen(tmp_path / 'a.png')['labels'], demo(small, **RGB)['labels'])
 
 
 def test_photographs_are_upright(demo, painted, tmp_path):
@@ -177,88 +211,73 @@ def test_photographs_are_upright(demo, painted, tmp_path):
     exif[0x0112] = 6
     lying = painted.image[:100]
     Image.fromarray(lying).save(tmp_path / 'lying.png', exif=exif)
-    result = demo(tmp_path / 'lying.png')
-    assert result['labels'].shape == (128, 100)
-    wanted = demo(np.ascontiguousarray(np.rot90(lying, -1)), channel_order='rgb')
-    np.testing.assert_array_equal(result['labels'], wanted['labels'])
+    equal(demo(tmp_path / 'lying.png')['labels'], demo(np.rot90(lying, -1), **RGB)['labels'])
 
 
-def test_words_change_from_call_to_call(mini_clip, photo, tmp_path, fresh_cache):
+def test_words_change_from_call_to_call(inferencer, mini_clip, photo, tmp_path, fresh_cache):
     """Also when the weights are gone: the text tower is kept."""
-    weights = tmp_path / 'mini.pt'
-    shutil.copy(mini_clip['pretrained'], weights)
-    clip = dict(model_name=mini_clip['model_name'], pretrained=str(weights))
-    inferencer = SCLIPInferencer(['cat', 'dog'], None, **clip, device='cpu', cfg_options=OPTIONS)
-    first = inferencer(photo, return_scores=True)
-    weights.unlink()
-    other = inferencer(photo, return_scores=True, classes=['猫', ['γάτα', 'σκύλος'], 'dog'])
-    fresh = SCLIPInferencer(['猫', ['γάτα', 'σκύλος'], 'dog'], None, **mini_clip, device='cpu', cfg_options=OPTIONS)
+    shutil.copy(mini_clip['pretrained'], tmp_path / 'mini.pt')
+    changing = inferencer(['cat', 'dog'], None, pretrained=str(tmp_path / 'mini.pt'))
+    first = changing(photo, return_scores=True)
+    (tmp_path / 'mini.pt').unlink()
+    words = ['猫', ['γάτα', 'σκύλος'], 'dog']
+    other = changing(photo, return_scores=True, classes=words)
     # Words that are encoded together with others differ by rounding.
-    np.testing.assert_allclose(other['scores'], fresh(photo, return_scores=True)['scores'], atol=1e-5)
+    fresh = inferencer(words, None)(photo, return_scores=True)
+    np.testing.assert_allclose(other['scores'], fresh['scores'], atol=1e-5)
     assert other['names'] == ['猫', 'γάτα', 'dog'] and len(other['colours']) == 3
-    again = inferencer(photo, return_scores=True)
-    np.testing.assert_array_equal(again['scores'], first['scores'])
+    again = changing(photo, return_scores=True)
+    equal(again['scores'], first['scores'])
     assert again['names'] == ['cat', 'dog']
 
 
-def test_the_same_words_are_not_encoded_again(demo, painted, monkeypatch):
+def test_the_same_words_are_not_encoded_again(demo, small, monkeypatch):
     encoder, asked = demo.model.decode_head.text_encoder, []
     encode = encoder.encode
     monkeypatch.setattr(encoder, 'encode', lambda words, *args: asked.append(words) or encode(words, *args))
     for more in ({}, dict(classes=list(demo.words.class_names)), dict(return_scores=True), dict(heatmaps=True)):
-        demo(painted.image, channel_order='rgb', **more)
+        demo(small, **RGB, **more)
     assert not asked
-    demo(painted.image, channel_order='rgb', classes=['lava', 'snow'])
+    demo(small, **RGB, classes=['lava', 'snow'])
     assert asked == [('lava', 'snow')]
 
 
-@pytest.mark.parametrize('nothing', [None, 'none', 'None'])
-def test_the_background_changes_from_call_to_call(own, mini_clip, photo, nothing):
+def test_the_background_changes_from_call_to_call(own, inferencer, photo):
     """As in an inferencer that was made so, thresholds and logit scale included."""
     before = own(photo, return_scores=True)
-    for background in (nothing, ['wall', 'sky'], 'auto'):
+    for background in ('none', ['wall', 'sky']):
         result = own(photo, return_scores=True, background=background)
-        fresh = SCLIPInferencer(CLASSES, background, **mini_clip, device='cpu', cfg_options=OPTIONS)
-        wanted = fresh(photo, return_scores=True)
-        np.testing.assert_array_equal(result['labels'], wanted['labels'])
+        wanted = inferencer(CLASSES, background)(photo, return_scores=True)
+        equal(result['labels'], wanted['labels'])
         np.testing.assert_allclose(result['scores'], wanted['scores'], atol=1e-5)
         assert result['names'] == wanted['names'] and result['colours'] == wanted['colours']
-    other = own(photo, classes=['cat'], background=nothing)
-    assert other['names'] == ['cat'] and own(photo, classes=['cat'])['names'] == ['background', 'cat']
-    np.testing.assert_array_equal(own(photo, return_scores=True)['scores'], before['scores'])
+    assert own(photo, classes=['cat'], background=None)['names'] == ['cat']
+    assert own(photo, classes=['cat'])['names'] == ['background', 'cat']
+    equal(own(photo, return_scores=True, background='auto')['scores'], before['scores'])
 
 
 @pytest.mark.slow
-def test_two_threads_with_different_words(own, demo, photo, painted, tmp_path):
+def test_two_threads_with_different_words(own, photo, tmp_path):
     """Each gets what it would get alone, files included."""
     wishes = [
         dict(classes=['cat', ['couch', 'Bed']], return_scores=True, heatmaps=True),
         dict(classes=['snow', 'sky', 'dog'], background=None, return_scores=True),
     ]
     alone = [own(photo, **wish) for wish in wishes]
-    results = [[], []]
     start = threading.Barrier(2)
 
     def work(which):
         start.wait()
-        for turn in range(4):
-            out = tmp_path / f'{which}-{turn}' if turn == 1 else None
-            results[which].append(own(photo, out_dir=out, **wishes[which]))
+        return [own(photo, out_dir=tmp_path / f'{which}-{turn}', **wishes[which]) for turn in range(3)]
 
-    threads = [threading.Thread(target=work, args=(which,)) for which in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for found, wanted in zip(results, alone, strict=True):
-        assert len(found) == 4
-        for result in found:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(work, (0, 1)))
+    for results, wanted in zip(found, alone, strict=True):
+        for result in results:
             assert result['names'] == wanted['names'] and result['coverage'] == wanted['coverage']
-            for key in ('labels', 'scores', 'heatmaps'):
-                if key in wanted:
-                    np.testing.assert_array_equal(result[key], wanted[key])
+            for key in {'labels', 'scores', 'heatmaps'} & {*wanted}:
+                equal(result[key], wanted[key])
     assert own.model.dataset_meta['classes'] == list(own.words.class_names)
-    assert {path.name for path in tmp_path.iterdir()} == {'0-1', '1-1'}
 
 
 def test_files(own, photo, tmp_path):
@@ -268,45 +287,36 @@ def test_files(own, photo, tmp_path):
     assert result['files'] == dict(labels='photo.png', overlay='photo_overlay.png')
     written = Image.open(out / 'photo.png')
     assert written.mode == 'P' and is_ours(out / 'photo.png') and is_ours(out / 'photo_overlay.png')
-    np.testing.assert_array_equal(np.asarray(written), result['labels'])
-    colours = np.array(result['colours'])
-    np.testing.assert_array_equal(np.asarray(written.convert('RGB')), colours[result['labels']])
+    equal(np.asarray(written), result['labels'])
+    equal(np.asarray(written.convert('RGB')), np.array(result['colours'])[result['labels']])
 
     overlay = np.asarray(Image.open(out / 'photo_overlay.png').convert('RGB')).astype(int)
     for label, colour in enumerate(result['colours'][1:], 1):  # the legend's fields; black is in the text too
         assert ((overlay == colour).all(axis=-1).sum() > 50) == (label in result['labels'])
 
-    height, width = result['labels'].shape
     (summary,) = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
-    assert summary['image'] == str(photo) and summary['size'] == [width, height]
-    assert [entry['name'] for entry in summary['classes']] == result['names']
-    assert [entry['phrases'] for entry in summary['classes']] == result['phrases']
-    assert [entry['coverage'] for entry in summary['classes']] == result['coverage']
-    assert [tuple(entry['colour']) for entry in summary['classes']] == result['colours']
+    assert summary['image'] == str(photo) and summary['size'] == [130, 90] and summary['files'] == result['files']
+    columns = [[entry[key] for entry in summary['classes']] for key in ('name', 'phrases', 'coverage', 'colour')]
+    assert columns[:3] == [result[key] for key in ('names', 'phrases', 'coverage')]
+    assert columns[3] == [*map(list, result['colours'])]
     assert any(entry['coverage'] == 0 for entry in summary['classes'])
-    assert summary['files'] == result['files']
 
 
 def test_heat_is_the_probability_of_the_phrase(own, photo, tmp_path, monkeypatch):
-    drawn = []
+    drawn, forwards = [], []
     monkeypatch.setattr(writing, 'draw', lambda rows, **more: drawn.append((rows[0][0], more)) or draw(rows, **more))
-    from mmseg_sclip.visual.figure import draw
-
-    forwards = []
     handle = own.model.backbone.tower.block(1).register_forward_hook(lambda *_: forwards.append(1))
-    plain = own(photo, return_scores=True)
-    assert len(forwards) == 1
-    result = own(photo, return_scores=True, heatmaps=True)
+    plain, result = (own(photo, return_scores=True, heatmaps=wanted) for wanted in (False, True))
     handle.remove()
     assert len(forwards) == 2, 'heat takes no forward of its own'
     heat, scores = result['heatmaps'], result['scores']
-    np.testing.assert_array_equal(scores, plain['scores'])
-    np.testing.assert_array_equal(result['labels'], plain['labels'])
-    assert heat.shape == (30, *result['labels'].shape) and heat.dtype == np.float32 and 'heatmaps' not in plain
+    equal(scores, plain['scores'])
+    equal(result['labels'], plain['labels'])
+    assert heat.shape == (30, 90, 130) and heat.dtype == np.float32
     np.testing.assert_allclose(heat.sum(axis=0), 1, atol=1e-5)
-    small = scores == 0  # suppressed by the area threshold
     groups = np.stack([heat[:25].max(axis=0), heat[25], heat[26:28].max(axis=0), heat[28], heat[29]])
-    np.testing.assert_allclose(groups[~small], scores[~small], atol=1e-6)
+    kept = scores > 0  # by the area threshold
+    np.testing.assert_allclose(groups[kept], scores[kept], atol=1e-6)
 
     result = own(photo, out_dir=tmp_path, heatmaps=True, classes=['cat', ['couch', 'Bed']], background=None)
     names = ['photo_heat_1.png', 'photo_heat_2.png', 'photo_heat_3.png']
@@ -318,31 +328,18 @@ def test_heat_is_the_probability_of_the_phrase(own, photo, tmp_path, monkeypatch
         np.testing.assert_allclose(panel.picture, 0.4 * rgb + 0.6 * 255 * colormaps['turbo'](heat)[..., :3], atol=6)
 
 
-def test_the_attention_of_an_inner_and_of_the_default_decoder(tmp_path):
-    config = build_config(None, 'freecp_sclip_demo', attention='CLIP')
-    assert config.model.backbone.decoder.decoder.attention == dict(type='VanillaSelfAttention')
-    own = load_config('sclip_demo')
-    del own.model.backbone['decoder']
-    own.dump(tmp_path / 'own.py')
-    decoder = build_config(None, tmp_path / 'own.py', attention='CLIP').model.backbone.decoder
-    assert (decoder.type, decoder.attention.type) == ('LastBlock', 'VanillaSelfAttention')
-
-
-FOREGROUND_ONLY = {
-    'model.test_cfg.refine': [dict(type='ForegroundOnly')],
-    'model.test_cfg.logit_scale': 100,
-    'model.test_cfg.prob_thd': 0.5,
-}
-
-
 @pytest.mark.parametrize(
-    'config, options', [('freecp_sclip_demo', None), ('cliper_demo', None), ('gem_demo', FOREGROUND_ONLY)]
+    'config, options',
+    [
+        ('freecp_sclip_demo', {}),
+        ('cliper_demo', {}),
+        ('gem_demo', dict(refine=[dict(type='ForegroundOnly')], logit_scale=100, prob_thd=0.5)),
+    ],
 )
-def test_heat_of_the_background_is_what_labels_come_from(painted, config, options):
-    segment = SCLIPInferencer(
-        ['grass', 'water', 'sand'], ['brick', 'wood'], config=config, device='cpu', cfg_options=options
-    )
-    result = segment(painted.image, heatmaps=True, return_scores=True, channel_order='rgb')
+def test_heat_of_the_background_is_what_labels_come_from(small, config, options):
+    options = {f'model.test_cfg.{key}': value for key, value in options.items()}
+    segment = SCLIPInferencer(['grass', 'water', 'sand'], ['brick', 'wood'], config=config, cfg_options=options)
+    result = segment(small, heatmaps=True, return_scores=True, **RGB)
     heat, scores = result['heatmaps'], result['scores']
     wanted = np.concatenate([heat[:2].max(axis=0, keepdims=True), heat[2:]])
     kept = scores.any(axis=(1, 2))  # by the area threshold
@@ -350,26 +347,23 @@ def test_heat_of_the_background_is_what_labels_come_from(painted, config, option
     np.testing.assert_allclose(wanted[kept], scores[kept], atol=1e-6)
 
 
-def test_heat_of_a_phrase_of_two_classes(demo, painted, tmp_path):
-    result = demo(painted.image[:64, :64], heatmaps=True, channel_order='rgb')
-    result.update(phrases=[['brick', 'grass'], ['water'], ['grass']], heatmaps=result['heatmaps'][:4])
-    for key in ('names', 'colours', 'coverage'):
-        result[key] = result[key][:3]
-    result['labels'][:] = 0
-    files = writing.ResultWriter(tmp_path).write(result, painted.image[:64, :64])['heatmaps']
+def test_heat_of_a_phrase_of_two_classes(small, tmp_path):
+    result = dict(image=None, labels=np.zeros((64, 64), np.uint8), heatmaps=np.zeros((4, 64, 64), np.float32))
+    result.update(phrases=[['brick', 'grass'], ['water'], ['grass']], names=['brick', 'water', 'grass'])
+    result.update(colours=distinct_palette(3), coverage=[100, 0, 0])
+    files = writing.ResultWriter(tmp_path).write(result, small)['heatmaps']
     assert list(files) == ['brick', 'grass (2)', 'water', 'grass (4)']
     assert set(files.values()) == {path.name for path in tmp_path.glob('*_heat_*')}
 
 
-def test_stems_that_repeat(demo, painted, tmp_path):
-    picture = Image.fromarray(painted.image[:64, :64])
+def test_stems_that_repeat(demo, small, tmp_path):
     inputs = [tmp_path / name for name in ('in/a.png', 'in/a.jpg', 'in/A.bmp', 'in/a_overlay.png', 'in/sub/a.png')]
     for path in inputs:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        Image.fromarray(small).save(path)
     out = tmp_path / 'out'
     for _ in range(2):  # a second run replaces the files of the first
-        results = demo([*map(str, inputs), painted.image, painted.image], out_dir=out, channel_order='rgb')
+        results = demo([*map(str, inputs), small, small], out_dir=out, **RGB)
         written = [name.lower() for result in results for name in result['files'].values()]
         assert len(written) == len(set(written)) == 14 and len(list(out.iterdir())) == 15
         stems = [result['files']['labels'].removesuffix('.png') for result in results]
@@ -377,18 +371,17 @@ def test_stems_that_repeat(demo, painted, tmp_path):
     summary = json.loads((out / 'summary.json').read_text())
     assert [entry['image'] for entry in summary] == [*map(str, inputs), None, None]
     for entry, result in zip(summary, results, strict=True):
-        labels = np.asarray(Image.open(out / entry['files']['labels']))
-        np.testing.assert_array_equal(labels, result['labels'])
+        equal(np.asarray(Image.open(out / entry['files']['labels'])), result['labels'])
 
 
-def test_nothing_of_the_user_is_written_over(demo, painted, tmp_path):
+def test_nothing_of_the_user_is_written_over(demo, small, tmp_path):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     photos.mkdir()
     out.mkdir()
-    Image.fromarray(painted.image[:64, :64]).save(photos / 'a.png')
+    Image.fromarray(small).save(photos / 'a.png')
     (tmp_path / 'link').symlink_to(photos)
     for folder in (photos, tmp_path / 'link', out / '..' / 'photos'):
-        with pytest.raises(OSError, match='name another folder'):
+        with pytest.raises(OutputError, match='name another folder'):
             demo(photos / 'a.png', out_dir=folder)
     assert [path.name for path in photos.iterdir()] == ['a.png']
     (out / 'a_overlay.png').write_text('mine')
@@ -396,21 +389,21 @@ def test_nothing_of_the_user_is_written_over(demo, painted, tmp_path):
         assert demo(photos / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
     assert (out / 'a_overlay.png').read_text() == 'mine'
     (out / 'a_overlay.png').unlink()
-    with pytest.raises(FileNotFoundError, match='holds no picture and 3 other files'):
+    with pytest.raises(MissingFileError, match='holds no picture and 3 other files'):
         demo(out, out_dir=tmp_path / 'again')  # no label map and no overlay is taken for a picture
     (out / 'summary.json').write_text('{"mine": 1}')
-    with pytest.raises(OSError, match='no summary of segmented pictures'):
+    with pytest.raises(OutputError, match='no summary of segmented pictures'):
         demo(photos / 'a.png', out_dir=out)
     assert (out / 'summary.json').read_text() == '{"mine": 1}'
 
 
-def test_a_full_disk_names_the_output(demo, painted, tmp_path, monkeypatch):
+def test_a_full_disk_names_the_output(demo, small, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(Image.Image, 'save', full)
-    with pytest.raises(OSError, match=r'Cannot write .*array.png \(out_dir\): No space left.*Free some space'):
-        demo(painted.image, channel_order='rgb', out_dir=tmp_path / 'out')
+    with pytest.raises(OutputError, match=r'Cannot write .*array.png \(out_dir\): No space left.*Free some space'):
+        demo(small, out_dir=tmp_path / 'out', **RGB)
     assert not list((tmp_path / 'out').iterdir())
 
 
@@ -431,22 +424,17 @@ def listed(out):
 
 
 def test_a_damaged_picture_costs_no_other(demo, folder, tmp_path):
-    with pytest.raises(OSError, match=r'1\.jpg is damaged'):
+    with pytest.raises(BadFileError, match=r'1\.jpg is damaged'):
         demo(folder, out_dir=tmp_path / 'first')
     assert listed(tmp_path / 'first') == ['0.jpg']
     errors = []
-    out = tmp_path / 'second'
-    results = list(demo.stream(folder, out, on_error=lambda picture, error: errors.append((picture, str(error)))))
-    assert [result['labels'].shape for result in results] == [(70, 60), (70, 62)]
-    assert len(errors) == 1 and errors[0][0] == str(folder / '1.jpg') and '1.jpg is damaged' in errors[0][1]
-    assert listed(out) == ['0.jpg', '2.jpg']
-
-
-def test_the_summary_is_there_when_one_stops_early(demo, folder, tmp_path):
-    stream = demo.stream([folder / '0.jpg', folder / '2.jpg'], tmp_path / 'out')
-    next(stream)
-    stream.close()
-    assert listed(tmp_path / 'out') == ['0.jpg']
+    stream = demo.stream(folder, tmp_path / 'out', on_error=lambda *given: errors.append([*map(str, given)]))
+    shapes = [next(stream)['labels'].shape]
+    assert listed(tmp_path / 'out') == ['0.jpg']  # also where the process is killed now
+    shapes += [result['labels'].shape for result in stream]
+    assert shapes == [(70, 60), (70, 62)] and listed(tmp_path / 'out') == ['0.jpg', '2.jpg']
+    ((picture, error),) = errors
+    assert picture == str(folder / '1.jpg') and '1.jpg is damaged' in error
 
 
 def test_one_or_many(demo, folder):
@@ -454,77 +442,47 @@ def test_one_or_many(demo, folder):
     assert isinstance(one, dict)
     for given in ([str(folder / '0.jpg')], str(folder / '[0]*.jpg')):
         (result,) = demo(given)
-        np.testing.assert_array_equal(result['labels'], one['labels'])
+        equal(result['labels'], one['labels'])
 
 
 def test_pictures_of_a_pixel_and_of_a_line(own):
-    def segment(*shape):
-        return own(np.full((*shape, 3), 90, np.uint8), channel_order='rgb')['labels'].shape
-
-    assert segment(1, 1) == (1, 1) and segment(3, 60) == (3, 60)
-    with pytest.raises(ValueError, match='The array .*patch'):  # 7 pixels high when it is 2048 wide
-        segment(1, 300)
+    for shape in ((1, 1), (3, 60)):
+        assert own(np.full((*shape, 3), 90, np.uint8), **RGB)['labels'].shape == shape
+    with pytest.raises(BadFileError, match='The array .*patch'):  # 7 pixels high when it is 2048 wide
+        own(np.full((1, 300, 3), 90, np.uint8), **RGB)
 
 
-def test_very_many_classes(demo, painted, tmp_path):
-    names = [f'thing {number}' for number in range(256)]
-    result = demo(painted.image[:64, :64], channel_order='rgb', classes=names)
-    assert result['labels'].dtype == np.uint16 and len(result['coverage']) == 256
-    with pytest.raises(ValueError, match='256 classes.*at most 255'):
-        demo(painted.image, channel_order='rgb', classes=names, out_dir=tmp_path)
+def test_very_many_classes(demo, small, tmp_path):
+    for count, dtype in ((255, np.uint8), (256, np.uint16)):
+        names = [f'thing {number}' for number in range(count)]
+        result = demo(small, classes=names, **RGB)
+        assert result['labels'].dtype == dtype and len(result['coverage']) == count
+    with pytest.raises(ConfigError, match='256 classes.*at most 255'):
+        demo(small, classes=names, out_dir=tmp_path, **RGB)
 
 
-def test_no_cityscapes_and_no_warnings(recwarn, caplog):
+def test_no_cityscapes_and_no_warnings(recwarn, logged):
     """What MMSegmentation's inferencer does to a model without a checkpoint, and MMEngine's to its collate."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    inferencer = SCLIPInferencer(['lava', 'snow'], None, config='sclip_demo', device='cpu')
-    logger.removeHandler(caplog.handler)
-    assert inferencer.model.dataset_meta['classes'] == ['lava', 'snow']
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert not recwarn.list
+    made = SCLIPInferencer(['lava', 'snow'], None, config='sclip_demo', device='cpu')
+    assert made.model.dataset_meta['classes'] == ['lava', 'snow']
+    assert not [record for record in logged() if record.levelno >= logging.WARNING] and not recwarn.list
 
 
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (dict(), 'Give classes'),
-        (dict(classes=['a', 'a']), 'twice'),
-        (dict(classes=['cat'], attention='MaskClp'), "Did you mean 'MaskCLIP'"),
-        (dict(classes=['cat'], pamr=1.5), 'PAMR.steps is 1.5'),
-        (dict(config='sclip_demo', background=None), 'belongs to classes of your own'),
-        (dict(classes=['cat'], config='sclip_demo', cfg_options={'modle.x': 1}), "no 'modle'"),
-        (dict(classes=['cat ' * 100], config='sclip_demo'), 'longer than'),
-    ],
-)
-def test_wrong_arguments(arguments, message, mini_clip):
-    clip = {} if 'config' in arguments else mini_clip
-    with pytest.raises(ValueError, match=message):
-        SCLIPInferencer(**arguments, **clip, device='cpu')
-
-
-def test_wrong_words_in_a_call_spoil_no_later_one(demo, painted):
-    before = demo(painted.image, channel_order='rgb')
-    for wrong in (['lava', 'x ' * 100], ['lava', 'Lava']):
-        with pytest.raises(ValueError, match='longer than|twice'):
-            demo(painted.image, channel_order='rgb', classes=wrong)
-        np.testing.assert_array_equal(demo(painted.image, channel_order='rgb')['labels'], before['labels'])
-
-
-def test_wrong_calls(demo, painted, tmp_path):
-    with pytest.raises(ValueError, match='belongs to classes of your own'):
-        demo(painted.image, channel_order='rgb', background=None)
-    with pytest.raises(FileNotFoundError, match='none.jpg'):
-        demo(tmp_path / 'none.jpg')
+def test_wrong_calls_spoil_no_later_one(demo, small, tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(OSError, match='out_dir .*file must be a folder'):
-        demo(painted.image, channel_order='rgb', out_dir=tmp_path / 'file')
-    with pytest.raises(FileNotFoundError, match='sclip_dmo'):
-        SCLIPInferencer(config='sclip_dmo')
+    before = demo(small, **RGB)['labels']
+    for wrong, words in (
+        (dict(classes=['lava', 'x ' * 100]), 'longer than'),
+        (dict(classes=['lava', 'Lava']), 'twice'),
+        (dict(background=None), 'belongs to classes of your own'),
+        (dict(out_dir=tmp_path / 'file'), 'out_dir .*file must be a folder'),
+    ):
+        with pytest.raises(UserError, match=words):
+            demo(small, **RGB, **wrong)
+    equal(demo(small, **RGB)['labels'], before)
 
 
 def test_a_device(painted, device, demo):
     there = SCLIPInferencer(config='sclip_demo', device=str(device))
     assert next(there.model.parameters()).device.type == torch.device(device).type
-    agree = there(painted.image, channel_order='rgb')['labels'] == demo(painted.image, channel_order='rgb')['labels']
-    assert agree.mean() > 0.99
+    assert (there(painted.image, **RGB)['labels'] == demo(painted.image, **RGB)['labels']).mean() > 0.99

@@ -123,13 +123,10 @@ def test_photographs_random_weights_and_another_size(figures, photographs, mini_
         (['--json', f'{__file__}/figures.json'], 'cannot be written'),
         (['--json', __file__], 'not written by mmseg_sclip'),
         (['--random-weights', '--pretrained', 'x'], 'exclude each other'),
-        (['--cfg-options', 'model.test_cfg.refine=[dict]'], 'refine'),
-        (['--cfg-options', 'model.backbone.decoder.attention.projections=[q]', 'model.clip.cache_dir=x'], 'cache_dir'),
     ],
     ids=str,
 )
-def test_wrong_arguments(argv, words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # one of them makes a cache
+def test_wrong_arguments(argv, words, capsys):
     assert errors.run(main, ['sclip_demo', *argv]) == 1
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
 
@@ -140,14 +137,6 @@ def test_what_the_plain_way_does_not_have_is_refused(tmp_path, capsys):
     config.dump(tmp_path / 'own.py')
     assert errors.run(main, [str(tmp_path / 'own.py')]) == 1
     assert 'which does not have test_cfg.refine' in capsys.readouterr().err.strip().splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_json_on_the_standard_output_is_nothing_else(capsys):
-    assert main(['sclip_demo', '--max-images', '1', '--repeats', '1', '--json', '-']) == 0
-    captured = capsys.readouterr()
-    assert [figure['config'] for figure in json.loads(captured.out)] == ['sclip_demo']
-    assert 'windows/s' in captured.err
 
 
 def test_folders_without_images_and_damaged_ones(tmp_path):
@@ -170,11 +159,10 @@ def test_sizes_and_files(photographs, tmp_path):
     assert not np.array_equal(*(item.load()['inputs'].numpy() for item in patterns))
 
 
-@pytest.mark.parametrize('name', ['voc21', 'context59', 'context60', 'ade20k'])
-def test_patterns_stand_in_for_a_dataset_that_is_not_there(name, tmp_path, monkeypatch):
+def test_patterns_stand_in_for_a_dataset_that_is_not_there(tmp_path, monkeypatch):
     init_default_scope('mmseg')
     monkeypatch.chdir(tmp_path)
-    (item,) = find_items(load_config(f'sclip_{name}'), None, None, 1, tmp_path)
+    (item,) = find_items(load_config('sclip_context59'), None, None, 1, tmp_path)
     assert item.load()['inputs'].shape[0] == 3
 
 

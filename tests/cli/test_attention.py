@@ -1,48 +1,18 @@
 """The attention tool as a person runs it, and the hook that does the same for a dataset."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
-from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from mmseg_sclip.cli import attention, main
+from mmseg_sclip.cli import attention
 from mmseg_sclip.files import is_ours
 from mmseg_sclip.paths import config_path
 from mmseg_sclip.visual import AttentionVisualizationHook
 from mmseg_sclip.visual.pixels import POINT_COLOUR
-
-
-def forget_runs():
-    for logger in MMLogger._instance_dict.values():
-        for handler in logger.handlers:
-            handler.close()
-    for manager in (MMLogger, MessageHub, DefaultScope, Visualizer, SegLocalVisualizer):
-        manager._instance_dict.clear()
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """`run(command, *arguments)` gives the exit code, stdout and the last line of stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    forget_runs()
-
-    def call(*arguments):
-        capfd.readouterr()
-        code = main.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err.rstrip('\n').rpartition('\n')[2]
-
-    yield call
-    forget_runs()
 
 
 @pytest.fixture
@@ -84,11 +54,11 @@ def test_the_demo(run, tmp_path, figures):
 
 
 def test_every_wish(run, photo, figures, tmp_path):
-    code, _, last = run(
+    code, _, err = run(
         'attention', photo, '--points', '10,80', '119,0', '--attention', 'LocalSelfAttention(window=1)', 'maskclip',
         '--layers', '-1', 2, '--heads', 'all', '--whole', '--demo', '--out-dir', tmp_path / 'out', '--max-side', 60,
     )  # fmt: skip
-    assert code == 0, last
+    assert code == 0, err
     ((maps, panels, figure),) = figures
     heads = [f'head {i} of 4' for i in (1, 2, 3, 4)]
     assert [(row.strategy, row.layer, row.heads) for row in maps.rows] == [
@@ -104,12 +74,12 @@ def test_every_wish(run, photo, figures, tmp_path):
     assert 0.5 < width / height < 3  # no strip
 
 
-@pytest.mark.parametrize('orientation', [1, 3, 6, 8])
+@pytest.mark.parametrize('orientation', [3, 6])
 def test_points_are_pixels_of_the_upright_photograph(run, photo, figures, orientation, tmp_path):
     """The same picture, stored turned with an EXIF tag."""
     upright = Image.open(photo)
-    turns = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-    stored = upright.copy() if orientation == 1 else upright.transpose(turns[orientation])
+    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
+    stored = upright.transpose(turns[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / 'stored.png', exif=exif)
@@ -124,11 +94,11 @@ def test_points_are_pixels_of_the_upright_photograph(run, photo, figures, orient
 
 def test_the_config_resizes_as_in_the_evaluation(run, photo, figures, mini_json, mini_weights):
     """A photograph of 90 x 120 goes through Resize(scale=(2048, 336)) of VOC's config."""
-    code, _, last = run(
+    code, _, err = run(
         'attention', photo, '--points', '60,45', '--model-name', mini_json, '--pretrained', mini_weights,
         '--attention', 'CLIP', '--window',
     )  # fmt: skip
-    assert code == 0, last
+    assert code == 0, err
     ((maps, _, figure),) = figures
     assert maps.views[0].network == (336, 448) and maps.views[0].window == (112, 336, 112, 336)
     assert maps.rows[0].layer == 3
@@ -136,56 +106,13 @@ def test_the_config_resizes_as_in_the_evaluation(run, photo, figures, mini_json,
 
 
 def test_nothing_of_the_user_is_written_over(run, photo, tmp_path):
-    arguments = ['attention', photo, '--points', '5,5', '--demo', '--out-dir']
-    code, _, last = run(*arguments, photo.parent / '..' / photo.parent.name)
-    assert code == 1 and 'name another folder' in last
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'photo_attention.png').write_text('mine')
     for _ in range(2):
-        assert run(*arguments, 'out')[0] == 0
+        assert run('attention', photo, '--points', '5,5', '--demo', '--out-dir', 'out').code == 0
     written = sorted(path.name for path in (tmp_path / 'out').iterdir())
     assert written == ['photo-2_attention.png', 'photo_attention.png']
     assert (tmp_path / 'out' / 'photo_attention.png').read_text() == 'mine'
-
-
-WRONG = {
-    'no point': (['--points', '10'], 'is no point. A point is X,Y'),
-    'outside': (['--points', '120,10'], 'The point 120,10 lies outside the image, which is 120 x 90 pixels'),
-    'layer': (['--layers', '6'], 'There is no block 6: this image tower has the blocks 1 to 5'),
-    'layer 0': (['--layers', '0'], 'There is no layer 0: layers count from 1 to 5'),
-    'layer word': (['--layers', 'last'], "invalid int value: 'last'"),
-    'head': (['--heads', '5'], "heads is 5; it is 'mean', 'all' or a number from 1 to 4"),
-    'head word': (['--heads', 'max'], "--heads is 'max'; it is mean, all or a number from 1."),
-    'strategy': (['--attention', 'VanilaSelfAttention'], "Did you mean 'VanillaSelfAttention'?"),
-    'parameter': (['--attention', 'LocalSelfAttention(windw=3)'], "Did you mean 'window'?"),
-    'unreadable': (['--attention', 'Local SelfAttention'], 'cannot be read. It is written as Name, Name(key=value)'),
-    'both': (['--whole', '--window'], 'not allowed with argument'),
-    'config': (['--config', 'sclip_voc21'], 'Give one of them'),
-    'checkpoint': (['--checkpoint', 'none.pth'], 'There is no checkpoint none.pth'),
-    'side': (['--max-side', '0'], '--max-side is 0'),
-}
-
-
-@pytest.mark.parametrize('kind', WRONG)
-def test_wrong_flags(run, photo, kind, tmp_path):
-    flags, message = WRONG[kind]
-    points = [] if '--points' in flags else ['--points', '5,5']
-    code, _, last = run('attention', photo, *points, '--demo', '--out-dir', 'out', *flags)
-    assert code == 1
-    assert last.startswith('Error: ') and message in last
-    assert not list(tmp_path.glob('out/*'))
-
-
-def test_missing_and_damaged_images(run, photo, tmp_path):
-    points = ['--points', '5,5', '--demo']
-    assert 'Name an image file, or try the command with --demo' in run('attention')[2]
-    assert 'Say which points' in run('attention', photo)[2]
-    assert 'missing.jpg' in run('attention', 'missing.jpg', *points)[2]
-    (tmp_path / 'half.png').write_bytes(photo.read_bytes()[:-300])
-    code, _, last = run('attention', 'half.png', *points)
-    assert code == 1 and 'half.png' in last
-    (tmp_path / 'file').write_text('')
-    assert 'file' in run('attention', photo, *points, '--out-dir', 'file/out')[2]
 
 
 CONFIG = """
@@ -209,7 +136,6 @@ def test_with_hook(run, tmp_path):
     def call(hook):
         path = tmp_path / 'hooked.py'
         path.write_text(CONFIG.format(base=str(config_path('sclip_demo')), hook=hook))
-        forget_runs()
         return run('test', path, '--work-dir', tmp_path / 'work')
 
     return call
@@ -217,8 +143,8 @@ def test_with_hook(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, fresh_cache):
-    code, out, last = test_with_hook("points=[(0.25, 0.5), (96, 80)], layers=[2, -1], out_dir='pictures'")
-    assert code == 0, last
+    code, out, err = test_with_hook("points=[(0.25, 0.5), (96, 80)], layers=[2, -1], out_dir='pictures'")
+    assert code == 0, err
     pictures = sorted((tmp_path / 'pictures').iterdir())
     assert [path.name for path in pictures] == [f'00000{i}_attention.png' for i in range(3)]
     assert f'3 attention pictures are in {tmp_path / "pictures"}' in out
@@ -229,8 +155,8 @@ def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, fresh
 
 
 def test_points_outside_and_intervals(test_with_hook, tmp_path):
-    code, out, last = test_with_hook("points=[(5, 500)], interval=2, layers=[1], attention='VanillaSelfAttention'")
-    assert code == 0, last
+    code, out, err = test_with_hook("points=[(5, 500)], interval=2, layers=[1], attention='VanillaSelfAttention'")
+    assert code == 0, err
     assert re.search(r'0 attention pictures are in .*work/.*/attention; 2 images are smaller than every point', out)
     code, out, _ = test_with_hook("points=[(5, 50), (5, 500)], interval=2, layers=[1], attention=['config']")
     (folder,) = tmp_path.glob('work/*/attention')
@@ -241,8 +167,8 @@ def test_the_hook_draws_on_the_centre_that_is_scored(run, tmp_path):
     path = tmp_path / 'centred.py'
     hook = "points=[(0.5, 0.5)], layers=[1], attention=['config'], out_dir='pictures'"
     path.write_text(CONFIG.format(base=str(config_path('sclip_demo')), hook=hook) + CENTRE)
-    code, out, last = run('test', path, '--work-dir', tmp_path / 'work')
-    assert code == 0, last
+    code, out, err = run('test', path, '--work-dir', tmp_path / 'work')
+    assert code == 0, err
     assert len(list((tmp_path / 'pictures').iterdir())) == 3
 
 
@@ -261,8 +187,8 @@ def test_the_hook_draws_on_the_centre_that_is_scored(run, tmp_path):
     ],
 )
 def test_wrong_hooks_stop_before_the_first_image(test_with_hook, hook, message):
-    code, out, last = test_with_hook(hook)
-    assert code == 1 and message in last
+    code, out, err = test_with_hook(hook)
+    assert code == 1 and message in err
     assert 'Iter(test)' not in out
 
 

@@ -180,10 +180,7 @@ def test_a_test_says_on_its_way_what_it_meets(check, tree):
     assert said.count('no reader of images knows, left out: notes.txt') == 1
 
 
-def test_flags(check):
-    assert check('--workers', '-1')[1].endswith('Error: --workers is -1; it must be at least 0.')
-
-
+@pytest.mark.slow
 def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree, tmp_path):
     """Counted here from the files alone; and the label maps that a test writes are ground truth of the next one."""
     classes = tuple(f'thing {number}' for number in range(300))
@@ -214,6 +211,7 @@ def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree,
     assert code == 0 and 'aAcc: 100.0000' in said
 
 
+@pytest.mark.slow
 def test_bands_are_chosen_in_every_command(check, tree, tmp_path, capfd):
     """Three bands in another order are another picture, in a test as in a segmentation; a fourth one is not there."""
     found = {}

@@ -22,6 +22,7 @@ from mmseg_sclip.datasets import PaintedScenesDataset
 from mmseg_sclip.files import is_ours
 
 CONFIGS = ['configs/clip/clip_demo.py', 'configs/maskclip/maskclip_demo.py', 'configs/sclip_demo.py']
+PALETTE = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
 SCENES = ['--cfg-options', 'test_dataloader.dataset.count=4']
 
 
@@ -114,26 +115,13 @@ def test_the_command_of_the_readme(run, figures, expected, tmp_path):
         path = tmp_path / 'out' / f'comparison.{suffix}'
         assert f'The figure is {path}' in out and is_ours(path)
     assert figure.texts[0].get_text() == 'Lowest mIoU of clip_demo, image by image'
-
-    palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
     for row, index in enumerate(order):
         here = panels[8 * row : 8 * row + 8]
         assert here[0][0] == f'00000{index}' and here[4][0] == 'ground truth'
         for name, method, (title, pixels) in zip(('clip', 'maskclip', 'sclip'), expected, here[1:4], strict=True):
             assert title == f'{name}_demo\nmIoU {method[index][1]:.1f}'
-            assert np.array_equal(pixels, palette[method[index][0]])
+            assert np.array_equal(pixels, PALETTE[method[index][0]])
         assert all(title.endswith('% right') for title, _ in here[5:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('flag, by', [('--worst', 'last'), ('--best', 'gain')])
-def test_orders(run, figures, expected, by, flag):
-    code, _, err = run(CONFIGS[0], CONFIGS[2], flag, 2, '--by', by, '--max-images', 3, *SCENES)
-    assert code == 0, err
-    first, last = ([value for _, value in expected[i][:3]] for i in (0, 2))
-    values = dict(last=last, gain=np.subtract(last, first))[by]
-    order = np.argsort(values)[:: -1 if flag == '--best' else 1][:2]
-    assert figures[0][0] == [f'00000{i}' for i in order]
 
 
 def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_path):
@@ -147,13 +135,12 @@ def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_p
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
 
 
+@pytest.mark.slow
 def test_the_centre_that_is_scored(run, figures, centred):
     code, out, err = run(centred, '--worst', 1, '--error-map', *SCENES)
     assert code == 0, err
     ((_, panels, _),) = figures
     assert [pixels.shape for _, pixels in panels] == [(96, 96, 3)] * 4
-    code, _, err = run(CONFIGS[2], centred, '--worst', 1, *SCENES)
-    assert code == 1 and 'ScoreCentre or a step before it differs' in err
 
 
 NORM = dict(type='SyncBN', requires_grad=True)
@@ -186,24 +173,21 @@ def trained(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('first', [True, False])
-def test_a_trained_model_beside_sclip(run, figures, expected, scenes, trained, first):
-    order = slice(None, None, 1 if first else -1)
-    configs, methods = [trained, CONFIGS[2]], [predictions(load_config(trained), str(trained)[:-2] + 'pth', scenes)]
-    methods.append(expected[2])
+def test_a_trained_model_beside_methods_of_one_pass(run, figures, expected, scenes, trained):
+    """It stands between them, and is predicted with by itself."""
+    methods = [expected[2], predictions(load_config(trained), str(trained)[:-2] + 'pth', scenes), expected[0]]
     flags = ['--best', 2, '--by', 'gain', '--max-images', 3, '--error-map', '--model-name', 'builtin:demo', *SCENES]
-    code, out, err = run(*configs[order], *flags)
+    code, out, err = run(CONFIGS[2], trained, CONFIGS[0], *flags)
     assert code == 0, err
     assert '--pretrained leave these configs alone, which have no CLIP: trained.\n' in err
-    values = np.array([[value for _, value in method[:3]] for method in methods[order]])
+    values = np.array([[value for _, value in method[:3]] for method in methods])
     ((names, panels, _),) = figures
-    best = np.argsort(values[0] - values[1])[:2]
+    best = np.argsort(values[0] - values[2])[:2]
     assert names == [f'{scene:06}' for scene in best]
     assert table(out) == {f'{scene:06}': [f'{value:.2f}' for value in values[:, scene]] for scene in best}
-    palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
-    assert len(np.unique(methods[0][best[0]][0])) > 1
-    for column, method in enumerate(methods[order], 1):
-        assert np.array_equal(panels[column][1], palette[method[best[0]][0]])
+    assert len(np.unique(methods[1][best[0]][0])) > 1
+    for column, method in enumerate(methods, 1):
+        assert np.array_equal(panels[column][1], PALETTE[method[best[0]][0]])
 
 
 class EveryFourthPixel(BaseModel):
@@ -233,11 +217,10 @@ def test_labels_of_another_size_are_brought_to_that_of_the_ground_truth(run, fig
     assert code == 0, err
     values = [miou(each, scene, scenes) for scene, each in enumerate(labels)]
     assert [table(out)[f'{scene:06}'][1] for scene in range(2)] == [f'{value:.2f}' for value in values]
-    palette = np.array(PaintedScenesDataset.METAINFO['palette'], np.uint8)
-    assert np.array_equal(figures[0][1][2][1], palette[labels[0]])
+    assert np.array_equal(figures[0][1][2][1], PALETTE[labels[0]])
     shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
     assert run(quarter, CONFIGS[0], '--images', 'own.jpg')[0] == 0
-    assert np.array_equal(figures[1][1][1][1], palette[labels[1]])
+    assert np.array_equal(figures[1][1][1][1], PALETTE[labels[1]])
 
     flags = ['--max-images', '1', '--out', 'maps', '--show-dir', 'pictures', *SCENES, 'test_dataloader.num_workers=0']
     assert main.main(['test', str(quarter), '--work-dir', 'work', *flags]) == 0
@@ -266,12 +249,10 @@ def test_pages_and_truth(run, figures, tmp_path):
     assert all(title != 'ground truth' for title, _ in figures[0][1])
 
 
-@pytest.mark.parametrize('folder', ['images', 'annotations/../images', 'link', 'annotations'])
-def test_figures_never_lie_beside_images(run, scenes, tmp_path, folder):
+def test_figures_never_lie_beside_images(run, scenes, tmp_path):
     root = shutil.copytree(scenes, tmp_path / 'scenes')
-    (root / 'link').symlink_to(root / 'images')
     before = sorted(root.rglob('*'))
-    code, _, err = run(CONFIGS[0], '--images', '000001', '--data-root', root, '--out-dir', root / folder)
+    code, _, err = run(CONFIGS[0], '--images', '000001', '--data-root', root, '--out-dir', root / 'images')
     assert code == 1 and 'name another folder' in err and sorted(root.rglob('*')) == before
 
 
@@ -289,13 +270,17 @@ def broken(scenes, tmp_path):
 
 
 def test_damaged_images_do_not_stop_the_others(run, figures, broken, tmp_path):
-    code, out, err = run(*CONFIGS[:2], '--images', '000000', '000001', '000002', '000003', '--data-root', broken)
+    code, out, err = run(*CONFIGS[:2], '--worst', 4, '--by', 'last', '--data-root', broken)
     assert code == 1
-    assert figures[0][0] == ['000001', '000002', '000003']
-    assert table(out)['000001'] == ['-', '-']
+    assert sorted(figures[0][0]) == ['000002', '000003'] and set(table(out)) == {'000002', '000003'}
+    assert figures[0][2].texts[0].get_text() == 'Lowest mIoU of maskclip_demo, image by image'
+    assert '1 of 4 images have no ground truth and are not ranked.' in out
     assert re.search(r'000000.jpg was left out: .*damaged or no image', err)
     assert err.rstrip().endswith('Error: 1 image was left out; the reasons stand above.')
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
+    code, _, err = run(CONFIGS[0], '--images', '000000', '--data-root', broken)
+    assert code == 1 and len(figures) == 1
+    assert err.rstrip().endswith('1 image was left out; the reasons stand above. No figure was drawn.')
 
 
 def test_labels_that_are_no_class_cost_no_image(run, figures, broken, caplog):
@@ -314,21 +299,6 @@ def test_labels_that_are_no_class_cost_no_image(run, figures, broken, caplog):
     logger.removeHandler(caplog.handler)
     assert code == 0 and 'has the label' not in caplog.text, err
     assert float(table(ignored)['000002'][0]) > float(table(counted)['000002'][0])
-
-
-@pytest.mark.slow
-def test_damaged_images_are_not_ranked(run, figures, broken):
-    code, out, err = run(*CONFIGS[:2], '--worst', 4, '--by', 'gain', '--data-root', broken)
-    assert code == 1
-    assert sorted(figures[0][0]) == ['000002', '000003']
-    assert '1 of 4 images have no ground truth and are not ranked.' in out
-    assert '1 image was left out' in err
-
-
-def test_nothing_left(run, figures, broken):
-    code, _, err = run(CONFIGS[0], '--images', '000000', '--data-root', broken)
-    assert code == 1 and not figures
-    assert err.rstrip().endswith('1 image was left out; the reasons stand above. No figure was drawn.')
 
 
 WRONG = {

@@ -9,6 +9,7 @@ from PIL import Image
 from mmseg_sclip.engine.journal import Journal
 from mmseg_sclip.paths import config_path
 
+SLOW = pytest.mark.slow
 FEW = ('--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.dataset.count=2')
 
 
@@ -55,3 +56,31 @@ def test_a_resumed_run_does_not_promise_the_files_of_the_one_before(run_main, tm
     result = run_main('sclip_demo', *FEW, '--resume', '--out', maps)
     assert result.code == 0 and len(list(maps.iterdir())) == 1
     assert f'The label maps of the images that were not finished before are in {maps}' in result.out
+
+
+@pytest.mark.parametrize(
+    'line, written',
+    [
+        ('test clip_demo --work-dir=~/a --out=~/b --max-images 1', ['a/result.json', 'b/000000.png']),
+        pytest.param('compare-methods demo --methods clip --out=~/a --max-images 1', ['a/methods.md'], marks=SLOW),
+        pytest.param('ablate --table 1 --rows clip --out=~/a --demo-count 1', ['a/tables.md'], marks=SLOW),
+        pytest.param('train sclip_learned_demo --work-dir=~/a', ['a/projection.pth'], marks=SLOW),
+    ],
+)
+def test_outputs_below_the_home_folder(run, tmp_path, monkeypatch, line, written):
+    """`--out=~/maps`, which a shell does not expand."""
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    option = 'train_cfg.max_iters=1' if line.startswith('train') else 'test_dataloader.num_workers=0'
+    result = run(*line.split(), '--device', 'cpu', '--cfg-options', option)
+    assert result.code == 0 and all((tmp_path / 'home' / path).is_file() for path in written)
+    assert not list((tmp_path / 'here').iterdir())
+    assert '--out=~/b' not in line or f'1 label maps are in {tmp_path}/home/b' in result.out
+
+
+@pytest.mark.parametrize('line', ['test clip_demo', 'compare clip_demo --best 1'])
+def test_data_below_the_home_folder(run, tmp_path, monkeypatch, line):
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    result = run(*line.split(), '--data-root=~/x', '--device', 'cpu')
+    assert result.code == 1 and f'{tmp_path}/home/x' in result.last

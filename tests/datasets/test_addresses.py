@@ -31,7 +31,7 @@ def served(tmp_path, monkeypatch):
         Image.fromarray(values.astype(np.uint8)).save(tmp_path / folder / 'a.png')
     (tmp_path / 'val.txt').write_text('a\n')
     with ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield tmp_path, f'http://127.0.0.1:{server.server_address[1]}'
         server.shutdown()
 

@@ -60,71 +60,20 @@ def test_painted_palette_tells_materials_apart():
 # --- label ids through the shipped configs ---------------------------------------------------------------------------
 
 # config: image, label map, split file, short side, raw ids, ids after loading
+VOC = ('JPEGImages/a.jpg', 'SegmentationClass/a.png', 'ImageSets/Segmentation/val.txt', 336)
+CONTEXT = ('JPEGImages/a.jpg', 'SegmentationClassContext/a.png', 'ImageSets/SegmentationContext/val.txt', 336)
+COCO, STUFF = 'images/val2017/a.jpg', 'annotations/val2017/a_labelTrainIds.png'
+CITY = ('leftImg8bit/val/lindau/a_leftImg8bit.png', 'gtFine/val/lindau/a_gtFine_labelTrainIds.png')
+TEN = ('images/test2014/a.jpg', 'annotations/test2014/a_labelTrainIds.png')
 LAYOUTS = dict(
-    voc21=(
-        'JPEGImages/a.jpg',
-        'SegmentationClass/a.png',
-        'ImageSets/Segmentation/val.txt',
-        336,
-        [0, 1, 20, 255],
-        [0, 1, 20, 255],
-    ),
-    voc20=(
-        'JPEGImages/a.jpg',
-        'SegmentationClass/a.png',
-        'ImageSets/Segmentation/val.txt',
-        336,
-        [0, 1, 20, 255],
-        [255, 0, 19, 255],
-    ),
-    context60=(
-        'JPEGImages/a.jpg',
-        'SegmentationClassContext/a.png',
-        'ImageSets/SegmentationContext/val.txt',
-        336,
-        [0, 1, 59, 59],
-        [0, 1, 59, 59],
-    ),
-    context59=(
-        'JPEGImages/a.jpg',
-        'SegmentationClassContext/a.png',
-        'ImageSets/SegmentationContext/val.txt',
-        336,
-        [0, 1, 59, 59],
-        [255, 0, 58, 58],
-    ),
-    coco_object=(
-        'images/val2017/a.jpg',
-        'annotations/val2017/a_instanceTrainIds.png',
-        None,
-        336,
-        [0, 1, 80, 80],
-        [0, 1, 80, 80],
-    ),
-    coco_stuff164k=(
-        'images/val2017/a.jpg',
-        'annotations/val2017/a_labelTrainIds.png',
-        None,
-        448,
-        [0, 1, 170, 255],
-        [0, 1, 170, 255],
-    ),
-    coco_stuff10k=(
-        'images/test2014/a.jpg',
-        'annotations/test2014/a_labelTrainIds.png',
-        None,
-        336,
-        [0, 1, 171, 171],
-        [255, 0, 170, 170],
-    ),
-    cityscapes=(
-        'leftImg8bit/val/lindau/a_leftImg8bit.png',
-        'gtFine/val/lindau/a_gtFine_labelTrainIds.png',
-        None,
-        560,
-        [0, 1, 18, 255],
-        [0, 1, 18, 255],
-    ),
+    voc21=(*VOC, [0, 1, 20, 255], [0, 1, 20, 255]),
+    voc20=(*VOC, [0, 1, 20, 255], [255, 0, 19, 255]),
+    context60=(*CONTEXT, [0, 1, 59, 59], [0, 1, 59, 59]),
+    context59=(*CONTEXT, [0, 1, 59, 59], [255, 0, 58, 58]),
+    coco_object=(COCO, 'annotations/val2017/a_instanceTrainIds.png', None, 336, [0, 1, 80, 80], [0, 1, 80, 80]),
+    coco_stuff164k=(COCO, STUFF, None, 448, [0, 1, 170, 255], [0, 1, 170, 255]),
+    coco_stuff10k=(*TEN, None, 336, [0, 1, 171, 171], [255, 0, 170, 170]),
+    cityscapes=(*CITY, None, 560, [0, 1, 18, 255], [0, 1, 18, 255]),
     ade20k=('images/validation/a.jpg', 'annotations/validation/a.png', None, 336, [0, 1, 150, 150], [255, 0, 149, 149]),
     demo=('images/a.jpg', 'annotations/a.png', None, 20, [0, 1, 11, 11], [0, 1, 11, 11]),
 )
@@ -178,43 +127,27 @@ def test_zero_is_reduced_where_it_is_no_class():
 # --- missing data ----------------------------------------------------------------------------------------------------
 
 
-def remove(root: Path, part: str) -> None:
-    os.rename(root / part, root / 'elsewhere')
-
-
-@pytest.mark.parametrize(
-    'config, what, gone',
-    [
-        *((config, 'image folder', str(Path(LAYOUTS[config][0]).parent)) for config in OWN),
-        *((config, 'label folder', str(Path(LAYOUTS[config][1]).parent)) for config in OWN),
-        ('voc20', 'split file', LAYOUTS['voc20'][2]),
-    ],
-)
-def test_missing_parts_are_named(config, what, gone, tmp_path):
-    write_layout(tmp_path, config)
-    remove(tmp_path, gone)
-    with pytest.raises(FileNotFoundError) as error:
-        build(config, tmp_path)
-    layout = type(build(config, tmp_path, lazy_init=True)).LAYOUT
-    assert layout
-    for words in (f'the {what} {tmp_path / gone} does not exist', '--data-root', layout):
-        assert words in str(error.value)
-
-
 @pytest.mark.parametrize('config', OWN)
-def test_missing_files_are_named(config, tmp_path):
+@pytest.mark.parametrize('what', ['image folder', 'label folder', 'label map', 'image', 'split file', 'names'])
+def test_what_is_missing_is_named(config, what, tmp_path):
     write_layout(tmp_path, config)
     image, label, split = LAYOUTS[config][:3]
-    remove(tmp_path, label)
-    with pytest.raises(FileNotFoundError, match='the label map .*' + Path(label).name):
+    layout = type(build(config, tmp_path, lazy_init=True)).LAYOUT
+    if what in ('split file', 'names') and not split:
+        return
+    gone = {'image folder': Path(image).parent, 'label folder': Path(label).parent, 'image': image, 'label map': label}
+    gone = tmp_path / gone.get(what, split or '')
+    words = f'the {what} {gone} does not exist'
+    if what == 'names':
+        gone.write_text('')
+        words = f'no sample is listed in {gone}'
+    else:
+        os.rename(gone, tmp_path / 'elsewhere')
+    if what == 'image' and not split:
+        words = f'no *.jpg in {gone.parent}'
+    with pytest.raises(FileNotFoundError) as error:
         build(config, tmp_path)
-    remove(tmp_path, image)
-    with pytest.raises(FileNotFoundError, match='the image .*a.jpg' if split else r'no \*\.jpg in .*'):
-        build(config, tmp_path)
-    if split:
-        (tmp_path / split).write_text('')
-        with pytest.raises(FileNotFoundError, match='no sample is listed in .*val.txt'):
-            build(config, tmp_path)
+    assert layout and all(part in str(error.value) for part in (words, '--data-root', layout))
 
 
 def test_voc20_does_not_list_the_image_folder():

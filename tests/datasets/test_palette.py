@@ -67,17 +67,16 @@ def test_an_unknown_dataset():
         classes_of(dict(type='PaintedSceneDataset'), MODEL)
 
 
+SCENE, OWN = dict(type='PaintedScenesDataset'), dict(type='BaseSegDataset', metainfo=dict(classes=['x']))
+
+
 @pytest.mark.parametrize(
     'dataset, names, colours',
     [
-        (dict(type='PaintedScenesDataset'), SCENES['classes'], SCENES['palette']),
-        (dict(type='BaseSegDataset', metainfo=dict(classes=('x', 'y'))), ['x', 'y'], distinct_palette(2)),
-        (dict(type='RepeatDataset', dataset=dict(type='PaintedScenesDataset')), SCENES['classes'], SCENES['palette']),
-        (
-            dict(type='ConcatDataset', datasets=[dict(type='BaseSegDataset', metainfo=dict(classes=['x']))]),
-            ['x'],
-            distinct_palette(1),
-        ),
+        (SCENE, SCENES['classes'], SCENES['palette']),
+        (OWN, ['x'], distinct_palette(1)),
+        (dict(type='RepeatDataset', dataset=SCENE), SCENES['classes'], SCENES['palette']),
+        (dict(type='ConcatDataset', datasets=[OWN]), ['x'], distinct_palette(1)),
     ],
 )
 def test_a_model_without_words_has_the_classes_of_its_dataset(dataset, names, colours):

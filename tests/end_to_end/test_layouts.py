@@ -30,36 +30,31 @@ VOC = dict(image='JPEGImages/{}.jpg', stems=('2007_000033', '2007_000042'))
 SEGMENTATION = dict(VOC, label='SegmentationClass/{}.png', split='ImageSets/Segmentation/val.txt')
 CONTEXT = dict(VOC, label='SegmentationClassContext/{}.png', split='ImageSets/SegmentationContext/val.txt')
 COCO = dict(image='images/val2017/{}.jpg', stems=('000000000139', '000000000285'))
+COCO_LABEL = 'annotations/val2017/{{}}_{}TrainIds.png'
+STUFF = dict(classes=171, favourites=(12, 37, 58, 145))
+STUFF_10K = dict(STUFF, stems=('COCO_train2014_000000000077', 'COCO_train2014_000000000081'))
+CITIES = ('frankfurt/frankfurt_000000_000294', 'munster/munster_000000_000019')
+ADE = ('ADE_val_00000001', 'ADE_val_00000002')
 LAYOUTS = [
     Layout('sclip_voc21', 21, **SEGMENTATION, favourites=(0, 2, 16)),
     Layout('sclip_voc20', 20, **SEGMENTATION, reduce_zero_label=True, favourites=(13, 14, 15, 19)),
     Layout('sclip_context60', 60, **CONTEXT, favourites=(19, 32, 40)),
     Layout('sclip_context59', 59, **CONTEXT, reduce_zero_label=True, favourites=(18, 31, 39, 48)),
-    Layout(
-        'sclip_coco_object', 81, **COCO, label='annotations/val2017/{}_instanceTrainIds.png', favourites=(0, 28, 38, 41)
-    ),
-    Layout(
-        'sclip_coco_stuff164k',
-        171,
-        **COCO,
-        label='annotations/val2017/{}_labelTrainIds.png',
-        favourites=(12, 37, 58, 145),
-    ),
+    Layout('sclip_coco_object', 81, **COCO, label=COCO_LABEL.format('instance'), favourites=(0, 28, 38, 41)),
+    Layout('sclip_coco_stuff164k', **STUFF, **COCO, label=COCO_LABEL.format('label')),
     Layout(
         'sclip_coco_stuff10k',
-        171,
+        **STUFF_10K,
         image='images/test2014/{}.jpg',
         label='annotations/test2014/{}_labelTrainIds.png',
-        stems=('COCO_train2014_000000000077', 'COCO_train2014_000000000081'),
         reduce_zero_label=True,
-        favourites=(12, 37, 58, 145),
     ),
     Layout(
         'sclip_cityscapes',
         19,
         image='leftImg8bit/val/{}_leftImg8bit.png',
         label='gtFine/val/{}_gtFine_labelTrainIds.png',
-        stems=('frankfurt/frankfurt_000000_000294', 'munster/munster_000000_000019'),
+        stems=CITIES,
         favourites=(0, 2, 7, 10),
     ),
     Layout(
@@ -67,7 +62,7 @@ LAYOUTS = [
         150,
         image='images/validation/{}.jpg',
         label='annotations/validation/{}.png',
-        stems=('ADE_val_00000001', 'ADE_val_00000002'),
+        stems=ADE,
         reduce_zero_label=True,
         favourites=(17, 43, 109, 133),
     ),
@@ -115,31 +110,32 @@ def scores_by_hand(pairs, classes):
     return 100 * right / counted, 100 * (both[union > 0] / union[union > 0]).mean()
 
 
-def check_run(result, layout, root, out, work_dir):
+def run_layout(run_main, layout, config, root, clip):
+    """Test a config, look at its pictures, and give its metrics, the label maps and the true ones."""
+    out, pictures, work = (root.parent / name for name in ('label maps', 'my pictures', 'work'))
+    options = ('--cfg-options', 'test_dataloader.num_workers=0', *layout.options)
+    flags = ('--data-root', root, '--out', out, '--show-dir', pictures)
+    result = run_main(config, *clip, *flags, *options)
     assert result.code == 0, result.err[-3000:]
-    pairs = []
-    for stem, size in zip(layout.stems, SIZES, strict=True):
-        prediction = read(out / f'{(root / layout.image.format(stem)).stem}.png') - layout.reduce_zero_label
-        assert prediction.shape == size and prediction.min() >= 0 and prediction.max() < layout.classes
-        truth = read(root / layout.label.format(stem))
-        if layout.reduce_zero_label:
-            truth = np.where((truth == 0) | (truth == 255), 255, truth - 1)
-        pairs.append((prediction, truth))
-    assert len(list(out.iterdir())) == len(pairs)
-    accuracy, iou = scores_by_hand(pairs, layout.classes)
-    assert iou > 0.2, 'these favourites make the comparison empty'
-    (metrics,) = [json.loads(path.read_text()) for path in work_dir.glob('*/*.json')]
-    assert metrics['aAcc'] == pytest.approx(accuracy, abs=0.006)  # MMSeg rounds to two decimals
-    assert metrics['mIoU'] == pytest.approx(iou, abs=0.006)
-    assert f'aAcc: {metrics["aAcc"]:.4f}  mIoU: {metrics["mIoU"]:.4f}' in result.out
-
-
-def check_pictures(result, layout, root, pictures):
+    stems = [(root / layout.image.format(stem)).stem for stem in layout.stems]
+    for folder in (out, pictures):
+        assert {path.name for path in folder.iterdir()} == {f'{stem}.png' for stem in stems}
     assert f'{len(SIZES)} pictures are in {pictures}' in result.out
-    names = {(root / layout.image.format(stem)).stem for stem in layout.stems}
-    assert {path.name for path in pictures.iterdir()} == {f'{name}.png' for name in names}
-    for path in pictures.iterdir():
-        assert cv2.imread(str(path)).std() > 10
+    assert all(cv2.imread(str(path)).std() > 10 for path in pictures.iterdir())
+    (metrics,) = [json.loads(path.read_text()) for path in work.glob('*/*.json')]
+    assert f'aAcc: {metrics["aAcc"]:.4f}  mIoU: {metrics["mIoU"]:.4f}' in result.out
+    return (
+        metrics,
+        [read(out / f'{stem}.png') for stem in stems],
+        [read(root / layout.label.format(s)) for s in layout.stems],
+    )
+
+
+def check_scores(metrics, pairs, classes):
+    accuracy, iou = scores_by_hand(pairs, classes)
+    assert iou > 0.2, 'these favourites make the comparison empty'
+    # MMSeg rounds to two decimals.
+    assert (metrics['aAcc'], metrics['mIoU']) == (pytest.approx(accuracy, abs=0.006), pytest.approx(iou, abs=0.006))
 
 
 @pytest.fixture(scope='module')
@@ -150,53 +146,39 @@ def spaced_clip(mini_json, mini_weights, tmp_path_factory):
     return ['--model-name', paths[0], '--pretrained', paths[1]]
 
 
-QUICK = ('voc21', 'ade20k')  # one without and one with reduce_zero_label
+QUICK = ('sclip_voc21', 'sclip_ade20k')  # one without and one with reduce_zero_label
 
 
 @pytest.mark.parametrize(
     'layout',
-    [
-        pytest.param(layout, id=name, marks=[] if name in QUICK else pytest.mark.slow)
-        for layout in LAYOUTS
-        for name in [layout.config.removeprefix('sclip_')]
-    ],
+    [pytest.param(it, id=it.config[6:], marks=[] if it.config in QUICK else pytest.mark.slow) for it in LAYOUTS],
 )
 def test_label_maps_scores_and_pictures(layout, recipe, spaced_clip, run_main, tmp_path):
-    root, out, pictures = (tmp_path / name for name in ('my data', 'label maps', 'my pictures'))
+    root = tmp_path / 'my data'
     write_dataset(root, layout, recipe)
-    result = run_main(
-        layout.config,
-        *spaced_clip,
-        *('--data-root', root, '--out', out, '--show-dir', pictures),
-        *('--cfg-options', 'test_dataloader.num_workers=0', *layout.options),
-    )
-    check_run(result, layout, root, out, tmp_path / 'work')
-    check_pictures(result, layout, root, pictures)
+    metrics, maps, truths = run_layout(run_main, layout, layout.config, root, spaced_clip)
+    pairs = []
+    for written, truth, size in zip(maps, truths, SIZES, strict=True):
+        prediction = written - layout.reduce_zero_label
+        assert prediction.shape == size and prediction.min() >= 0 and prediction.max() < layout.classes
+        if layout.reduce_zero_label:
+            truth = np.where((truth == 0) | (truth == 255), 255, truth - 1)
+        pairs.append((prediction, truth))
+    check_scores(metrics, pairs, layout.classes)
 
 
 @pytest.mark.slow
 def test_a_part_of_the_images_is_scored(recipe, spaced_clip, run_main, tmp_path):
     """CLIPtrase's protocol: the middle square, at 336 pixels; label maps and pictures show it."""
-    (layout,) = [layout for layout in LAYOUTS if layout.config == 'sclip_voc21']
-    root, out, pictures = (tmp_path / name for name in ('my data', 'label maps', 'my pictures'))
+    layout, root = LAYOUTS[0], tmp_path / 'my data'
     write_dataset(root, layout, recipe)
-    result = run_main(
-        'cliptrase_voc21',
-        *spaced_clip,
-        *('--data-root', root, '--out', out, '--show-dir', pictures),
-        *('--cfg-options', 'test_dataloader.num_workers=0', *layout.options),
-    )
-    assert result.code == 0, result.err[-3000:]
-    check_pictures(result, layout, root, pictures)
+    metrics, maps, truths = run_layout(run_main, layout, 'cliptrase_voc21', root, spaced_clip)
     pairs = []
-    for stem in layout.stems:
-        truth = read(root / layout.label.format(stem)).astype(np.uint8)
+    for written, truth in zip(maps, truths, strict=True):
         height, width = truth.shape
         scale = 336 / min(height, width)
         size = (int(width * scale + 0.5), int(height * scale + 0.5))
-        truth = np.asarray(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST)).astype(int)
-        top, left = (round((side - 336) / 2) for side in truth.shape)
-        pairs.append((read(out / f'{stem}.png'), truth[top : top + 336, left : left + 336]))
-    (metrics,) = [json.loads(path.read_text()) for path in (tmp_path / 'work').glob('*/*.json')]
-    accuracy, iou = scores_by_hand(pairs, layout.classes)
-    assert (metrics['aAcc'], metrics['mIoU']) == (pytest.approx(accuracy, abs=0.006), pytest.approx(iou, abs=0.006))
+        image = Image.fromarray(truth.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+        top, left = (round((side - 336) / 2) for side in size[::-1])
+        pairs.append((written, np.asarray(image).astype(int)[top : top + 336, left : left + 336]))
+    check_scores(metrics, pairs, layout.classes)

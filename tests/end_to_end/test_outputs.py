@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,17 +125,14 @@ def test_max_images_are_the_first(config, run_main, tmp_path):
     assert result.code == 0, result.err
     assert json.loads((tmp_path / 'work' / 'result.json').read_text())['images'] == 2
     assert sorted(path.name for path in (tmp_path / 'maps').iterdir()) == ['other.png', 'scene.png']  # a/scene, b/other
-    result = run_main(config, '--max-images', 0)
-    assert result.code == 1 and '--max-images is 0' in result.last
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize('flag', ['--out', '--show-dir', '--work-dir'])
+@pytest.mark.parametrize(
+    'flag, code', [('--out', errno.ENOSPC), ('--show-dir', errno.EACCES), ('--work-dir', errno.ENOSPC)]
+)
 def test_a_full_disk_or_no_permission_is_named_with_its_output(config, run_main, monkeypatch, flag, code):
     """As a user without rights sees it; root may write anywhere, so that the errors are made."""
-    import os
-
     replace = os.replace
 
     def refuse(source, target):

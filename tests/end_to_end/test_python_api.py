@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmseg_sclip.config import load_config
 from mmseg_sclip.datasets.scenes import scene
-from mmseg_sclip.paths import config_path, configs_root, list_configs
+from mmseg_sclip.paths import config_path
 
 SIZES = ((61, 83), (90, 47))
 
@@ -72,25 +72,8 @@ def drawn(model, file, result, path):
     return cv2.imread(str(path))[..., ::-1]
 
 
-@pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend')
-def test_picture(model, files, tmp_path):
-    result = inference_model(model, files[0])
-    assert model.dataset_meta['classes'][0] == 'aeroplane'
-    expected = np.array(model.dataset_meta['palette'])[labels(result)]
-    np.testing.assert_array_equal(drawn(model, files[0], result, tmp_path / 'picture.png'), expected)
-
-
 # What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
-TURNS = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a[::-1].transpose(1, 0, 2),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: a[:, ::-1].transpose(1, 0, 2),
-}
+TURNS = {3: lambda a: a[::-1, ::-1], 6: lambda a: a[::-1].transpose(1, 0, 2)}
 
 
 @pytest.fixture(scope='module')
@@ -121,12 +104,8 @@ def test_photographs_are_segmented_and_drawn_upright(demo, tmp_path, orientation
     np.testing.assert_array_equal(ours['visualization'], colours)
 
 
-QUICK = ('sclip_voc21', 'sclip_ade20k')  # with and without a background
-NINE = [path.stem for path in list_configs() if path.parent == configs_root() and path.stem != 'sclip_demo']
-
-
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
-@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NINE])
+@pytest.mark.parametrize('name', ['sclip_voc21', 'sclip_ade20k'])  # with and without a background
 def test_mmsegs_functions_on_every_config(fresh_engine, files, tmp_path, name):
     config = Config.fromfile(config_path(name))
     config.model.clip = dict(model_name='builtin:demo', pretrained=None)
@@ -148,25 +127,14 @@ def test_mmsegs_functions_on_every_config(fresh_engine, files, tmp_path, name):
     )
 
 
-def test_the_demo_needs_no_checkpoint(fresh_engine, device, recipe):
-    model = init_model(str(config_path('sclip_demo')), device=str(device))
-    result = inference_model(model, recipe.image(0, 96, 80))
-    assert labels(result).shape == (96, 80)
-    assert model.dataset_meta['classes'][:2] == ['grass', 'water']
-
-
-def test_runner(fresh_engine, config, small_voc, tmp_path):
-    metrics = Runner.from_cfg(config).test()
-    assert {'aAcc', 'mIoU', 'mAcc'} <= set(metrics)
-    (written,) = [json.loads(path.read_text()) for path in (tmp_path / 'work').glob('*/*.json')]
-    assert written['mIoU'] == pytest.approx(metrics['mIoU'])
-
-
-def test_runner_without_our_default_runtime(fresh_engine, config):
+def test_runner(fresh_engine, config, tmp_path):
     """A user's config may have its own runtime; only the imports are needed."""
+    metrics = Runner.from_cfg(config).test()
+    (written,) = [json.loads(path.read_text()) for path in (tmp_path / 'work').glob('*/*.json')]
+    assert written['mIoU'] == pytest.approx(metrics['mIoU']) and {'aAcc', 'mAcc'} <= set(metrics)
     keys = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg', 'work_dir')
-    bare = Config({key: config[key] for key in keys} | dict(default_scope='mmseg'))
-    assert 'mIoU' in Runner.from_cfg(bare).test()
+    bare = Config({key: config[key] for key in keys} | dict(default_scope='mmseg', experiment_name='bare'))
+    assert Runner.from_cfg(bare).test()['mIoU'] == pytest.approx(metrics['mIoU'])
 
 
 OWN_MODULE = """
@@ -212,12 +180,3 @@ def test_own_config_module_and_vocabulary(run_main, mini_clip, small_voc, tmp_pa
         maps[attention] = cv2.imread(str(tmp_path / attention / '0.png'), cv2.IMREAD_UNCHANGED)
     assert maps['LookAroundAttention'].shape == SIZES[0]
     assert (maps['LookAroundAttention'] != maps['CorrelativeSelfAttention']).any()
-
-
-def test_vocabulary_in_the_current_folder(run_main, mini_clip, small_voc, tmp_path):
-    (tmp_path / 'here.txt').write_text('\n'.join(f'thing {number}' for number in range(20)))
-    clip = ['--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
-    options = ['model.decode_head.vocabulary=here.txt', 'model.decode_head.class_names=None']
-    options += ['model.decode_head.templates=simple', 'test_dataloader.num_workers=0']
-    result = run_main('sclip_voc20', *clip, '--data-root', small_voc, '--cfg-options', *options)
-    assert result.code == 0, result.err

@@ -1,13 +1,20 @@
-"""Joining the processes of a Slurm job, and leaving them; jobs are tested in test_evaluation.py and test_kills.py."""
+"""Joining several processes and leaving them; what they count together is tested in test_kills.py."""
 
 import atexit
+import json
 import os
+import signal
+import socket
 import subprocess
+import sys
+import time
 import traceback
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.model import is_model_wrapper
+from mmseg.registry import MODEL_WRAPPERS
 
 from mmseg_sclip import errors
 from mmseg_sclip.engine.distributed import join_processes, leave_processes
@@ -94,6 +101,81 @@ def test_after_an_error_nccl_is_not_left_for_it_would_wait_for_the_others(monkey
     errors.run(lambda argv: code, [])
     leave_processes()
     assert len(calls) == left
+
+
+@pytest.mark.parametrize(
+    'launcher, variable', [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')]
+)
+def test_the_launcher_must_have_started_the_process(monkeypatch, launcher, variable):
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(UsageError, match=f'{variable} is not set'):
+        join_processes(launcher)
+
+
+def test_the_wrapper_stands_around_a_model_without_trainable_weights():
+    class Model(torch.nn.Module):
+        def test_step(self, data):
+            return [data]
+
+        val_step = test_step
+
+        def forward(self, x):
+            return x + 1
+
+    wrapped = MODEL_WRAPPERS.build(dict(type='FrozenModelWrapper', module=Model()))
+    assert is_model_wrapper(wrapped)
+    assert (wrapped.test_step(1), wrapped.val_step(2), wrapped(3)) == ([1], [2], 4)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_test_and_an_error_of_one_process_ends_all(tmp_path):
+    """`tools/dist_test.sh`, as a user runs it."""
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PORT': f'{free_port()}'}
+    environment['PATH'] = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    command = [str(ROOT / 'tools' / 'dist_test.sh'), 'sclip_demo', '2', '--work-dir', str(tmp_path / 'work')]
+    command += ['--device', 'cpu', '--cfg-options', 'test_dataloader.dataset.count=5', 'test_dataloader.num_workers=0']
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / 'work' / 'result.json').read_text())
+    assert (result['images'], result['processes']) == (5, 2)
+    for folder in ('images', 'annotations'):
+        (tmp_path / 'bad' / folder).mkdir(parents=True)
+        for index in range(4):
+            (tmp_path / 'bad' / folder / f'{index}.jpg').with_suffix(
+                '.jpg' if folder == 'images' else '.png'
+            ).write_bytes(b'no image')
+    done = subprocess.run(
+        [*command, '--data-root', str(tmp_path / 'bad')], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0 and 'cannot be decoded' in done.stderr + done.stdout
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_the_command_with_their_codes(tmp_path, signum, code):
+    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), 'sclip_demo', '--work-dir', str(tmp_path / 'work')]
+    process = subprocess.Popen(
+        [*command, '--device', 'cpu'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # What runs in the background of a script ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not any(path.stat().st_size for path in tmp_path.glob('work/journal/*/*.jsonl')) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == code, output
+    last = output.strip().splitlines()[-1]
+    assert 'Partial result of' in last and 'Go on with: python' in last and last.endswith('--resume')
 
 
 @pytest.mark.parametrize('a_node, words', [('0', []), ('2', ['--gres=gpu:2', '--ntasks-per-node=2'])])

@@ -262,10 +262,12 @@ def test_one_evaluation_survives_many_kills(config, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('processes', [3, 8])
+@pytest.mark.parametrize('processes', [2, 3, 8])
 def test_processes_count_every_image_once(config, tmp_path, processes):
-    """Seven images are no multiple of three, and fewer than eight processes."""
+    """Seven images are not a multiple of two or three, and fewer than eight processes; label maps are written too."""
     config.test_dataloader.dataset.count = 7
+    config.test_evaluator.output_dir = str(tmp_path / 'maps')
+    config.default_hooks.visualization.update(draw=True, out_dir=str(tmp_path / 'pictures'))
     results = []
     for number in (1, processes):
         config.work_dir = str(tmp_path / f'{number}')
@@ -273,9 +275,12 @@ def test_processes_count_every_image_once(config, tmp_path, processes):
         assert [wait(pid) for pid in pids] == [0] * number, (tmp_path / 'log.txt').read_text()
         results.append(json.loads((tmp_path / f'{number}' / 'result.json').read_text()))
         assert not (tmp_path / f'{number}' / 'journal').exists()
+        for folder in ('maps', 'pictures'):
+            assert len(list((tmp_path / folder).iterdir())) == 7
     alone, together = results
     assert together['classes'] == alone['classes'] and together['metrics'] == alone['metrics']
     assert together['images'] == alone['images'] == 7 and together['processes'] == processes
+    assert (tmp_path / 'log.txt').read_text().count('| checkerboard |') == 2  # tables are printed once a run
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def hashes(model):
     }
 
 
-def small(iterations=3, scenes=4, crop=64, **options):
+def small(iterations=4, scenes=4, crop=64, **options):
     """The demo's config on a few scenes and iterations."""
     config = load_config('sclip_learned_demo')
     config.merge_from_dict(
@@ -89,6 +89,10 @@ def trained(tmp_path_factory):
     return folder, folder / 'config.py', checkpoint, dict(SpyHook.seen)
 
 
+def matrix(path):
+    return torch.load(path, weights_only=True)['state_dict'][KEY]
+
+
 def last_line(capsys):
     return capsys.readouterr().err.splitlines()[-1]
 
@@ -101,6 +105,7 @@ def test_only_the_projection_changes(trained):
     assert len(seen['optimized']) == 1 and seen['optimized'][0] is dict(seen['model'].named_parameters())[KEY]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_one_image(tmp_path):
     train_projection(small(20, scenes=1, crop=128), tmp_path, device='cpu')
     losses = SpyHook.seen['losses']
@@ -120,6 +125,7 @@ def test_the_checkpoint_holds_the_projection_alone(trained):
     assert [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
 
 
+@pytest.mark.slow
 def test_it_loads_through_test_and_init_model(trained, tmp_path, monkeypatch):
     _, config, path, seen = trained
     warnings = []
@@ -127,22 +133,19 @@ def test_it_loads_through_test_and_init_model(trained, tmp_path, monkeypatch):
     # The work folder of the training is that of the test too, as it is by default.
     arguments = ['--out', str(tmp_path / 'maps'), '--work-dir', str(path.parent), '--device', 'cpu']
     assert main(['test', str(config), str(path), *arguments]) == 0
-    model = init_model(str(config), str(path), device='cpu')
-    start = init_model(str(config), device='cpu')
+    models = seen['model'], init_model(str(config), str(path), device='cpu'), init_model(str(config), device='cpu')
     scenes = sorted((paths.cache_root() / 'scenes').glob('*evaluation-seed0*-3-*/images/*'))
-    assert len(scenes) == 3
-    changed = 0
+    changed = []
     for scene in scenes:
         pixels = torch.from_numpy(mmcv.imread(scene)).permute(2, 0, 1)
-        maps = []
-        for net in (seen['model'], model, start):
-            with torch.no_grad():
-                maps.append(net.eval().test_step(dict(inputs=[pixels]))[0].pred_sem_seg.data[0])
-        assert torch.equal(maps[0], maps[1])
-        changed += int((maps[0] != maps[2]).sum())
+        with torch.no_grad():
+            ours, read, start = (
+                net.eval().test_step(dict(inputs=[pixels]))[0].pred_sem_seg.data[0].numpy() for net in models
+            )
         written = np.asarray(Image.open(tmp_path / 'maps' / f'{scene.stem}.png'))
-        assert np.array_equal(written, maps[0].numpy())
-    assert changed > 0
+        assert np.array_equal(ours, read) and np.array_equal(written, ours)
+        changed.append((ours != start).any())
+    assert len(changed) == 3 and any(changed)
     assert len(warnings) == 1 and 'still at its start' in warnings[0]  # the model without a checkpoint, once
 
 
@@ -159,24 +162,37 @@ def test_checkpoints_of_other_models_are_refused(trained, tmp_path, capsys):
     assert 'has no weight for this model' in last_line(capsys)
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(trained, tmp_path):
+    """The optimizer's momentum and the order of the crops are those of the whole training."""
+    *_, whole, seen = trained
     settings = {'default_hooks.checkpoint': dict(interval=2)}
-    whole = torch.load(train_projection(small(5, **settings), tmp_path / 'whole', device='cpu'), weights_only=True)
-    broken = small(5, **settings)
-    broken.custom_hooks = [dict(type='SpyHook', stop_at=4)]
+
+    def train(**options):
+        return train_projection(small(**settings, **options), tmp_path, device='cpu', resume=True)
+
+    broken = small(**settings)
+    broken.custom_hooks = [dict(type='SpyHook', stop_at=3)]
     with pytest.raises(KeyboardInterrupt):
-        train_projection(broken, tmp_path / 'broken', device='cpu')
-    assert [file.name for file in (tmp_path / 'broken').glob('*.pth')] == ['unfinished.pth']
-    with pytest.raises(ValueError, match='belongs to a training with'):
-        train_projection(small(5, **settings), tmp_path / 'broken', seed=1, device='cpu', resume=True)
-    for key, was, value in (('optim_wrapper.optimizer.lr', 0.003, 2), ('train_dataloader.batch_size', 2, 1)):
-        with pytest.raises(ValueError, match=f'settings.{key} was {was} and is {value}'):
-            train_projection(small(5, **settings, **{key: value}), tmp_path / 'broken', device='cpu', resume=True)
-    path = train_projection(small(5, **settings), tmp_path / 'broken', device='cpu', resume=True)
-    assert len(SpyHook.seen['losses']) == 3
-    assert torch.equal(torch.load(path, weights_only=True)['state_dict'][KEY], whole['state_dict'][KEY])
-    assert [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
+        train_projection(broken, tmp_path, device='cpu')
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['unfinished.pth']
+    for key, was, value in (('optim_wrapper.optimizer.lr', 0.003, 2), ('param_scheduler.0.power', 1.0, 2)):
+        with pytest.raises(ValueError, match=f'belongs to a training with.*{key.partition(".")[0]}.* was .*{was}'):
+            train(**{key: value})
+    path = train()
+    assert len(SpyHook.seen['losses']) == 2 and SpyHook.seen['losses'] == seen['losses'][2:]
+    assert torch.equal(matrix(path), matrix(whole))
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['projection.pth']
+
+
+def test_another_seed_is_another_training(trained, tmp_path):
+    config = small()
+    config.custom_hooks = [dict(type='SpyHook', stop_at=2)]
+    config.default_hooks.checkpoint = dict(interval=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_projection(config, tmp_path, seed=1, device='cpu')
+    assert SpyHook.seen['losses'][0] != trained[3]['losses'][0]
+    with pytest.raises(ValueError, match='settings.randomness.seed was 1 and is 0; seed was 1 and is 0'):
+        train_projection(small(), tmp_path, device='cpu', resume=True)
 
 
 @pytest.mark.slow
@@ -212,14 +228,9 @@ def test_a_training_that_diverges_is_an_error(tmp_path):
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize(
-    'program, words',
-    [
-        ('/usr/bin/mmseg-sclip', 'mmseg-sclip test'),
-        (str(ROOT / 'tools' / 'train.py'), f'python {ROOT / "tools" / "test.py"}'),
-    ],
-)
-def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path, capsys, monkeypatch, program, words):
+@pytest.mark.slow
+def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path, capsys, monkeypatch):
+    program, words = str(ROOT / 'tools' / 'train.py'), f'python {ROOT / "tools" / "test.py"}'
     _, config, path, _ = trained
     monkeypatch.setattr(sys, 'argv', [program])
     options = ['--cfg-options', 'model.test_cfg.logit_scale=40', 'log_level=INFO']
@@ -229,43 +240,30 @@ def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path
         f'The checkpoint is {checkpoint}',
         f'Test it: {words} {config} {checkpoint} --cfg-options model.test_cfg.logit_scale=40',
     ]
-    first, second = (torch.load(file, weights_only=True)['state_dict'][KEY] for file in (path, checkpoint))
-    assert torch.equal(first, second)  # seed 0 by default
+    assert torch.equal(matrix(path), matrix(checkpoint))  # seed 0 by default
+
+
+OPTIONS = ['sclip_learned_demo', '--cfg-options']
 
 
 @pytest.mark.parametrize(
     'argv, words',
     [
-        (
-            ['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'],
-            ['of type EncoderDecoder', 'looks inside a CLIP'],
-        ),
+        (['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'], ['of type EncoderDecoder']),
         (['sclip_demo'], ['has no train_dataloader', 'sclip_learned_demo', 'sclip_learned_voc21']),
         (['sclip_learned_demo', '--amp'], ['--amp is not supported']),
         (['sclip_learned_demo', '--launcher', 'pytorch'], ['--launcher pytorch belongs to', 'RANK is not set']),
         (['sclip_learned_demo', '--seed', '-1'], ['--seed is -1']),
         (['sclip_learned_demo', '--device', 'nowhere'], ['--device nowhere cannot be used']),
         (['sclip_learned_demo', '--data-root', 'nowhere'], ['nowhere does not exist', 'train_dataloader']),
-        (
-            [
-                'sclip_learned_demo',
-                '--cfg-options',
-                'model.backbone.decoder.attention.projections=[q]',
-                'train_dataloader.dataset.count=2',
-            ],
-            ['no trainable parameter', 'sclip_learned_demo'],
-        ),
-        (
-            ['sclip_learned_demo', '--cfg-options', 'model.decode_head.vocabulary=voc20'],
-            ['The vocabulary', '20 classes', 'has 12'],
-        ),
-        (
-            ['sclip_learned_demo', '--cfg-options', 'randomness.seed=3'],
-            ['randomness.seed would change nothing', '--seed'],
-        ),
+        ([*OPTIONS, 'model.backbone.decoder.attention.projections=[q]'], ['no trainable parameter', OPTIONS[0]]),
+        ([*OPTIONS, 'model.decode_head.vocabulary=voc20'], ['The vocabulary', '20 classes', 'has 12']),
+        ([*OPTIONS, 'randomness.seed=3'], ['randomness.seed would change nothing', '--seed']),
     ],
+    ids=str,
 )
 def test_wrong_commands_end_with_the_reason(argv, words, tmp_path, capsys):
+    argv = [*argv, 'train_dataloader.dataset.count=2'] if 'projections' in argv[-1] else argv
     assert main(['train', *argv, '--work-dir', str(tmp_path)]) == 1
     line = last_line(capsys)
     assert all(word in line for word in words), line
@@ -299,18 +297,3 @@ def test_a_crop_without_known_pixels_counts_nothing():
     losses['decode.loss_ce'].backward()
     assert losses['decode.loss_ce'] == 0
     assert not model.get_parameter(KEY).grad.any()
-
-
-def test_gain_scales_the_rows(mini_clip):
-    tower = MODELS.build(dict(type='CLIPVisionTransformer', clip=mini_clip)).tower
-    memory = tower.record(torch.randn(1, 3, 64, 64), frozenset({tower.depth - 1}))
-    b = tower.block_input(tower.depth, memory, memory.grid)
-    for gain, reduction in ((1, 'sum'), (2, 'sum'), (2, 'mean')):
-        attention = MODELS.build(
-            dict(type='CorrelativeSelfAttention', projections=['learned'], gain=gain, reduction=reduction)
-        )
-        attention.bind(tower)
-        rows = attention.weights(b).sum(-1)
-        torch.testing.assert_close(rows, torch.full_like(rows, gain))
-    with pytest.raises(ValueError, match='gain is 0'):
-        MODELS.build(dict(type='CorrelativeSelfAttention', gain=0))

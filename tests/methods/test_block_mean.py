@@ -25,9 +25,3 @@ def test_keys_averaged_over_blocks(build_method, deep_clip, pixels, blocks):
         torch.testing.assert_close(attention.weights(b), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(attention.attend(b), expected @ b.v, atol=1e-5, rtol=0)
         assert model.encode(image).patches.shape == (1, 60, 64)
-
-
-@pytest.mark.parametrize('blocks', [(), (0,), (2, -11), (13,)], ids=str)
-def test_blocks_that_make_no_sense(build_method, blocks):
-    with pytest.raises(ValueError, match='block'):
-        build_method('clearclip', {ATTENTION: dict(_delete_=True, type='BlockMeanAttention', blocks=blocks)})

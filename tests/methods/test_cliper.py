@@ -211,24 +211,6 @@ def test_its_attention_in_another_decoder(mini_clip):
         assert backbone(images)[0].shape == (2, 64, 3, 4)
 
 
-@pytest.mark.parametrize(
-    'changes, message',
-    [
-        (dict(test_cfg=dict(mode='slide')), "test_cfg.mode is 'slide'"),
-        (dict(decode_head=dict(attention_thd=2)), 'attention_thd is 2; it must be a number from 0 to 1'),
-        (dict(decode_head=dict(min_max='no')), 'min_max'),
-        (dict(decode_head=dict(layer='x')), "layer is 'x'; it must be a whole number"),
-        (dict(backbone=dict(decoder=dict(crop_size=64, stride=80))), 'stride is 80 and crop_size 64'),
-        (dict(backbone=dict(decoder=dict(attention=dict(type='VanillaSelfAttention')))), 'no EarlyLayerAttention'),
-    ],
-)
-def test_wrong_settings(mini_clip, changes, message):
-    config = Config(dict(model=mini_config(mini_clip)))
-    config.merge_from_dict(dict(model=changes))
-    with pytest.raises(ConfigError, match=message):
-        MODELS.build(config.model)
-
-
 @pytest.mark.parametrize('layer', [3, -4])
 def test_a_layer_that_is_none(mini_clip, layer):
     model = MODELS.build(mini_config(mini_clip, layer=layer))

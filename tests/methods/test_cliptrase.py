@@ -197,8 +197,6 @@ def test_scores_times_those_of_the_class_token(build_method, pixels, newer):
     'options, message',
     [
         ({'test_cfg.mode': 'slide'}, "mode is 'slide'. Set mode='whole'"),
-        ({'test_cfg.refine': [dict(type='SegmentVoting', eps=0)]}, 'eps is 0'),
-        ({'test_cfg.refine': [dict(type='SegmentVoting', min_points=0)]}, 'at least 1'),
         ({'backbone.decoder.affinity_block': 13}, 'no block 13'),
     ],
 )

@@ -235,8 +235,6 @@ def test_the_affinity_is_the_attention_of_the_blocks_before_the_last(mini_clip):
     'changes, message',
     [
         (dict(test_cfg=dict(logit_scale=40)), 'are class scores already, but model.test_cfg.logit_scale is 40'),
-        (dict(decode_head=dict(redundancy_thd=0.6)), 'redundancy_thd is 0.6; it must be a number from 0 to 0.5'),
-        (dict(decode_head=dict(scale=0)), 'scale is 0'),
         (dict(backbone=dict(decoder=dict(head=3))), 'backbone.decoder.head is 3'),
         (
             dict(decode_head=dict(type='TextSimilarityHead')),

@@ -55,17 +55,6 @@ def test_weights_and_values(iterations, factor):
     np.testing.assert_allclose(attention.attend(block), expected @ v.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize('wrong', [dict(iterations=-1), dict(iterations=1.5), dict(inverse_temperature=0)], ids=str)
-def test_settings_that_make_no_sense(wrong):
-    with pytest.raises(ValueError, match='SelfSelfAttention'):
-        MODELS.build(dict(type='SelfSelfAttention', **wrong))
-
-
-def test_more_blocks_than_the_tower_has(build_method):
-    with pytest.raises(ValueError, match='blocks is 13, but this image tower has 12'):
-        build_method('gem', {'backbone.decoder.blocks': 13})
-
-
 def test_a_batch_equals_its_images_one_by_one(build_method, pixels):
     model = build_method('gem')
     images = torch.stack([pixels(96, 160), 3 * pixels(96, 160, 7)])

@@ -87,12 +87,6 @@ def test_a_prior_made_in_inference_mode_serves_a_training(block):
     assert block.k.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize('std', [0, -1, math.inf, 'wide'])
-def test_a_width_that_is_none_is_refused(std):
-    with pytest.raises(ValueError, match='positive number of patches'):
-        MODELS.build(dict(type='NeighbourAttention', std=std))
-
-
 def test_a_batch_equals_its_images_one_by_one(build_method, pixels):
     model = build_method('naclip', {'backbone.decoder.attention.type': 'NeighbourPriorAttention'})
     images = torch.stack([pixels(96, 160), pixels(96, 160, 7)])

@@ -210,17 +210,3 @@ def test_the_path_that_users_run_and_the_map_agree(build_method, pixels):
     low = model.backbone.tower.bfloat16()
     b = low.block_input(12, low.record(pixels(160, 224)[None], {11}))
     assert attention.weights(b).dtype == torch.float32 and attention.attend(b).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ({f'{ATTENTION}.alpha': -1}, 'alpha is -1'),
-        ({f'{ATTENTION}.solver': 'qr'}, "'newton_schulz', 'svd'"),
-        ({'test_cfg.refine': [dict(type='TextLabelPropagation', grid=0)]}, 'at least 1'),
-        ({'test_cfg.refine': [dict(type='TextLabelPropagation', text='no')]}, 'True or False'),
-    ],
-)
-def test_wrong_settings(build_method, options, message):
-    with pytest.raises(ValueError, match=message):
-        build_method('pearl', options)

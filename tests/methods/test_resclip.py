@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Feedback
 from mmseg_sclip.models.methods.resclip.label_grids import same_label
 
@@ -155,29 +154,6 @@ def test_labels_follow_scale_and_threshold(build_method, wide):
     assert labels[40, 0.1].any()
     assert (labels[40, 0.9] == 0).sum() > (labels[40, 0.1] == 0).sum()
     assert not labels[0.01, 0.15].any()  # the probabilities of seven queries are all 1 / 7
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ({f'{ATTENTION}.blocks': ()}, 'must name one or more blocks'),
-        ({f'{ATTENTION}.blocks': (0, 6)}, 'from 1'),
-        ({f'{ATTENTION}.blocks': (6, 13)}, 'no block 13'),
-        (
-            {
-                f'{ATTENTION}.base.base': dict(
-                    _delete_=True, type='SemanticFeedback', base=dict(type='NeighbourAttention')
-                )
-            },
-            'one pass',
-        ),
-        ({f'{ATTENTION}.base.tau': 2}, "Unknown key 'tau'"),
-        ({f'{ATTENTION}.base.decay': 'no'}, 'True or False'),
-    ],
-)
-def test_wrong_settings(build_method, options, message):
-    with pytest.raises(ConfigError, match=message):
-        build_method('resclip', options)
 
 
 def test_low_precision(build_method, wide, deep_clip):

@@ -168,19 +168,6 @@ def test_a_window_with_too_few_patches(build_method, pixels):
         build_method('sc_clip').encode(pixels(80, 96)[None])
 
 
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ({f'{DECODER}.levels': (6, 5)}, 'levels is .6, 5.'),
-        ({f'{DECODER}.attention.affinity_block': 17}, 'no block 17'),
-        ({f'{DECODER}.attention': dict(_delete_=True, type='VanillaSelfAttention')}, 'no SelfCalibratedAttention'),
-    ],
-)
-def test_wrong_settings(build_method, options, message):
-    with pytest.raises(ConfigError, match=message):
-        build_method('sc_clip', options)
-
-
 def test_the_preset_of_the_large_model(mini_json, tmp_path):
     description = json.loads(mini_json.read_text())
     description['vision_cfg']['layers'] = 24

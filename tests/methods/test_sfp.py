@@ -190,10 +190,6 @@ def test_other_depths_and_wrong_settings(build_method, mini_clip, pixels):
     assert tokens.patches.shape == (1, 24, 64)
     with pytest.raises(ValueError, match='There is no block 9'):
         build_method('sfp', clip=mini_clip)
-    with pytest.raises(ValueError, match="'NormOutliers'"):
-        build_method('sfp', {DETECTOR: dict(type='NormOutlier', _delete_=True)})
-    with pytest.raises(ValueError, match='at least 1'):
-        build_method('sfp', {f'{DETECTOR}.count': 0})
     model = build_method('sfp', {DETECTOR: dict(type='DensityOutliers', _delete_=True)})
     with pytest.raises(ValueError, match='at least 31 are needed'):
         model.encode(pixels(80, 96)[None])

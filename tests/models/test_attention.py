@@ -222,34 +222,6 @@ def test_earlier_attention_asks_for_what_it_reads(block, number, needs):
     assert asked == [number]
 
 
-@pytest.mark.parametrize(
-    'config, words',
-    [
-        (dict(type='LocalSelfAttention', window=2), 'odd number'),
-        (dict(type='LocalSelfAttention', window=0), 'odd number'),
-        (dict(type='SharpenedSelfAttention', temperature=0), 'positive'),
-        (dict(type='CorrelativeSelfAttention', reduction='max'), "'sum', 'mean'"),
-        (dict(type='CorrelativeSelfAttention', tau=-1), 'positive'),
-        (dict(type='CorrelativeSelfAttention', projections='learnt'), "Did you mean 'learned'"),
-        (dict(type='CorrelativeSelfAttention', projections=[dict(type='RandomProjection', cuont=3)]), "'count'"),
-        (dict(type='CorrelativeSelfAttention', projections=[dict(type='RandomProjection', count=0)]), 'at least 1'),
-        (dict(type='CorrelativeSelfAttention', projections=[dict(type='LearnedProjection', init='v')]), "'identity'"),
-        (dict(type='EarlierAttention', block=0), 'count from 1'),
-    ],
-    ids=str,
-)
-def test_wrong_strategies_are_refused(config, words):
-    with pytest.raises(ValueError, match='projections|SelfAttention|Projection|block') as caught:
-        bound(**config)
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize('projections', [(), ('q', 'q'), ('x',), 'qk'])
-def test_wrong_projections_are_refused(projections):
-    with pytest.raises(ValueError, match='projections'):
-        MODELS.build(dict(type='CorrelativeSelfAttention', projections=projections))
-
-
 @pytest.mark.parametrize('base', ['VanillaSelfAttention', 'CorrelativeSelfAttention', 'IdentityAttention'])
 @pytest.mark.parametrize('what', ['terms', 'prior', 'weights'])
 def test_what_a_subclass_changes_counts_in_attend_too(block, base, what):

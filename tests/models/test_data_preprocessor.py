@@ -27,11 +27,6 @@ def test_other_channels_are_refused(shape):
         CLIPDataPreProcessor((0, 0, 0), (1, 1, 1))(dict(inputs=[torch.zeros(shape)]))
 
 
-def test_a_short_mean_is_refused():
-    with pytest.raises(ValueError, match='three numbers'):
-        CLIPDataPreProcessor((0, 0), (1, 1, 1))
-
-
 def test_mmsegs_own_preprocessor_wins_and_its_padding_is_undone(mini_clip):
     own = dict(
         type='SegDataPreProcessor',

@@ -333,20 +333,3 @@ def test_repair_in_lower_precision_sums_in_float32():
     expected = x[0, [0, 1, 2, 3, 5, 6, 7, 8]].double().mean(0)
     assert ((ours[0, 4].double() - expected).abs() <= expected.abs() * 2**-8).all()
     assert (ours[0, 4] == expected.bfloat16()).float().mean() > 0.9
-
-
-@pytest.mark.parametrize(
-    'type, name, base',
-    [
-        ('DensityOutliers', 'share', {}),
-        ('SelfCalibratedAttention', 'outlier_share', {}),
-        ('SemanticFeedback', 'share', dict(base=dict(type='VanillaSelfAttention'))),
-        ('ResidualCrossCorrelation', 'share', dict(base=dict(type='VanillaSelfAttention'))),
-    ],
-)
-def test_shares_lie_between_0_and_1(type, name, base):
-    for share in (0, 1, 0.5):
-        assert getattr(MODELS.build(dict(type=type, **base, **{name: share})), name) == share
-    for share in (1.5, -0.5, 2, True, '0.5', float('nan')):
-        with pytest.raises(ConfigError, match=f'{type}.{name} is {share!r}; it must be a number from 0 to 1'):
-            MODELS.build(dict(type=type, **base, **{name: share}))

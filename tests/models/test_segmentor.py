@@ -1,7 +1,5 @@
 """The segmentor: batched windows against MMSeg's loop, batches against single images, and its interface."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -411,23 +409,6 @@ def test_a_plain_dict_of_settings_is_completed(mini_clip):
     with torch.no_grad():
         assert model.predict([torch.randn(3, 40, 64)])[0].pred_sem_seg.data.shape == (1, 40, 64)
     assert model.test_cfg.logit_scale == 40
-
-
-@pytest.mark.parametrize(
-    'refine, words',
-    [
-        ([dict(type='PAMR', step=1)], "Did you mean 'steps'"),
-        ([dict(type='PAMR', steps=-1)], 'PAMR.steps is -1'),
-        ([dict(type='PAMR', dilations=())], 'such as (8, 16)'),
-        ([dict(type='PAMR', dilations=(0,))], 'at least 1'),
-        ([dict(type='PARM')], "Did you mean 'PAMR'"),
-        (['PAMR'], "must be a dict with a 'type'"),
-    ],
-    ids=str,
-)
-def test_wrong_refinements_are_named(mini_clip, refine, words):
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        build(mini_clip, refine=refine)
 
 
 def test_refinements_run_in_their_order_at_their_stage(mini_clip):

@@ -52,8 +52,7 @@ def by_hand(name, q, k):
 
 
 @pytest.mark.parametrize('name', ['VanillaSelfAttention', 'CorrelativeSelfAttention'])
-@pytest.mark.parametrize('layer', [1, 2, 3])
-@pytest.mark.parametrize('mode', ['whole', 'slide'])
+@pytest.mark.parametrize('layer, mode', [(1, 'slide'), (2, 'whole'), (3, 'slide')])
 def test_the_row_of_the_point(model, image, name, layer, mode):
     point = (75, 40)
     window = dict(whole=(0, 120, 0, 140), slide=(0, 96, 44, 140))[mode]  # centres at x = 48, 92, 92 moved; y = 48, 72
@@ -130,8 +129,7 @@ class ThreePassAttention(TwoPassAttention):
     passes = 3
 
 
-@pytest.mark.parametrize('cls', [TwoPassAttention, ThreePassAttention])
-@pytest.mark.parametrize('mode', ['whole', 'slide'])
+@pytest.mark.parametrize('cls, mode', [(TwoPassAttention, 'whole'), (ThreePassAttention, 'slide')])
 def test_several_passes_are_those_of_a_full_run(model, mini_clip, image, cls, mode):
     """A segmentor whose own attention it is, watched while it predicts."""
     init_default_scope('mmseg')

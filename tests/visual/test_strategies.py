@@ -11,20 +11,21 @@ from mmseg_sclip.models.methods.sclip_ablations import LocalSelfAttention
 from mmseg_sclip.visual.attention_names import describe_attention, parse_attention
 from mmseg_sclip.visual.strategies import bind_strategy
 
+RANDOM = "CorrelativeSelfAttention(projections=['q', dict(type='RandomProjection', count=2)], tau=-1.5)"
+LOCAL = dict(type='LocalSelfAttention', window=5)
+
 
 @pytest.mark.parametrize(
     'text, config',
     [
-        ('VanillaSelfAttention', dict(type='VanillaSelfAttention')),
         ('vanillaselfattention', dict(type='VanillaSelfAttention')),
         ('CLIP', dict(type='VanillaSelfAttention')),
-        ('maskclip', dict(type='IdentityAttention')),
         ("sclip(projections='q')", dict(type='CorrelativeSelfAttention', projections='q')),
-        (' LocalSelfAttention(window=5) ', dict(type='LocalSelfAttention', window=5)),
-        ("dict(type='LocalSelfAttention', window=5)", dict(type='LocalSelfAttention', window=5)),
-        ("{'type': 'LocalSelfAttention', 'window': 5}", dict(type='LocalSelfAttention', window=5)),
+        (' LocalSelfAttention(window=5) ', LOCAL),
+        ("dict(type='LocalSelfAttention', window=5)", LOCAL),
+        ("{'type': 'LocalSelfAttention', 'window': 5}", LOCAL),
         (
-            "CorrelativeSelfAttention(projections=['q', dict(type='RandomProjection', count=2)], tau=-1.5)",
+            RANDOM,
             dict(
                 type='CorrelativeSelfAttention',
                 projections=['q', dict(type='RandomProjection', count=2)],
@@ -47,10 +48,9 @@ def test_what_cannot(text):
 
 
 def test_labels_have_what_differs_from_the_defaults():
-    assert (
-        describe_attention(dict(type='CorrelativeSelfAttention', projections=['q', 'k'])) == 'CorrelativeSelfAttention'
-    )
-    assert describe_attention(dict(type='LocalSelfAttention', window=5)) == 'LocalSelfAttention(window=5)'
+    default = dict(type='CorrelativeSelfAttention', projections=['q', 'k'])
+    assert describe_attention(default) == 'CorrelativeSelfAttention'
+    assert describe_attention(LOCAL) == 'LocalSelfAttention(window=5)'
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.inputs import Item
 from bench.measure import Setting, Timing, alternate, device_label, empty_cache, evaluate_labels, load, run_ours
 from bench.meters import Stages
-from mmseg_sclip.engine.preparing import bundle
+from mmseg_sclip.engine.sharing import bundle
 from mmseg_sclip.models.segmentors import MethodBundle
 
 _TOGETHER = 'all in one pass'

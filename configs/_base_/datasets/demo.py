@@ -7,18 +7,6 @@ test_pipeline = [
     dict(type='LoadLabelMap'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [
-    *test_pipeline[:2],
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (0.75, 1.0, 1.25, 1.5)],
-            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='LoadLabelMap')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,

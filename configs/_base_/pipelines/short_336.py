@@ -8,15 +8,3 @@ test_pipeline = [
     dict(type='LoadLabelMap'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [
-    *test_pipeline[:2],
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale=(int(2048 * r), int(336 * r)), keep_ratio=True) for r in (0.75, 1.0, 1.25, 1.5)],
-            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='LoadLabelMap')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...checks import check_choice
 from ...errors import ConfigError
+from ...rules import Positive
 from ..record import BlockInput
 from .base import ProductAttention
 from .projections import Projection, build_projection
@@ -33,10 +32,10 @@ class CorrelativeSelfAttention(ProductAttention):
 
     def __init__(
         self,
-        projections: str | Sequence[str | Mapping | Projection] = ('q', 'k'),
-        reduction: str = 'sum',
-        tau: float | None = None,
-        gain: float = 1,
+        projections: str | Mapping | Projection | Sequence[str | Mapping | Projection] = ('q', 'k'),
+        reduction: Literal['sum', 'mean'] = 'sum',
+        tau: Annotated[float, Positive] | None = None,
+        gain: Annotated[float, Positive] = 1,
     ) -> None:
         super().__init__()
         entries = [projections] if isinstance(projections, (str, Mapping, Projection)) else list(projections)
@@ -44,10 +43,6 @@ class CorrelativeSelfAttention(ProductAttention):
             raise ConfigError(
                 f"projections is {projections!r}; it must name at least one, and none twice. SCLIP's are ('q', 'k')."
             )
-        check_choice('CorrelativeSelfAttention.reduction', reduction, ('sum', 'mean'))
-        for name, value in (('tau', tau), ('gain', gain)):
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f'CorrelativeSelfAttention.{name} is {value!r}; it must be a positive number.')
         self.projections: Any = nn.ModuleList(build_projection(entry) for entry in entries)
         self.reduction = reduction
         self.tau = tau

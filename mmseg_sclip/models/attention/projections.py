@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from mmengine.logging import print_log
@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ...checks import build_strategy, check_choice
-from ...errors import ConfigError
+from ...rules import AtLeast
 from ..parts import Part
 from ..record import BlockInput
 
@@ -47,9 +47,8 @@ class OwnProjection(Projection):
         name: 'q', 'k' or 'v'.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: Literal['q', 'k', 'v']) -> None:
         super().__init__()
-        check_choice('OwnProjection.name', name, ('q', 'k', 'v'))
         self.name = name
 
     def forward(self, b: BlockInput) -> list[Tensor]:
@@ -81,10 +80,8 @@ class RandomProjection(Projection):
 
     matrices: Tensor
 
-    def __init__(self, count: int = 1, seed: int = 0) -> None:
+    def __init__(self, count: Annotated[int, AtLeast(1)] = 1, seed: int = 0) -> None:
         super().__init__()
-        if count < 1:
-            raise ConfigError(f'RandomProjection.count is {count!r}; it must be at least 1.')
         self.streams = count
         self.seed = seed
 
@@ -111,9 +108,8 @@ class LearnedProjection(Projection):
         init: 'q' starts from the block's query weights, 'identity' from the unit matrix.
     """
 
-    def __init__(self, init: str = 'q') -> None:
+    def __init__(self, init: Literal['q', 'identity'] = 'q') -> None:
         super().__init__()
-        check_choice('LearnedProjection.init', init, ('q', 'identity'))
         self.init = init
         self._untrained = True
 

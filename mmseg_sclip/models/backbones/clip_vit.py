@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...checks import build_strategy, check_choice, check_switch
+from ...checks import build_strategy
 from ...errors import ConfigError
+from ...rules import OneOf
 from ..clip import POSITION_RULES
 from ..decoders.base import Decoder
 from ..image.windows import Place
@@ -49,13 +51,11 @@ class CLIPVisionTransformer(BaseModule):
         self,
         clip: Mapping | TowerSource | None = None,
         decoder: Mapping | None = None,
-        positions: str = 'scale',
+        positions: Annotated[str, OneOf(POSITION_RULES)] = 'scale',
         out_cls: bool = False,
         init_cfg: Mapping | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        check_switch('backbone.out_cls', out_cls)
-        check_choice('backbone.positions', positions, POSITION_RULES)
         self.decoder = build_strategy('backbone.decoder', _SCLIP if decoder is None else decoder, Decoder)
         self.tower = build_source(clip, 'CLIPVisionTransformer').image_tower(positions)
         self.decoder.bind(self.tower)

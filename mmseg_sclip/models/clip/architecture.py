@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from mmengine.logging import print_log
 
-from ...checks import nearest
+from ...compat import open_clip
 from ...demo import ARCHITECTURE
-from ...errors import BadFileError, ConfigError, MissingFileError
+from ...errors import BadFileError, ConfigError, MissingFileError, nearest
 from .config import TOWERS, ClipConfig
 from .support import activation_message, open_clip_name, refuse_unsupported
 from .weights_file import fetch_from_hub

@@ -10,18 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ...compat import open_clip
 
 _QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 x)
 
 
-def fuse_block(block: ResidualAttentionBlock) -> None:
+def fuse_block(block: open_clip.transformer.ResidualAttentionBlock) -> None:
     """Put the fused modules into a block, in place; parts of other kinds than CLIP's stay as they are."""
     if type(block.attn) is nn.MultiheadAttention and block.attn.batch_first:
         block.attn = FusedSelfAttention(block.attn)
-    if isinstance(getattr(block.mlp, 'gelu', None), QuickGELU):
+    if isinstance(getattr(block.mlp, 'gelu', None), open_clip.transformer.QuickGELU):
         block.mlp.gelu = FusedQuickGELU()
 
 

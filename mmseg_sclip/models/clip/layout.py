@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.hf_model import HFTextEncoder
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ...errors import ConfigError
 from .architecture import Architecture
 from .config import PRECISIONS, ClipConfig
@@ -71,7 +70,7 @@ def fill(module: nn.Module, state_dict: Mapping[str, Tensor], precision: torch.d
     empty = [name for name, value in values.items() if value.is_meta]
     if empty:
         raise RuntimeError(f'These parts of CLIP were left without memory: {", ".join(empty)}. This is a bug.')
-    if precision != torch.float32 and not isinstance(getattr(module, 'text', None), HFTextEncoder):
+    if precision != torch.float32 and not isinstance(getattr(module, 'text', None), open_clip.hf_model.HFTextEncoder):
         for part in module.modules():
             if isinstance(part, (nn.LayerNorm, nn.Embedding)):
                 continue

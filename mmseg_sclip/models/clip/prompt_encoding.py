@@ -9,9 +9,10 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from ...compat import open_clip
 
 _TREE = 256  # tokens in one run: attention is quadratic in them, and fewer would share less
 _FULL = 64  # prompts in one run of a tower that reads all positions
@@ -120,7 +121,7 @@ def _text_part(tower: Any) -> Any:
 def _ends(tower: Any, tokens: Tensor) -> Tensor | None:
     """(prompts,): the position whose output is the prompt's vector; None where the tower must read all positions."""
     text = _text_part(tower)
-    inside = isinstance(text, TextTransformer)
+    inside = isinstance(text, open_clip.transformer.TextTransformer)
     causal = getattr(text, 'attn_mask', None) is not None and getattr(text, 'cls_emb', None) is None
     if not causal or not (inside or hasattr(text, 'text_pool_type')):
         return None

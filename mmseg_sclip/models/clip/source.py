@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ...files import file_stamp
 from ..towers.source import TowerSource
 from .architecture import check_activation, check_tag, find_architecture
@@ -80,7 +80,7 @@ class ClipSource(TowerSource):
         """The text tower with its tokenizer."""
         return ClipTextEncoder(self)
 
-    def empty_visual(self) -> VisionTransformer:
+    def empty_visual(self) -> open_clip.transformer.VisionTransformer:
         """The image tower as open_clip makes it, on the meta device; needs no weights.
 
         Raises:
@@ -90,7 +90,7 @@ class ClipSource(TowerSource):
         return checked_tower(self.architecture.name, model.visual).eval().requires_grad_(False)
 
     @cached_property
-    def visual(self) -> VisionTransformer:
+    def visual(self) -> open_clip.transformer.VisionTransformer:
         """The image tower as open_clip makes it, with its weights, frozen, in `clip.precision`.
 
         Raises:

@@ -1,11 +1,11 @@
 """What CLIP models can be used, and the words in which others are refused."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
-import open_clip
-from open_clip.transformer import VisionTransformer
-
+from ...compat import open_clip
 from ...errors import ConfigError
 
 _CUSTOM = ('qk_norm', 'scaled_cosine_attn', 'scale_heads', 'scale_attn_inner', 'scale_attn', 'scale_fc')
@@ -45,13 +45,13 @@ def refuse_unsupported(name: str, model: Mapping[str, Any]) -> None:
             )
 
 
-def checked_tower(name: str, visual: Any) -> VisionTransformer:
+def checked_tower(name: str, visual: Any) -> open_clip.transformer.VisionTransformer:
     """The image tower that open_clip built, which must be of the one kind that is decoded here.
 
     Raises:
         ConfigError: It is another one.
     """
-    if type(visual) is not VisionTransformer or not visual.transformer.batch_first:
+    if type(visual) is not open_clip.transformer.VisionTransformer or not visual.transformer.batch_first:
         raise ConfigError(
             f'{name} cannot be used: its image tower is a {type(visual).__name__}, '
             'not a Vision Transformer of open_clip.'

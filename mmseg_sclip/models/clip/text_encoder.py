@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import open_clip
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ...errors import ConfigError
 from ...files import file_hash
 from ..text.encoder import TextEncoder
@@ -65,7 +64,7 @@ class ClipTextEncoder(TextEncoder):
         options.update(cache_dir=config.cache_dir, tokenizer_mode=text.get('tokenizer_mode'), trust_remote_code=False)
         name = str(config.folder or name)
         with with_transformers(f"The tokenizer '{name}' of {architecture.name}"):
-            return HFTokenizer(name, **options)
+            return open_clip.tokenizer.HFTokenizer(name, **options)
 
     def embed(self, network: Any, prompts: Sequence[str]) -> Tensor:
         """(prompts, D); a prompt that is too long raises a ConfigError."""

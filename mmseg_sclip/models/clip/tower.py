@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
+from ...compat import open_clip
 from ..towers.image import ImageTower
 from .fused import fuse_block
 from .positions import POSITION_RULES
@@ -20,7 +20,7 @@ class VisionTower(ImageTower):
         positions: Name of the rule that fits the positional table to other grids.
     """
 
-    def __init__(self, visual: VisionTransformer, positions: str = 'scale') -> None:
+    def __init__(self, visual: open_clip.transformer.VisionTransformer, positions: str = 'scale') -> None:
         super().__init__()
         self.visual = visual
         self.fit_positions = POSITION_RULES[positions]
@@ -32,7 +32,7 @@ class VisionTower(ImageTower):
         for block in visual.transformer.resblocks:
             fuse_block(block)
 
-    def block(self, number: int) -> ResidualAttentionBlock:
+    def block(self, number: int) -> open_clip.transformer.ResidualAttentionBlock:
         """Block `number`, from 1 to depth."""
         return self.visual.transformer.resblocks[number - 1]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
-from open_clip.model import convert_to_custom_text_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...compat import open_clip
 from ...errors import BadFileError
 from .plain_values import asked_for, plain_values
 from .torchscript import is_torchscript, read_torchscript
@@ -154,7 +154,7 @@ def fit_weights(
         BadFileError: An entry is missing, left over or of another shape.
     """
     if any(key.startswith('text.') for key in expected) and 'text_projection' in state_dict:
-        state_dict = convert_to_custom_text_state_dict(state_dict)
+        state_dict = open_clip.model.convert_to_custom_text_state_dict(state_dict)
     expected = {key: value for key, value in expected.items() if not _is_unused(key)}
     problems = [
         *(

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import EntryNotFoundError, get_session
 
-from ...checks import nearest
+from ...compat import open_clip
 from ...demo import WEIGHTS
-from ...errors import MissingFileError
+from ...errors import MissingFileError, nearest
 from ...files import file_hash
 from .config import ClipConfig
 from .support import open_clip_name

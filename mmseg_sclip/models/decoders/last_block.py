@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmseg.registry import MODELS
 
-from ...checks import build_strategy, check_switch
+from ...checks import build_strategy
 from ..attention.base import Attention
 from ..record import Feedback, Record
 from ..tokens import Tokens
@@ -31,8 +31,6 @@ class LastBlock(Decoder):
 
     def __init__(self, attention: Mapping, residual: bool = True, ffn: bool = True) -> None:
         super().__init__()
-        for name, value in (('residual', residual), ('ffn', ffn)):
-            check_switch(f'backbone.decoder.{name}', value)
         self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
         self.residual = residual
         self.ffn = ffn

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mmseg.registry import MODELS
 
-from ...checks import build_strategy, check_switch, check_whole
+from ...checks import build_strategy
 from ...errors import ConfigError
+from ...rules import AtLeast
 from ..attention.base import Attention
 from ..record import Feedback, Record
 from ..tokens import Tokens
@@ -33,11 +34,14 @@ class ParallelPath(Decoder):
         original_cls: Give out the class token of CLIP's own stream, as CLIP Surgery, in place of the path's.
     """
 
-    def __init__(self, attention: Mapping, blocks: int = 6, residual: bool = True, original_cls: bool = False) -> None:
+    def __init__(
+        self,
+        attention: Mapping,
+        blocks: Annotated[int, AtLeast(1)] = 6,
+        residual: bool = True,
+        original_cls: bool = False,
+    ) -> None:
         super().__init__()
-        check_whole('backbone.decoder.blocks', blocks, least=1)
-        for name, value in (('residual', residual), ('original_cls', original_cls)):
-            check_switch(f'backbone.decoder.{name}', value)
         self.attention = build_strategy('backbone.decoder.attention', attention, Attention)
         self.blocks = blocks
         self.residual = residual

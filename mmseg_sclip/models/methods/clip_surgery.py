@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...rules import Positive
 from ..heads.text_similarity import TextSimilarityHead
 from ..image.postprocess import min_max
 from ..tokens import Tokens
@@ -63,18 +63,11 @@ class FeatureSurgeryHead(TextSimilarityHead):
 
     Attributes:
         redundant_feature: (D,), unit norm, of that phrase; None until it is encoded. A vector may be set.
-
-    Raises:
-        ConfigError: `factor` is no positive number, or `redundant` no text.
     """
 
     redundant_feature: Tensor | None
 
-    def __init__(self, factor: float = 2.0, redundant: str | None = None, **kwargs) -> None:
-        if not (isinstance(factor, (int, float)) and factor > 0 and math.isfinite(factor)):
-            raise ConfigError(f'decode_head.factor is {factor!r}; it must be a positive number.')
-        if not isinstance(redundant, str | None):
-            raise ConfigError(f"decode_head.redundant is {redundant!r}; it must be a phrase, such as '', or None.")
+    def __init__(self, factor: Annotated[float, Positive] = 2.0, redundant: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.factor = factor
         self.redundant = redundant
@@ -84,7 +77,7 @@ class FeatureSurgeryHead(TextSimilarityHead):
     def encode_redundant(self, device: torch.device) -> Tensor:
         """(1, D), unit norm: the vector of the redundant phrase, encoded where it is not yet."""
         if self.redundant_feature is None:
-            self.redundant_feature = self.encode([self.redundant or ''], device)[0]
+            self.redundant_feature = self.text_encoder.encode([self.redundant or ''], self.templates, device)[0]
         return self.redundant_feature[None].to(device)
 
     def forward(self, features: Tokens) -> Tensor:
@@ -92,4 +85,5 @@ class FeatureSurgeryHead(TextSimilarityHead):
         cosines = super().forward(features)
         if self.redundant is not None:
             return cosines - self.cosines(features, self.encode_redundant(cosines.device))
+        assert features.cls is not None  # `needs_class_token`
         return feature_surgery(cosines, super().forward(features.cls[..., None, None]).flatten(1), self.factor)

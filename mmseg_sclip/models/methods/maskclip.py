@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...rules import Between
 from ..affinity import Affinity
 from ..heads.text_similarity import TextSimilarityHead
 from ..precision import without_autocast
@@ -81,17 +83,14 @@ class MaskCLIPHead(TextSimilarityHead):
         pd_thresh: Threshold of `denoise_prompts`; None for off.
         ks_thresh: Threshold of `smooth_by_keys`; None for off.
         **kwargs: Of `TextSimilarityHead`.
-
-    Raises:
-        ConfigError: A threshold is not in 0..1.
     """
 
-    def __init__(self, pd_thresh: float | None = None, ks_thresh: float | None = None, **kwargs) -> None:
-        for name, value in (('pd_thresh', pd_thresh), ('ks_thresh', ks_thresh)):
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(
-                    f'decode_head.{name} is {value!r}; it must be a probability from 0 to 1, or None for off.'
-                )
+    def __init__(
+        self,
+        pd_thresh: Annotated[float, Between(0, 1)] | None = None,
+        ks_thresh: Annotated[float, Between(0, 1)] | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.pd_thresh = pd_thresh
         self.ks_thresh = ks_thresh

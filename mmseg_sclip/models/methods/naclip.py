@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...rules import Positive
 from ..attention.base import Attention, ProductAttention
 from ..record import BlockInput
 
@@ -51,15 +51,10 @@ class GaussianPrior(Attention):
 
     Args:
         std: Standard deviation of the Gaussian in patches.
-
-    Raises:
-        ConfigError: It is no positive number.
     """
 
-    def __init__(self, std: float = 5.0) -> None:
+    def __init__(self, std: Annotated[float, Positive] = 5.0) -> None:
         super().__init__()
-        if not (isinstance(std, (int, float)) and std > 0 and math.isfinite(std)):
-            raise ConfigError(f'{type(self).__name__}.std is {std!r}; it must be a positive number of patches.')
         self.std = float(std)
 
     def gaussian(self, b: BlockInput) -> Tensor:

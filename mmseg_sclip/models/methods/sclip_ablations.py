@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ...checks import build_strategy
-from ...errors import ConfigError
+from ...rules import AtLeast, NotEmpty, Odd, Positive
 from ..attention.base import Attention, ProductAttention
 from ..attention.vanilla import VanillaSelfAttention
 from ..record import BlockInput
@@ -30,12 +29,8 @@ class LocalSelfAttention(VanillaSelfAttention):
         window: Side in patches, odd.
     """
 
-    def __init__(self, window: int = 3) -> None:
+    def __init__(self, window: Annotated[int, AtLeast(1), Odd] = 3) -> None:
         super().__init__()
-        if not isinstance(window, int) or window < 1 or window % 2 == 0:
-            raise ConfigError(
-                f'LocalSelfAttention.window is {window!r}; it must be an odd number of patches, from 1 on.'
-            )
         self.window = window
 
     def prior(self, b: BlockInput) -> Tensor:
@@ -87,10 +82,8 @@ class SharpenedSelfAttention(VanillaSelfAttention):
         temperature: The factor, positive.
     """
 
-    def __init__(self, temperature: float = 2.0) -> None:
+    def __init__(self, temperature: Annotated[float, Positive] = 2.0) -> None:
         super().__init__()
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ConfigError(f'SharpenedSelfAttention.temperature is {temperature!r}; it must be a positive number.')
         self.temperature = temperature
 
     def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:
@@ -108,10 +101,11 @@ class BlockMeanAttention(Attention):
     Args:
         attention: Config of the `Attention` that is averaged.
         blocks: Their numbers, from 1, or negative from the end; None for all.
-
     """
 
-    def __init__(self, attention: Mapping | None = None, blocks: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, attention: Mapping | None = None, blocks: Annotated[Sequence[int], NotEmpty] | None = None
+    ) -> None:
         super().__init__()
         if attention is None:
             attention = dict(type='CorrelativeSelfAttention', projections='k')

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...checks import check_whole
 from ...errors import ConfigError
+from ...rules import AtLeast
 from .base import CLASS_SCORES, ImageView, Refinement
 
 
@@ -27,14 +29,14 @@ class DenseCRF(Refinement):
         appearance_rgb: Width of the appearance kernel in grey levels of 0 to 255.
 
     Raises:
-        ConfigError: `steps` is no whole number, or the package pydensecrf2 is not installed.
+        ConfigError: The package pydensecrf2 is not installed.
     """
 
     stage = CLASS_SCORES
 
     def __init__(
         self,
-        steps: int = 10,
+        steps: Annotated[int, AtLeast(0)] = 10,
         smoothness: float = 3.0,
         smoothness_xy: float = 1.0,
         appearance: float = 4.0,
@@ -42,7 +44,6 @@ class DenseCRF(Refinement):
         appearance_rgb: float = 3.0,
     ) -> None:
         super().__init__()
-        check_whole('DenseCRF.steps', steps, least=0)
         try:
             from pydensecrf.densecrf import DenseCRF2D  # an optional package
         except ImportError as error:

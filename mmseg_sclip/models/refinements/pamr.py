@@ -1,14 +1,14 @@
 """Pixel-adaptive mask refinement (Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels")."""
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...checks import check_whole
-from ...errors import ConfigError
+from ...rules import AtLeast, NotEmpty
 from ..precision import without_autocast
 from .base import COSINES, Refinement
 
@@ -23,20 +23,16 @@ class PAMR(Refinement):
     Args:
         steps: Iterations; 0 changes nothing.
         dilations: Distances of the neighbours in pixels.
-
-    Raises:
-        ConfigError: One of them is no such number.
     """
 
     stage = COSINES
 
-    def __init__(self, steps: int = 10, dilations: Sequence[int] = (8, 16)) -> None:
+    def __init__(
+        self,
+        steps: Annotated[int, AtLeast(0)] = 10,
+        dilations: Annotated[Sequence[Annotated[int, AtLeast(1)]], NotEmpty] = (8, 16),
+    ) -> None:
         super().__init__()
-        check_whole('PAMR.steps', steps, least=0)
-        if not isinstance(dilations, Sequence) or not dilations:
-            raise ConfigError(f'PAMR.dilations is {dilations!r}; it must hold one or more distances, such as (8, 16).')
-        for dilation in dilations:
-            check_whole('An entry of PAMR.dilations', dilation, least=1)
         self.steps = steps
         self.dilations = tuple(dilations)
 

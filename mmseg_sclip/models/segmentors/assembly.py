@@ -9,7 +9,7 @@ from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import nn
 
-from ...checks import build_strategy
+from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
 from ..companions import Companion
 from ..data_preprocessor import CLIPDataPreProcessor
@@ -21,7 +21,7 @@ from .settings import InferenceSettings
 
 
 def check_config(backbone: Mapping, decode_head: Mapping, init_cfg: Mapping | None) -> None:
-    """Refuse a second place for the weights of CLIP.
+    """Refuse wrong arguments of what MMSegmentation builds, and a second place for the weights of CLIP.
 
     Raises:
         ConfigError: With the place.
@@ -29,6 +29,8 @@ def check_config(backbone: Mapping, decode_head: Mapping, init_cfg: Mapping | No
     for name, part in (('backbone', backbone), ('decode_head', decode_head)):
         if 'clip' in part:
             raise ConfigError(f'model.{name}.clip is set, but both towers come from model.clip. Move it there.')
+        if 'type' in part:
+            check_arguments(f'model.{name}', find_registered(f'model.{name}', part['type']), part)
     for name, given in (
         ('model', init_cfg),
         ('model.backbone', backbone.get('init_cfg')),
@@ -48,6 +50,7 @@ def build_preprocessor(config: Mapping | nn.Module | None, source: TowerSource) 
     config = dict(config or dict(type='CLIPDataPreProcessor'))
     if config.get('type') in ('CLIPDataPreProcessor', 'mmseg.CLIPDataPreProcessor', CLIPDataPreProcessor):
         config = dict(mean=source.mean, std=source.std) | config
+        check_arguments('model.data_preprocessor', CLIPDataPreProcessor, config)
     return MODELS.build(config)
 
 
@@ -84,7 +87,7 @@ def assemble(
     return networks, steps[0], steps[1]
 
 
-def bind_parts(parts: list[Part], model: EncoderDecoder, companions: Mapping[str, Companion]) -> None:
+def bind_parts(parts: list[Part], model: EncoderDecoder, companions: nn.ModuleDict) -> None:
     """Bind parts to the tower of a segmentor, which must have the companions that they read.
 
     Raises:

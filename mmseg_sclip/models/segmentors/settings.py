@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ...checks import check_choice, check_keys, check_switch, check_whole
+from ...checks import check_keys
 from ...errors import ConfigError
+from ...rules import AtLeast, Between, Positive, check_fields, check_value
 
 
 @dataclass(frozen=True)
@@ -29,41 +29,28 @@ class InferenceSettings:
         keep_scores: Attach the class scores as `seg_logits`.
     """
 
-    mode: str = 'slide'
+    mode: Literal['slide', 'whole'] = 'slide'
     crop_size: tuple[int, int] = (224, 224)
     stride: tuple[int, int] = (112, 112)
-    whole_resize: str = 'direct'
-    logit_scale: float | None = 40
-    prob_thd: float | None = None
-    area_thd: float | None = None
-    refine: Sequence[Mapping] = ()
-    window_batch: int = 16
+    whole_resize: Literal['direct', 'input'] = 'direct'
+    logit_scale: Annotated[float, Positive] | None = 40
+    prob_thd: Annotated[float, Between(0, 1)] | None = None
+    area_thd: Annotated[float, Between(0, 1)] | None = None
+    refine: Sequence[Any] = ()
+    window_batch: Annotated[int, AtLeast(1)] = 16
     keep_scores: bool = False
 
     def __post_init__(self) -> None:
-        where = 'model.test_cfg.'
-        check_choice(f'{where}mode', self.mode, ('slide', 'whole'))
-        check_choice(f'{where}whole_resize', self.whole_resize, ('direct', 'input'))
         for key in ('crop_size', 'stride'):
-            object.__setattr__(self, key, _pair(f'{where}{key}', getattr(self, key)))
+            object.__setattr__(self, key, _pair(f'model.test_cfg.{key}', getattr(self, key)))
+        object.__setattr__(self, 'refine', tuple(() if self.refine is None else self.refine))
+        check_fields('model.test_cfg', self)
         for i, side in enumerate(('height', 'width')):
             if self.stride[i] > self.crop_size[i]:
                 raise ConfigError(
                     f'model.test_cfg.stride is {self.stride} and crop_size {self.crop_size}: a stride beyond the crop '
                     f'leaves pixels uncovered ({side}). Use a stride of at most the crop.'
                 )
-        check_whole(f'{where}window_batch', self.window_batch, least=1)
-        if self.logit_scale is not None and not (_is_number(self.logit_scale) and self.logit_scale > 0):
-            raise ConfigError(
-                f'{where}logit_scale is {self.logit_scale!r}; it must be a positive number, or None where the head '
-                'gives class scores already.'
-            )
-        check_switch(f'{where}keep_scores', self.keep_scores)
-        for key in ('prob_thd', 'area_thd'):
-            value = getattr(self, key)
-            if value is not None and not (_is_number(value) and 0 <= value <= 1):
-                raise ConfigError(f'{where}{key} is {value!r}; it must be a number from 0 to 1, or None for off.')
-        object.__setattr__(self, 'refine', tuple(() if self.refine is None else self.refine))
 
     @classmethod
     def parse(cls, config: Mapping | InferenceSettings | None) -> InferenceSettings:
@@ -105,9 +92,5 @@ def _pair(where: str, value: Any) -> tuple[int, int]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ConfigError(f'{where} is {value!r}; it must be (height, width) in pixels.')
     for side in pair:
-        check_whole(where, side, least=1)
+        check_value(where, side, Annotated[int, AtLeast(1)])
     return tuple(pair)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

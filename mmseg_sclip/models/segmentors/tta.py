@@ -36,7 +36,7 @@ class SCLIPTTAModel(BaseTTAModel):
         """Labels of the images of a batch.
 
         Args:
-            data: `inputs` and `data_samples`: for each view a list with an entry an image, as `TestTimeAug` and
+            data: `inputs` and `data_samples`: for each view a list with one entry per image, as `TestTimeAug` and
                 `pseudo_collate` give it.
 
         Raises:
@@ -46,7 +46,7 @@ class SCLIPTTAModel(BaseTTAModel):
         if not isinstance(images[0], (list, tuple)):
             raise ConfigError(
                 'SCLIPTTAModel got images without views. Its pipeline needs a TestTimeAug step: use the tta_pipeline '
-                'of the config (tools/test.py --tta does).'
+                'of the config, as `tools/test.py --tta` does.'
             )
         each_view = []
         for inputs, samples in zip(images, data['data_samples'], strict=True):

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
-from ...checks import nearest
 from ...datasets.palette import distinct_palette
-from ...errors import ConfigError
+from ...errors import ConfigError, nearest
 from . import Vocabulary
 
 

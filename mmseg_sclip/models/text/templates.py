@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import open_clip
-
 from ...checks import check_choice
+from ...compat import open_clip
 from ...errors import ConfigError
 
-_IMAGENET = tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
 _SCENE = (
     'there is a {} in the scene.',
     'there is the {} in the scene.',
@@ -15,10 +13,16 @@ _SCENE = (
     'this is the {} in the scene.',
     'this is one {} in the scene.',
 )
-SHIPPED_TEMPLATES = {
-    'openai_imagenet': _IMAGENET,
-    'maskclip': _IMAGENET + _SCENE,
-    'simple': ('a photo of a {}.',),
+
+
+def _imagenet() -> tuple[str, ...]:
+    return tuple(template('{}') for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+
+
+SHIPPED_TEMPLATES = {  # functions, since open_clip is imported late
+    'openai_imagenet': _imagenet,
+    'maskclip': lambda: _imagenet() + _SCENE,
+    'simple': lambda: ('a photo of a {}.',),
 }
 
 
@@ -35,7 +39,7 @@ def load_templates(spec: str | Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(spec, str):
         check_choice('decode_head.templates', spec, SHIPPED_TEMPLATES)
-        return SHIPPED_TEMPLATES[spec]
+        return SHIPPED_TEMPLATES[spec]()
     if not isinstance(spec, Sequence) or not spec:
         raise ConfigError(
             f'decode_head.templates is {spec!r}. Give one of {", ".join(SHIPPED_TEMPLATES)} or a list such '

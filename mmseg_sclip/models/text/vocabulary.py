@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...checks import nearest
-from ...errors import BadFileError, ConfigError, MissingFileError
+from ...errors import BadFileError, ConfigError, MissingFileError, nearest
 from .phrases import split_phrases, warn_of_line, warn_of_list
 
 SHIPPED = Path(__file__).parents[2] / 'datasets' / 'vocabularies'

@@ -122,7 +122,9 @@ class ImageTower(nn.Module):
         given = tuple(numbers)
         blocks = tuple(self.block_number(number) for number in given)
         if not blocks or 0 in blocks or len(set(blocks)) < len(blocks):
-            raise ConfigError(f'{where} is {given}; it must name one or more blocks, from 1, and none of them twice.')
+            raise ConfigError(
+                f'{where} is {given}; blocks count from 1, one or more must be named, and none may be named twice.'
+            )
         return blocks
 
     def check_size(self, image: Tensor, name: str = 'An image') -> None:

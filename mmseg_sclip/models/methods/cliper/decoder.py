@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_whole
+from ....checks import build_strategy
 from ....errors import ConfigError
+from ....rules import AtLeast
 from ...decoders.base import Decoder
 from ...image.windows import WindowGrid
 from ...precision import without_autocast
@@ -61,16 +62,18 @@ class EarlyLayerFusion(Decoder):
 
     gives = LayerTokens
 
-    def __init__(self, attention: Mapping | None = None, crop_size: int | None = None, stride: int = 112) -> None:
+    def __init__(
+        self,
+        attention: Mapping | None = None,
+        crop_size: Annotated[int, AtLeast(1)] | None = None,
+        stride: Annotated[int, AtLeast(1)] = 112,
+    ) -> None:
         super().__init__()
-        check_whole('backbone.decoder.stride', stride, least=1)
-        if crop_size is not None:
-            check_whole('backbone.decoder.crop_size', crop_size, least=1)
-            if stride > crop_size:
-                raise ConfigError(
-                    f'backbone.decoder.stride is {stride} and crop_size {crop_size}: a stride beyond the crop leaves '
-                    'patches uncovered. Use a stride of at most the crop.'
-                )
+        if crop_size is not None and stride > crop_size:
+            raise ConfigError(
+                f'backbone.decoder.stride is {stride} and crop_size {crop_size}: a stride beyond the crop leaves '
+                'patches uncovered. Use a stride of at most the crop.'
+            )
         config = dict(type='EarlyLayerAttention') if attention is None else attention
         self.attention = build_strategy('backbone.decoder.attention', config, EarlyLayerAttention)
         self.crop_size = crop_size
@@ -88,7 +91,7 @@ class EarlyLayerFusion(Decoder):
         patches = tokens[:, :, prefix:]  # (B, K, n, D)
         views = [F.normalize(patches.float(), dim=-1)]
         if self.crop_size is not None:
-            views.append(self._windows(record))
+            views.append(self._windows(record, self.crop_size))
         last = tokens[:, -1]
         return LayerTokens(last[:, prefix:], last[:, 0], record.grid, affinity, torch.stack(views, dim=1))
 
@@ -104,11 +107,11 @@ class EarlyLayerFusion(Decoder):
         affinity = weights.mean(dim=1)[:, tower.prefix :, tower.prefix :]
         return tower.project(torch.stack(outputs, dim=1)), affinity
 
-    def _windows(self, record: Record) -> Tensor:
+    def _windows(self, record: Record, crop_size: int) -> Tensor:
         """(B, K, n, D): unit tokens averaged over windows, and summed up by the affinity averaged over windows."""
         tower, images, (rows, columns) = record.tower, record.images, record.grid
         patch = tower.patch_size
-        size, step = ([max(1, length // side) for side in patch] for length in (self.crop_size, self.stride))
+        size, step = ([max(1, length // side) for side in patch] for length in (crop_size, self.stride))
         windows = WindowGrid.cut(rows, columns, size, step).windows  # in patches
         places = torch.arange(rows * columns, device=images.device).view(rows, columns)
         places = torch.stack([places[top:bottom, left:right].flatten() for top, bottom, left, right in windows])

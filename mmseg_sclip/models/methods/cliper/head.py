@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_switch
 from ....errors import ConfigError
+from ....rules import Between, Positive
 from ...heads.maps import MapHead
 from ...image.scores import MapScores, PixelScores
 from ...precision import without_autocast
@@ -34,30 +34,19 @@ class EarlyLayerFusionHead(MapHead):
         score_thd: What the largest value of a class must exceed.
         min_max: Bring each map to 0..1 over the image, as CLIPer does for VOC21.
         **kwargs: Of `TextSimilarityHead`.
-
-    Raises:
-        ConfigError: A number is out of its range.
     """
 
     takes = LayerTokens
 
     def __init__(
         self,
-        scale: float = 100,
+        scale: Annotated[float, Positive] = 100,
         layer: int = -1,
-        attention_thd: float = 0.2,
-        score_thd: float = 0,
+        attention_thd: Annotated[float, Between(0, 1)] = 0.2,
+        score_thd: Annotated[float, Between(0, 1)] = 0,
         min_max: bool = False,
         **kwargs,
     ) -> None:
-        if not (scale > 0 and math.isfinite(scale)):
-            raise ConfigError(f'decode_head.scale is {scale!r}; it must be a positive number.')
-        for name, value in (('attention_thd', attention_thd), ('score_thd', score_thd)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f'decode_head.{name} is {value!r}; it must be a number from 0 to 1.')
-        if not isinstance(layer, int) or isinstance(layer, bool):
-            raise ConfigError(f'decode_head.layer is {layer!r}; it must be a whole number, negative from the end.')
-        check_switch('decode_head.min_max', min_max)
         super().__init__(**kwargs)
         self.scale = scale
         self.layer = layer

@@ -27,4 +27,5 @@ class ClassTokenHead(TextSimilarityHead):
         Returns:
             (B, Q, h, w), float32.
         """
+        assert features.cls is not None  # `needs_class_token`
         return super().forward(features) * super().forward(features.cls[:, :, None, None])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_whole
-from ....errors import ConfigError
+from ....checks import build_strategy
+from ....rules import AtLeast, Positive
 from ...affinity import Affinity
 from ...record import Record
 from ...refinements.base import CLASS_SCORES, ImageView, Refinement
@@ -34,21 +35,20 @@ class SegmentVoting(Refinement):
         eps: Largest distance of neighbouring rows. It grows with the number of patches: CLIPtrase takes 0.7 for 14 x 14
             and 1.1 for 21 x 21 patches.
         min_points: Rows near a row, itself included, that make it the core of a cluster. CLIPtrase takes 3 and 7.
-
-    Raises:
-        ConfigError: One of them is no such number.
     """
 
     stage = CLASS_SCORES
     whole_image = True
 
-    def __init__(self, affinity: Mapping | None = None, eps: float = 1.1, min_points: int = 7) -> None:
+    def __init__(
+        self,
+        affinity: Mapping | None = None,
+        eps: Annotated[float, Positive] = 1.1,
+        min_points: Annotated[int, AtLeast(1)] = 7,
+    ) -> None:
         super().__init__()
         affinity = dict(type='TokenSimilarity') if affinity is None else affinity
         self.affinity = build_strategy('SegmentVoting.affinity', affinity, Affinity)
-        if not 0 < eps < float('inf'):
-            raise ConfigError(f'SegmentVoting.eps is {eps!r}; it must be a positive number.')
-        check_whole('SegmentVoting.min_points', min_points, least=1)
         self.eps = eps
         self.min_points = min_points
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ....checks import check_choice, check_whole
+from ....checks import check_choice
+from ....rules import AtLeast
 from ...affinity import Affinity
 from ...attention.vanilla import VanillaSelfAttention
 from ...record import Record
@@ -27,10 +28,8 @@ class MeanAttention(Affinity):
             slip for GEM; None for the mean of all heads, which is meant.
     """
 
-    def __init__(self, head: int | None = None) -> None:
+    def __init__(self, head: Annotated[int, AtLeast(1)] | None = None) -> None:
         super().__init__()
-        if head is not None:
-            check_whole('affinity.head', head, least=1)
         self.head = head
         self._vanilla = VanillaSelfAttention()
 

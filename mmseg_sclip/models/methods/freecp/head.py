@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ....checks import build_strategy
-from ....errors import ConfigError
+from ....rules import Between, Positive
 from ...affinity import Affinity
 from ...attention.sinkhorn import sinkhorn
 from ...heads.maps import MapHead
@@ -84,24 +85,16 @@ class RedundancyPurificationHead(MapHead):
             with, which is 100 in OpenAI's weights.
         box_thd: Share of a query's largest probability in the window that patches of its boxes exceed.
         **kwargs: Of `TextSimilarityHead`.
-
-    Raises:
-        ConfigError: A number is out of its range.
     """
 
     def __init__(
         self,
-        redundancy_thd: float = 0.1,
-        scale: float | None = None,
-        box_thd: float = 0.4,
+        redundancy_thd: Annotated[float, Between(0, 0.5)] = 0.1,
+        scale: Annotated[float, Positive] | None = None,
+        box_thd: Annotated[float, Between(0, 1)] = 0.4,
         affinity: Mapping | None = None,
         **kwargs,
     ) -> None:
-        for name, value, top in (('redundancy_thd', redundancy_thd, 0.5), ('box_thd', box_thd, 1)):
-            if not 0 <= value <= top:
-                raise ConfigError(f'decode_head.{name} is {value!r}; it must be a number from 0 to {top}.')
-        if scale is not None and not scale > 0:
-            raise ConfigError(f'decode_head.scale is {scale!r}; it must be a positive number, or None.')
         super().__init__(**kwargs)
         self.redundancy_thd = redundancy_thd
         self.scale = scale

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_whole
-from ....errors import ConfigError
+from ....rules import AtLeast, Positive
 from ...attention.csa import CorrelativeSelfAttention
 from ...attention.projections import Projection
 from ...record import BlockInput
@@ -29,24 +28,15 @@ class SelfSelfAttention(CorrelativeSelfAttention):
         iterations: How often a projection attends to itself before the map is made; 0 for not at all.
         inverse_temperature: t, the factor of the cosines (the official code's `ss_attn_temp`). None for GEM's own, one
             number for each image and block: s times the mean length of the block's normalised input tokens.
-
-    Raises:
-        ConfigError: One of them is no such number.
     """
 
     def __init__(
         self,
-        projections: str | Sequence[str | Mapping | Projection] = ('q', 'k', 'v'),
-        iterations: int = 1,
-        inverse_temperature: float | None = None,
+        projections: str | Mapping | Projection | Sequence[str | Mapping | Projection] = ('q', 'k', 'v'),
+        iterations: Annotated[int, AtLeast(0)] = 1,
+        inverse_temperature: Annotated[float, Positive] | None = None,
     ) -> None:
         super().__init__(projections, reduction='mean')
-        check_whole('SelfSelfAttention.iterations', iterations, least=0)
-        if inverse_temperature is not None and not (inverse_temperature > 0 and math.isfinite(inverse_temperature)):
-            raise ConfigError(
-                f'SelfSelfAttention.inverse_temperature is {inverse_temperature!r}; it must be a positive number, or '
-                "None for GEM's own."
-            )
         self.iterations = iterations
         self.inverse_temperature = inverse_temperature
 

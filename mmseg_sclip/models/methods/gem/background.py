@@ -7,7 +7,6 @@ from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ....checks import check_switch
 from ....errors import ConfigError
 from ...heads.text_similarity import TextSimilarityHead
 from ...image.postprocess import min_max
@@ -32,7 +31,6 @@ class ForegroundOnly(Refinement):
 
     def __init__(self, min_max: bool = True) -> None:
         super().__init__()
-        check_switch('ForegroundOnly.min_max', min_max)
         self.min_max = min_max
 
     def check(self, segmentor: EncoderDecoder) -> None:

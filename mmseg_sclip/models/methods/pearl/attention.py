@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_choice
-from ....errors import ConfigError
+from ....rules import AtLeast, OneOf
 from ...attention.base import ProductAttention
 from ...precision import without_autocast
 from ...record import BlockInput
@@ -25,16 +26,14 @@ class ProcrustesAttention(ProductAttention):
         alpha: Weight of the key-key term; 0 switches it off. PEARL takes 0.3 for Cityscapes and ADE20K.
         solver: 'newton_schulz' is the official one: five steps, which bring the larger singular values of kc^T qc to
             about 1 and leave the small ones small, so R is no rotation. 'svd' gives the rotation itself.
-
-    Raises:
-        ConfigError: `alpha` is negative, or there is no such solver.
     """
 
-    def __init__(self, alpha: float = 0.08, solver: str = 'newton_schulz') -> None:
+    def __init__(
+        self,
+        alpha: Annotated[float, AtLeast(0)] = 0.08,
+        solver: Annotated[str, OneOf(SOLVERS)] = 'newton_schulz',
+    ) -> None:
         super().__init__()
-        if not 0 <= alpha < float('inf'):
-            raise ConfigError(f'ProcrustesAttention.alpha is {alpha!r}; it must be a number from 0 on.')
-        check_choice('ProcrustesAttention.solver', solver, SOLVERS)
         self.alpha = alpha
         self.solver = solver
 

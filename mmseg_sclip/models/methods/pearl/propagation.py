@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_switch, check_whole
+from ....rules import AtLeast
 from ...precision import without_autocast
 from ...refinements.base import COSINES, ImageView, Refinement
 
@@ -26,17 +28,12 @@ class TextLabelPropagation(Refinement):
             the side of the pixels that are pooled. PEARL takes 224 for Cityscapes.
         text: Raise the confidence of pixels, and the ties between neighbours, whose phrases are likely and unlike all
             others. Off, cosines and image alone count.
-
-    Raises:
-        ConfigError: One of them is no such value.
     """
 
     stage = COSINES
 
-    def __init__(self, grid: int = 80, text: bool = True) -> None:
+    def __init__(self, grid: Annotated[int, AtLeast(1)] = 80, text: bool = True) -> None:
         super().__init__()
-        check_whole('TextLabelPropagation.grid', grid, least=1)
-        check_switch('TextLabelPropagation.text', text)
         self.grid = grid
         self.text = text
 

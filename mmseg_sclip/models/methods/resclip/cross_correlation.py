@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_share
+from ....checks import build_strategy
+from ....rules import Between
 from ...attention.base import Attention
 from ...record import BlockInput
 
@@ -32,11 +33,14 @@ class ResidualCrossCorrelation(Attention):
     """
 
     def __init__(
-        self, base: Mapping, share: float = 0.3, gain: float = 2.0, blocks: Sequence[int] = (6, 7, 8, 9)
+        self,
+        base: Mapping,
+        share: Annotated[float, Between(0, 1)] = 0.3,
+        gain: float = 2.0,
+        blocks: Sequence[int] = (6, 7, 8, 9),
     ) -> None:
         super().__init__()
         self.base = build_strategy('ResidualCrossCorrelation.base', base, Attention)
-        check_share('ResidualCrossCorrelation.share', share)
         self.share = share
         self.gain = gain
         self.blocks = tuple(blocks)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import build_strategy, check_share, check_switch, check_whole
+from ....checks import build_strategy
 from ....errors import ConfigError
+from ....rules import AtLeast, Between, NotEmpty, Positive
 from ...attention.base import Attention
 from ...record import BlockInput
 from .label_grids import blur_rows, patch_labels, refined_labels, same_label
@@ -46,20 +47,17 @@ class SemanticFeedback(Attention):
     def __init__(
         self,
         base: Mapping,
-        share: float = 0.7,
+        share: Annotated[float, Between(0, 1)] = 0.7,
         gain: float = 2.1,
         threshold: float = 0.25,
         logit_scale: float = 40,
-        steps: int = 10,
-        dilations: Sequence[int] = (8, 16),
+        steps: Annotated[int, AtLeast(0)] = 10,
+        dilations: Annotated[Sequence[Annotated[int, AtLeast(1)]], NotEmpty] = (8, 16),
         decay: bool = True,
-        blur: float | None = 5.0,
+        blur: Annotated[float, Positive] | None = 5.0,
     ) -> None:
         super().__init__()
-        check_whole('SemanticFeedback.steps', steps, least=0)
-        check_switch('SemanticFeedback.decay', decay)
         self.base = build_strategy('SemanticFeedback.base', base, Attention)
-        check_share('SemanticFeedback.share', share)
         self.share = share
         self.gain = gain
         self.threshold = threshold

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_share, check_whole
+from ....rules import AtLeast, Between
 from ...attention.base import Attention
 from ...record import BlockInput, Record
 from .outliers import cosine_affinity, highest_share, local_outlier_scores, repair_tokens
@@ -41,17 +41,19 @@ class SelfCalibratedAttention(Attention):
 
     streams: tuple[str, ...] = ('k',)
     level_streams: tuple[str, ...] = ('k',)
-    empty: str = 'keep'
+    empty: Literal['keep', 'zero'] = 'keep'
 
     def __init__(
-        self, affinity_block: int = 9, sharpness: float = 3.0, neighbours: int = 30, outlier_share: float = 0.05
+        self,
+        affinity_block: int = 9,
+        sharpness: float = 3.0,
+        neighbours: Annotated[int, AtLeast(1)] = 30,
+        outlier_share: Annotated[float, Between(0, 1)] = 0.05,
     ) -> None:
         super().__init__()
-        check_whole('SelfCalibratedAttention.neighbours', neighbours, least=1)
         self.affinity_block = affinity_block
         self.sharpness = sharpness
         self.neighbours = neighbours
-        check_share('SelfCalibratedAttention.outlier_share', outlier_share)
         self.outlier_share = outlier_share
 
     def bind(self, tower: ImageTower) -> None:

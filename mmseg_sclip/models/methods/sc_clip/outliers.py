@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....checks import check_choice
 from ....errors import ConfigError
 from ...precision import without_autocast
 
@@ -71,7 +71,9 @@ def highest_share(scores: Tensor, share: float = 0.05) -> Tensor:
     return scores > limit[:, None]
 
 
-def repair_tokens(x: Tensor, outliers: Tensor, grid: tuple[int, int], empty: str = 'keep') -> Tensor:
+def repair_tokens(
+    x: Tensor, outliers: Tensor, grid: tuple[int, int], empty: Literal['keep', 'zero'] = 'keep'
+) -> Tensor:
     """Give each outlier the mean of those of its eight neighbours on the grid that are none.
 
     Args:
@@ -83,7 +85,6 @@ def repair_tokens(x: Tensor, outliers: Tensor, grid: tuple[int, int], empty: str
     Returns:
         (B, n, C), a new tensor.
     """
-    check_choice('empty', empty, ('keep', 'zero'))
     good = ~outliers.unsqueeze(-1)  # (B, n, 1)
     summed = _sum_around(torch.where(good, x.float(), 0.0), grid)  # float32, since a window may hold many tokens
     count = _sum_around(good.float(), grid).round()  # (B, n, 1), 0 to 9

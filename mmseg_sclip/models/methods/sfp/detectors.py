@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ....checks import check_share, check_whole
+from ....rules import AtLeast, Between
 from ...parts import Part
 from ...record import Record
 from ..sc_clip.outliers import highest_share, local_outlier_scores
@@ -41,9 +41,8 @@ class AttentionOutliers(OutlierDetector):
             token in the last block, 0.3.
     """
 
-    def __init__(self, count: int = 10, gain: float = 1.5) -> None:
+    def __init__(self, count: Annotated[int, AtLeast(1)] = 10, gain: float = 1.5) -> None:
         super().__init__()
-        check_whole('AttentionOutliers.count', count, least=1)
         self.count = count
         self.gain = gain
 
@@ -74,9 +73,8 @@ class NormOutliers(OutlierDetector):
         count: So many.
     """
 
-    def __init__(self, count: int = 10) -> None:
+    def __init__(self, count: Annotated[int, AtLeast(1)] = 10) -> None:
         super().__init__()
-        check_whole('NormOutliers.count', count, least=1)
         self.count = count
 
     def forward(self, record: Record) -> Tensor:
@@ -93,11 +91,11 @@ class DensityOutliers(OutlierDetector):
         share: Of the patches, in 0..1.
     """
 
-    def __init__(self, neighbours: int = 30, share: float = 0.05) -> None:
+    def __init__(
+        self, neighbours: Annotated[int, AtLeast(1)] = 30, share: Annotated[float, Between(0, 1)] = 0.05
+    ) -> None:
         super().__init__()
-        check_whole('DensityOutliers.neighbours', neighbours, least=1)
         self.neighbours = neighbours
-        check_share('DensityOutliers.share', share)
         self.share = share
 
     def forward(self, record: Record) -> Tensor:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from .errors import MissingFileError
+from ..errors import MissingFileError
 
 
 def mend() -> None:

@@ -1,0 +1,175 @@
+"""Several methods in one pass over the images: who may share one, and what each gives when it is tested alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_sclip.config import load_config
+from mmseg_sclip.engine.evaluation import evaluate, evaluate_methods
+from mmseg_sclip.engine.journal import Journal
+from mmseg_sclip.engine.runner import isolated
+from mmseg_sclip.engine.sharing import bundle, passes, why_apart
+from mmseg_sclip.errors import ConfigError, Interrupted
+from mmseg_sclip.models.image.scores import whole
+from mmseg_sclip.models.segmentors import MethodBundle, score_together
+
+IMAGES = 3
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
+
+
+@pytest.fixture
+def configs(tmp_path):
+    """Three methods, a whole-image one, and one with a refinement, on three scenes."""
+    made = []
+    for index, name in enumerate(['sclip_demo', 'clip_demo', 'maskclip_demo', 'sclip_demo', 'sclip_demo']):
+        config = load_config(name, {'test_dataloader.num_workers': 0, 'test_dataloader.dataset.count': IMAGES})
+        config.work_dir = str(tmp_path / f'{index}')
+        made.append(config)
+    made[3].model.test_cfg.mode = 'whole'
+    made[4].model.test_cfg.refine = [dict(type='PAMR', steps=2)]
+    return made
+
+
+def together(configs, **options):
+    with isolated():
+        return evaluate_methods(configs, 'cpu', **options)
+
+
+APART = {
+    'test_dataloader.dataset.seed': (1, 'test_dataloader.dataset differs'),
+    'test_dataloader.sampler': (dict(type='DefaultSampler', shuffle=True), 'test_dataloader.sampler differs'),
+    'test_cfg': (dict(type='TestLoop', fp16=True), 'test_cfg differs'),
+    'custom_hooks': ([dict(type='IterTimerHook')], 'custom_hooks differs'),
+    'env_cfg.cudnn_benchmark': (True, 'env_cfg differs'),
+    'randomness': (dict(seed=7), 'randomness differs'),
+    'data_preprocessor': (dict(type='CLIPDataPreProcessor', mean=[1, 2, 3]), 'model.data_preprocessor differs'),
+    'load_from': ('projection.pth', 'clip_demo has the checkpoint projection.pth'),
+    'model': (dict(type='EncoderDecoder'), 'is of type EncoderDecoder and has no CLIP'),
+    'test_evaluator': ([dict(type='ExactIoUMetric'), dict(type='CityscapesMetric')], 'clip_demo has other metrics'),
+}
+
+
+@pytest.mark.parametrize('where', APART)
+def test_what_one_config_of_a_pass_would_decide_for_all_parts_them(configs, where):
+    assert passes(configs) == [[0, 1, 2, 3, 4]]
+    value, words = APART[where]
+    for config in (configs[1], configs[3]):
+        *places, key = where.split('.')
+        part = config
+        for place in places:
+            part = part[place]
+        part[key] = value
+    alone = where in ('load_from', 'model', 'test_evaluator')  # such a config does not share with its equal
+    assert passes(configs) == [[0, 2, 4], [1], [3]] if alone else [[0, 2, 4], [1, 3]]
+    assert words in why_apart(configs[0], configs[1]) and why_apart(configs[0], configs[2]) is None
+    with pytest.raises(ConfigError, match='Test '):
+        bundle(configs[:2])
+
+
+def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json, tmp_path):
+    """Those that normalise images alike, wherever the preprocessor stands."""
+    configs[1].model.clip = mini_clip
+    for config in configs[:2]:
+        config.data_preprocessor = dict(type='CLIPDataPreProcessor')
+    assert passes(configs) == [[0, 1, 2, 3, 4]]
+    config = bundle(configs[:2])
+    assert 'data_preprocessor' not in config  # the runner would hand it to the bundle
+    assert [own.data_preprocessor.type for own in config.model.methods.values()] == ['CLIPDataPreProcessor'] * 2
+    grey = dict(json.loads(mini_json.read_text()), preprocess_cfg=dict(mean=[0.5] * 3))
+    (tmp_path / 'grey.json').write_text(json.dumps(grey))
+    configs[1].model.clip = dict(model_name=str(tmp_path / 'grey.json'), pretrained=None)
+    assert passes(configs) == [[0, 2, 3, 4], [1]]
+    assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
+
+
+@pytest.mark.slow
+def test_counts_equal_those_of_separate_runs(configs):
+    expected = []
+    for config in configs:
+        with isolated():
+            expected.append(evaluate(config, 'cpu'))
+        Path(config.work_dir, 'result.json').unlink()
+    for config, result, one in zip(configs, together(configs), expected, strict=True):
+        for key in ('classes', 'metrics', 'fingerprint', 'config'):
+            assert result[key] == one[key]
+        assert json.loads(Path(config.work_dir, 'result.json').read_text())['classes'] == one['classes']
+    assert len({json.dumps(result['classes']) for result in expected}) == 5
+
+
+def test_an_interrupted_pass_goes_on_where_its_slowest_method_stopped(configs, monkeypatch):
+    add, calls = Journal.add, []
+
+    def counting(self, *args):
+        add(self, *args)
+        calls.append(args)
+        if len(calls) == 3:  # the first method has two images, the second has one
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, 'add', counting)
+        with pytest.raises(Interrupted, match='sclip_demo: Partial result of 2 of 3 .* clip_demo: Partial result of 1'):
+            together(configs[:2])
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, 'add', lambda *args: calls.append(args) or add(*args))
+        results = together(configs[:2], resume=True)
+    assert len(calls) == 3 + 2 * 2  # of three images one was finished by both
+    for result in results:
+        assert sum(each['truth'] for each in result['classes']) == IMAGES * 128 * 128
+
+
+def test_each_vocabulary_is_compared_with_the_dataset(configs):
+    configs[1].model.decode_head.vocabulary = ['a', 'b', 'c', 'd']
+    with pytest.raises(ConfigError, match='has 4 classes, but the dataset .* has 12'):
+        together(configs[:2])
+
+
+@torch.no_grad()
+def test_each_method_is_that_which_is_built_alone(mini_clip, recipe, tmp_path):
+    """Also where two CLIPs have one name and other weights. The tower runs once for all that share it."""
+    other = {name: torch.from_numpy(value.copy()) for name, value in recipe.mini_clip_state_dict(1).items()}
+    torch.save(other, tmp_path / 'other.pt')
+
+    def config(clip=mini_clip, **decoder):
+        return dict(
+            type='SCLIPSegmentor',
+            clip=clip,
+            backbone=dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', **decoder)),
+            decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog'], templates='simple'),
+            test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
+        )
+
+    methods = dict(
+        a=config(attention=dict(type='CorrelativeSelfAttention')),
+        b=config(attention=dict(type='EarlierAttention', block=1)),
+        c=config(attention=dict(type='IdentityAttention'), residual=False),
+        d=config({**mini_clip, 'pretrained': str(tmp_path / 'other.pt')}, attention=dict(type='IdentityAttention')),
+    )
+    alone = [MODELS.build(entry).eval() for entry in methods.values()]
+    joint = MODELS.build(dict(type='MethodBundle', methods=methods)).eval()
+    first, last = joint.methods[0].backbone.tower, joint.methods[3].backbone.tower
+    assert [model.backbone.tower is first for model in joint.methods] == [True, True, True, False]
+    ran = []
+    for number in (1, 2, 3):
+        first.block(number).register_forward_hook(lambda *_, number=number: ran.append(number))
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *size, generator=generator) for size in ((70, 90), (64, 64))]
+    samples = [SegDataSample(metainfo=dict(ori_shape=(50, 60))) for _ in images]
+    each = score_together(list(joint.methods), images, samples)
+    assert ran == [1, 2]  # all seven windows at once, to the deepest output that is needed
+    assert last.block(1) is not first.block(1)
+    labelled = joint(images, [SegDataSample(metainfo=dict(ori_shape=(50, 60))) for _ in images])
+    for number, (model, scores) in enumerate(zip(alone, each, strict=True)):
+        for one, expected in zip(scores, model.score(images, samples), strict=True):
+            assert torch.equal(whole(one), whole(expected))
+        for one, expected in zip(labelled, model.predict(images, samples), strict=True):
+            assert torch.equal(one.get(MethodBundle.prediction(number)).data, expected.pred_sem_seg.data)
+    assert not torch.equal(whole(each[3][0]), whole(each[2][0]))

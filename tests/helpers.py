@@ -1,0 +1,108 @@
+"""What tests share: towers of synthetic or random weights, segmentors around them, and plain NumPy."""
+
+import copy
+import json
+
+import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
+import numpy as np
+import torch
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_sclip.models.clip import ClipSource
+
+# The architecture of tests/data/recipe.py in open_clip's words.
+MINI = dict(
+    embed_dim=64,
+    quick_gelu=True,
+    vision_cfg=dict(image_size=224, layers=3, width=128, head_width=64, patch_size=16),
+    text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2),
+)
+WORDS = [['cat', 'kitten'], 'dog', 'tree']
+
+
+def softmax(logits):
+    """Over the last axis of an array."""
+    exp = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def unit(vectors):
+    """Vectors of the last axis of an array, with the norm 1."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def description(text=None, **vision):
+    """A copy of `MINI` with changes to its two parts."""
+    changed = copy.deepcopy(MINI)
+    changed['vision_cfg'].update(vision)
+    changed['text_cfg'].update(text or {})
+    return changed
+
+
+def write_clip(folder, state=None, name='clip', text=None, **vision):
+    """The `clip` entry of a model config, for a description and weights that are written to a folder.
+
+    Args:
+        folder: A `Path`.
+        state: The weights, tensors by OpenAI's names; None for random ones.
+        name: Of the files.
+        text: Changes to `MINI`'s text tower.
+        **vision: Changes to its image tower.
+    """
+    (folder / f'{name}.json').write_text(json.dumps(description(text, **vision)))
+    if state is not None:
+        torch.save(state, folder / f'{name}.pt')
+    return dict(model_name=str(folder / f'{name}.json'), pretrained=state and str(folder / f'{name}.pt'))
+
+
+def random_source(folder, **vision):
+    """A `ClipSource` of random weights, the same in every session: models of it share one pair of towers."""
+    source = ClipSource(**write_clip(folder, **vision))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        source.image_tower()  # draws the weights of both towers
+    return source
+
+
+def random_model(config, source):
+    """The model of a config around a source of towers; its words are random vectors, which need no text tower."""
+    model = MODELS.build({**config.model, 'clip': source}).eval()
+    head = model.decode_head
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(len(head.vocabulary.distinct), source.architecture.model['embed_dim'], generator=generator)
+    head.text_bank = torch.nn.functional.normalize(vectors, dim=1)
+    return model
+
+
+def build(clip, attention=None, decoder=None, backbone=None, head=None, data_preprocessor=None, **test_cfg):
+    """A segmentor with small windows and three classes of four phrases, the first of them the background.
+
+    Args:
+        clip: The `clip` entry of a model config, or a source.
+        attention: Config of the attention in a `LastBlock`; None for SCLIP's.
+        decoder: More settings of the decoder, or another `type`.
+        backbone: More settings of the backbone.
+        head: More settings of the head, or another `type`.
+        data_preprocessor: Its config; None for the source's own.
+        **test_cfg: More settings of the test.
+    """
+    decoder = {'type': 'LastBlock', **(decoder or {})}
+    if decoder['type'] == 'LastBlock':
+        decoder.setdefault('attention', attention or dict(type='CorrelativeSelfAttention'))
+    words = dict(type='TextSimilarityHead', vocabulary=WORDS, templates='simple', background_index=0)
+    return MODELS.build(
+        dict(
+            type='SCLIPSegmentor',
+            clip=clip,
+            backbone={'type': 'CLIPVisionTransformer', 'decoder': decoder, **(backbone or {})},
+            decode_head={**words, **(head or {})},
+            data_preprocessor=data_preprocessor,
+            test_cfg={**dict(crop_size=(64, 64), stride=(32, 32)), **test_cfg},
+        )
+    ).eval()
+
+
+def sample(ori_shape, **meta):
+    """A `SegDataSample` of an image of that size."""
+    return SegDataSample(metainfo=dict(ori_shape=ori_shape, **meta))

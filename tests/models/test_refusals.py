@@ -1,0 +1,361 @@
+"""What a user may not write about a part of the model, and the words of the message that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pytest
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
+
+from mmseg_sclip import checks
+from mmseg_sclip.checks import build_strategy, check_arguments, check_parameters, find_registered
+from mmseg_sclip.errors import ConfigError
+from mmseg_sclip.models import Attention
+from mmseg_sclip.models.clip import ClipSource
+from mmseg_sclip.rules import AtLeast, Between, check_fields
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+ATTENTION, DECODER, REFINE = 'backbone.decoder.attention', 'backbone.decoder', 'test_cfg.refine'
+VANILLA = dict(type='VanillaSelfAttention')
+BLOCK = dict(type='LastBlock', attention=VANILLA)
+SHARE = 'it must be a number from 0 to 1'
+POSITIVE = 'it must be a positive number'
+SWITCH = 'it must be True or False'
+COUNT = 'it must be a whole number, at least 1'
+
+
+def attention(name, words, **arguments):
+    return ATTENTION, dict(type=name, **arguments), words
+
+
+def decoder(name, words, **arguments):
+    return DECODER, dict(type=name, **{'attention': VANILLA, **arguments}), words
+
+
+def head(name, words, **arguments):
+    return 'decode_head', dict(type=name, vocabulary=['cat', 'dog'], templates='simple', **arguments), words
+
+
+def refinement(name, words, **arguments):
+    return REFINE, [dict(type=name, **arguments)], words
+
+
+def csa(words, **arguments):
+    return attention('CorrelativeSelfAttention', words, **arguments)
+
+
+def rcs(words, **arguments):
+    return attention('ResidualCrossCorrelation', words, **{'base': VANILLA, 'blocks': (1, 2), **arguments})
+
+
+def feedback(words, **arguments):
+    return attention('SemanticFeedback', words, **{'base': VANILLA, **arguments})
+
+
+def sc_clip(words, kind='SelfCalibratedAttention', more=(), **arguments):
+    inner = dict(type=kind, **{'affinity_block': 1, **arguments})
+    return decoder(
+        'SelfCalibratedDecoder', words, **{'attention': inner, 'smoothing_block': 1, 'levels': (1, 2), **dict(more)}
+    )
+
+
+def sfp(words, detector, **arguments):
+    return sc_clip(words, 'PurifiedAttention', detector=dict(type=detector, **arguments))
+
+
+REFUSED = [
+    # Names.
+    (DECODER, dict(type='LastBlok', attention=VANILLA), "backbone.decoder has the type 'LastBlok', which is not reg"),
+    (DECODER, dict(type='LastBlok', attention=VANILLA), "Did you mean 'LastBlock'? Known: EarlyLayerFusion, "),
+    (DECODER, dict(attention=VANILLA), "backbone.decoder must be a dict with a 'type', such as dict(type='...'), but"),
+    (ATTENTION, dict(type='LastBlock'), "'LastBlock', which is not a kind of Attention."),
+    attention('NeighbourAttention', "'sdt' in backbone.decoder.attention (NeighbourAttention). Did you mean 's", sdt=1),
+    ('backbone', dict(type='CLIPVisionTransfomer'), "model.backbone has the type 'CLIPVisionTransfomer'"),
+    refinement('PARM', "Did you mean 'PAMR'"),
+    refinement('PAMR', "Did you mean 'steps'", step=1),
+    (REFINE, ['PAMR'], "must be a dict with a 'type'"),
+    # The backbone, the preprocessor and decoders.
+    ('backbone.positions', 'scal', "model.backbone: CLIPVisionTransformer.positions is 'scal'; it must be one of 'sc"),
+    ('backbone.positions', 'scal', "Did you mean 'scale'?"),
+    ('backbone.out_cls', 'no', f"CLIPVisionTransformer.out_cls is 'no'; {SWITCH}."),
+    ('data_preprocessor', dict(type='CLIPDataPreProcessor', mean=[1, 2]), 'mean is [1, 2]; it must be (a number, a n'),
+    ('data_preprocessor', dict(type='CLIPDataPreProcessor', std=[1, 2, 'x']), "std is [1, 2, 'x']; it must be"),
+    ('data_preprocessor', dict(type='CLIPDataPreProcessor', bgr_to_rgb='no'), SWITCH),
+    decoder('LastBlock', f"backbone.decoder: LastBlock.residual is 'no'; {SWITCH}.", residual='no'),
+    decoder('LastBlock', f'LastBlock.ffn is 1; {SWITCH}', ffn=1),
+    decoder('ParallelPath', f'ParallelPath.blocks is 0; {COUNT}.', blocks=0),
+    decoder('ParallelPath', 'blocks is 4, but this image tower has 3 blocks', blocks=4),
+    decoder('ParallelPath', f'residual is None; {SWITCH}', residual=None),
+    decoder('ParallelPath', f"original_cls is 'yes'; {SWITCH}", original_cls='yes'),
+    # SCLIP and its ablations.
+    csa("CorrelativeSelfAttention.reduction is 'max'; it must be one of 'sum', 'mean'.", reduction='max'),
+    csa("Did you mean 'mean'?", reduction='maen'),
+    csa(f'tau is -1; {POSITIVE}, or None.', tau=-1),
+    csa(f'tau is 0; {POSITIVE}', tau=0),
+    csa(f'tau is inf; {POSITIVE}', tau=float('inf')),
+    csa(f'gain is 0; {POSITIVE}.', gain=0),
+    csa(f'gain is True; {POSITIVE}.', gain=True),
+    csa('it must name at least one, and none twice', projections=()),
+    csa('it must name at least one, and none twice', projections=('q', 'q')),
+    csa("An entry of projections is 'qk'.", projections='qk'),
+    csa("Did you mean 'learned'", projections='learnt'),
+    csa("OwnProjection.name is 'w'; it must be one of 'q', 'k',", projections=dict(type='OwnProjection', name='w')),
+    csa("Did you mean 'count'", projections=[dict(type='RandomProjection', cuont=3)]),
+    csa(f'RandomProjection.count is 0; {COUNT}.', projections=[dict(type='RandomProjection', count=0)]),
+    csa("LearnedProjection.init is 'v'; it must be one of 'q',", projections=dict(type='LearnedProjection', init='v')),
+    attention('LocalSelfAttention', 'window is 2; it must be an odd whole number, at least 1.', window=2),
+    attention('LocalSelfAttention', 'window is -1; it must be an odd', window=-1),
+    attention('LocalSelfAttention', 'window is 3.0; it must be an odd', window=3.0),
+    attention('SharpenedSelfAttention', f'temperature is 0; {POSITIVE}.', temperature=0),
+    attention('EarlierAttention', 'it must name one or more blocks, from 1', block=0),
+    attention('EarlierAttention', "block is 'last'; it must be a whole number.", block='last'),
+    attention('BlockMeanAttention', 'blocks is (); it must be a non-empty list, each entry a whole num', blocks=()),
+    attention('BlockMeanAttention', 'blocks is 3; it must be a non-empty list', blocks=3),
+    attention('BlockMeanAttention', 'blocks count from 1, one or more must be named', blocks=(0,)),
+    attention('BlockMeanAttention', 'none may be named twice', blocks=(2, -2)),
+    attention('BlockMeanAttention', 'no block 4', blocks=(4,)),
+    # MaskCLIP.
+    head('MaskCLIPHead', f'model.decode_head: MaskCLIPHead.pd_thresh is 2; {SHARE}, or None.', pd_thresh=2),
+    head('MaskCLIPHead', f'ks_thresh is -0.1; {SHARE}, or None.', ks_thresh=-0.1),
+    # CLIP Surgery.
+    head('FeatureSurgeryHead', f'FeatureSurgeryHead.factor is 0; {POSITIVE}.', factor=0),
+    head('FeatureSurgeryHead', f"factor is 'two'; {POSITIVE}.", factor='two'),
+    head('FeatureSurgeryHead', 'redundant is 3; it must be a text, or None.', redundant=3),
+    head('FeatureSurgeryHead', "background_index is 'sky'; it must be a whole number, or", background_index='sky'),
+    # GEM.
+    attention('SelfSelfAttention', 'iterations is -1; it must be a whole number, at least 0.', iterations=-1),
+    attention('SelfSelfAttention', 'iterations is 1.5; it must be a whole number', iterations=1.5),
+    attention('SelfSelfAttention', f'inverse_temperature is 0; {POSITIVE}, or None.', inverse_temperature=0),
+    refinement('ForegroundOnly', f'ForegroundOnly.min_max is 1; {SWITCH}', min_max=1),
+    # NACLIP.
+    attention('NeighbourAttention', f'{ATTENTION}: NeighbourAttention.std is 0; {POSITIVE}.', std=0),
+    attention('NeighbourAttention', f'std is -1; {POSITIVE}', std=-1),
+    attention('NeighbourAttention', f'std is inf; {POSITIVE}', std=float('inf')),
+    attention('NeighbourAttention', f'std is nan; {POSITIVE}', std=float('nan')),
+    attention('NeighbourAttention', f"std is 'wide'; {POSITIVE}", std='wide'),
+    attention('NeighbourPriorAttention', f'std is 0; {POSITIVE}', std=0),
+    # ResCLIP.
+    *[rcs(f'share is {share!r}; {SHARE}.', share=share) for share in (1.5, -0.5, True, '0.5', float('nan'))],
+    rcs('ResidualCrossCorrelation.blocks is ()', blocks=()),
+    rcs('ResidualCrossCorrelation.blocks is (0, 2)', blocks=(0, 2)),
+    rcs('no block 4', blocks=(2, 4)),
+    feedback(f'SemanticFeedback.share is 1.1; {SHARE}.', share=1.1),
+    feedback("Unknown key 'tau'", tau=2),
+    feedback(SWITCH, decay='no'),
+    feedback('steps is -1; it must be a whole number, at least 0.', steps=-1),
+    feedback('dilations is (8, 0); it must be a non-empty list, each', dilations=(8, 0)),
+    feedback('dilations is (); it must be a non-empty list', dilations=()),
+    feedback(f'blur is 0; {POSITIVE}, or None.', blur=0),
+    feedback('of 2 passes; it must be an attention of one pass', base=dict(type='SemanticFeedback', base=VANILLA)),
+    # SC-CLIP and SFP.
+    sc_clip(f'SelfCalibratedAttention.neighbours is 0; {COUNT}.', neighbours=0),
+    sc_clip(f'outlier_share is 1.5; {SHARE}.', outlier_share=1.5),
+    sc_clip('no block 4', affinity_block=4),
+    sc_clip('levels is (2, 1); it must be the first and the last', more=dict(levels=(2, 1))),
+    sc_clip('levels is (1,); it must be (a whole number, a whole number).', more=dict(levels=(1,))),
+    sc_clip("cls_weight is 'x'; it must be a number.", more=dict(cls_weight='x')),
+    decoder('SelfCalibratedDecoder', 'not a kind of SelfCalibratedAttention'),
+    sfp("'NormOutliers'", 'NormOutlier'),
+    sfp(f'attention.detector: AttentionOutliers.count is 0; {COUNT}.', 'AttentionOutliers', count=0),
+    sfp(f'NormOutliers.count is 0; {COUNT}.', 'NormOutliers', count=0),
+    sfp(f'DensityOutliers.neighbours is 0; {COUNT}.', 'DensityOutliers', neighbours=0),
+    sfp(f'DensityOutliers.share is 2; {SHARE}.', 'DensityOutliers', share=2),
+    # PEARL.
+    attention('ProcrustesAttention', 'alpha is -1; it must be a number, at least 0.', alpha=-1),
+    attention('ProcrustesAttention', 'alpha is inf; it must be a number, at least 0.', alpha=float('inf')),
+    attention('ProcrustesAttention', "it must be one of 'newton_schulz', 'svd'", solver='qr'),
+    refinement('TextLabelPropagation', f'grid is 0; {COUNT}.', grid=0),
+    refinement('TextLabelPropagation', f"text is 'no'; {SWITCH}.", text='no'),
+    # FreeCP.
+    head('RedundancyPurificationHead', 'is 0.6; it must be a number from 0 to 0.5.', redundancy_thd=0.6),
+    head('RedundancyPurificationHead', f'scale is 0; {POSITIVE}, or None.', scale=0),
+    head('RedundancyPurificationHead', f'box_thd is 1.1; {SHARE}.', box_thd=1.1),
+    head(
+        'RedundancyPurificationHead',
+        f'MeanAttention.head is 0; {COUNT}, or None.',
+        affinity=dict(type='MeanAttention', head=0),
+    ),
+    decoder('LastBlock', "(LastBlock) has no key 'keys' any more: MaskCLIPHead", keys=True),
+    # CLIPtrase.
+    refinement('SegmentVoting', f'SegmentVoting.eps is 0; {POSITIVE}.', eps=0),
+    refinement('SegmentVoting', f'min_points is 0; {COUNT}.', min_points=0),
+    # CLIPer.
+    decoder('EarlyLayerFusion', f'stride is 0; {COUNT}.', attention=None, stride=0),
+    decoder('EarlyLayerFusion', f'crop_size is 0; {COUNT}, or None.', attention=None, crop_size=0),
+    decoder('EarlyLayerFusion', 'stride is 80 and crop_size 64', attention=None, crop_size=64, stride=80),
+    decoder('EarlyLayerFusion', 'not a kind of EarlyLayerAttention'),
+    head('EarlyLayerFusionHead', f'scale is 0; {POSITIVE}.', scale=0),
+    head('EarlyLayerFusionHead', "layer is 'x'; it must be a whole number.", layer='x'),
+    head('EarlyLayerFusionHead', f'attention_thd is 2; {SHARE}.', attention_thd=2),
+    head('EarlyLayerFusionHead', f'score_thd is -1; {SHARE}.', score_thd=-1),
+    head('EarlyLayerFusionHead', SWITCH, min_max='no'),
+    # Refinements of all methods.
+    refinement('PAMR', 'refine: PAMR.steps is -1; it must be a whole number, at least 0.', steps=-1),
+    refinement('PAMR', 'PAMR.steps is 1.5', steps=1.5),
+    refinement('PAMR', 'PAMR.steps is True', steps=True),
+    refinement('PAMR', 'each entry a whole number, at least 1.', dilations=(8, 0)),
+    refinement('PAMR', 'dilations is (); it must be a non-empty list', dilations=()),
+    refinement('PAMR', 'dilations is 8; it must be a non-empty list', dilations=8),
+    refinement('DenseCRF', 'DenseCRF.steps is -1; it must be a whole number, at least 0.', steps=-1),
+    refinement('DenseCRF', "smoothness is 'x'; it must be a number.", smoothness='x'),
+]
+
+
+@pytest.fixture(scope='module')
+def source(mini_clip):
+    """One copy of the towers for all models that are tried."""
+    return ClipSource(mini_clip)
+
+
+def build(source, where, part, decoder=BLOCK, **test_cfg):
+    model = dict(
+        type='SCLIPSegmentor',
+        clip=source,
+        backbone=dict(type='CLIPVisionTransformer', decoder=dict(decoder)),
+        decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog'], templates='simple'),
+        test_cfg=dict(mode='whole') | test_cfg,
+    )
+    *path, last = where.split('.')
+    reduce(dict.__getitem__, path, model)[last] = part
+    return MODELS.build(ConfigDict(model))
+
+
+@pytest.mark.parametrize('where, part, words', REFUSED, ids=[words for _, _, words in REFUSED])
+def test_refused(source, where, part, words):
+    with pytest.raises(ConfigError) as caught:
+        build(source, where, part)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'kind, more, scale',
+    [
+        ('MaskCLIPHead', dict(pd_thresh=0.5), 40),
+        ('MaskCLIPHead', dict(ks_thresh=1), 40),
+        ('EarlyLayerFusionHead', {}, None),
+    ],
+)
+def test_heads_that_compare_the_patches_of_an_image_refuse_windows(source, kind, more, scale):
+    decoder = dict(type='EarlyLayerFusion') if scale is None else BLOCK
+    where, part, words = head(kind, f"{kind} compares the patches of a whole image, but model.test_cfg.mode is 'slide'")
+    with pytest.raises(ConfigError, match=words):
+        build(source, where, part | more, decoder, mode='slide', crop_size=64, stride=32, logit_scale=scale)
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        *[dict(type='ResidualCrossCorrelation', base=VANILLA, share=share) for share in (0, 1, 0.5)],
+        *[dict(type='SemanticFeedback', base=VANILLA, share=share, steps=0, blur=None) for share in (0, 1)],
+        *[dict(type='SelfCalibratedAttention', outlier_share=share, neighbours=1) for share in (0, 1)],
+        dict(type='ProcrustesAttention', alpha=0),
+        dict(type='SelfSelfAttention', iterations=0, inverse_temperature=None),
+        dict(type='LocalSelfAttention', window=1),
+        dict(type='CorrelativeSelfAttention', tau=None, gain=2, projections='k'),
+        dict(type='BlockMeanAttention', blocks=None),
+        dict(type='BlockMeanAttention', blocks=[-1]),
+    ],
+    ids=str,
+)
+def test_the_ends_of_a_range_are_allowed(config):
+    built = build_strategy('x', config, Attention)
+    for key in ('share', 'outlier_share', 'alpha', 'window', 'blocks', 'gain'):
+        assert getattr(built, key, None) == config.get(key, getattr(built, key, None))
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='MaskCLIPHead', pd_thresh=0, ks_thresh=1),
+        dict(type='RedundancyPurificationHead', redundancy_thd=0.5, box_thd=1, scale=None),
+        dict(type='RedundancyPurificationHead', redundancy_thd=0, box_thd=0),
+        dict(type='EarlyLayerFusionHead', attention_thd=1, score_thd=0),
+        dict(type='EarlyLayerFusionHead', attention_thd=0, score_thd=1),
+    ],
+    ids=str,
+)
+def test_the_ends_of_a_range_are_allowed_in_heads(head):
+    check_arguments('model.decode_head', MODELS.get(head['type']), head)
+
+
+class Base(Attention):
+    """As a user may write it."""
+
+    def __init__(self, kind: Literal['a', 'b'] = 'a', size: Annotated[int, 'in pixels', AtLeast(2)] | None = None):
+        super().__init__()
+
+
+class Child(Base):
+    moved = {'mode': "its values are those of kind, kind='a'"}
+
+    def __init__(self, flag: bool = None, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Typed(Attention):
+    def __init__(self, part: Unknown = None, flag: bool = False):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        (dict(type=Child, kind='c'), "x: Child.kind is 'c'; it must be one of 'a', 'b'."),
+        (dict(type=Child, size=1), 'x: Child.size is 1; it must be a whole number, at least 2, or None.'),
+        (dict(type=Child, flag='yes'), "x: Child.flag is 'yes'; it must be True or False."),
+        (dict(type=Child, mode='a'), "x (Child) has no key 'mode' any more: its values are those of kind, kind='a'."),
+        (dict(type=Base, mode='a'), "Unknown key 'mode' in x (Base)."),
+    ],
+)
+def test_a_part_of_the_users_own(config, words):
+    with pytest.raises(ConfigError) as caught:
+        build_strategy('x', config, Attention)
+    assert words in str(caught.value)
+
+
+def test_what_has_no_rule_is_not_checked():
+    build_strategy('x', dict(type=Child, kind='b', size=None, flag=None), Attention)  # a default is always allowed
+    build_strategy('x', dict(type=Typed, part=3, flag=True), Attention)  # a name that only type checkers import
+
+
+def test_a_parameter_that_moved_is_named_where_a_config_is_read():
+    with pytest.raises(ConfigError, match=r"model.decode_head has no key 'mode' any more"):
+        check_parameters('model.decode_head', Child, ['type', 'mode'])
+
+
+@pytest.mark.parametrize('name', ['WithMeanAttention', 'LastBlockWithAffinity'])
+def test_a_type_that_moved_says_what_to_write(monkeypatch, name):
+    monkeypatch.delitem(MODELS.module_dict, name, raising=False)
+    with pytest.raises(ConfigError, match=rf"^backbone.decoder has the type '{name}', which is .*affinity=dict\(type="):
+        find_registered('backbone.decoder', name)
+    assert name in checks._MOVED
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a model."""
+
+    mode: Literal['slide', 'whole'] = 'slide'
+    crop_size: tuple[Annotated[int, AtLeast(1)], Annotated[int, AtLeast(1)]] = (224, 224)
+    prob_thd: Annotated[float, Between(0, 1)] | None = None
+
+
+@pytest.mark.parametrize(
+    'values, words',
+    [
+        (dict(mode='slid'), "model.test_cfg.mode is 'slid'; it must be one of 'slide', 'whole'. Did you mean 'slide'?"),
+        (dict(crop_size=(0, 64)), 'crop_size is (0, 64); it must be (a whole number, at least 1, a whole number, at l'),
+        (dict(crop_size='224'), "model.test_cfg.crop_size is '224'"),
+        (dict(prob_thd=1.01), 'model.test_cfg.prob_thd is 1.01; it must be a number from 0 to 1, or None.'),
+    ],
+)
+def test_fields_of_settings(values, words):
+    check_fields('model.test_cfg', Settings('whole', [8, 9], 1))
+    with pytest.raises(ConfigError) as caught:
+        check_fields('model.test_cfg', Settings(**values))
+    assert words in str(caught.value)

@@ -1,0 +1,125 @@
+"""The examples: they run on the demo, and their parts give what was computed in another way."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import mmengine
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+from PIL import Image
+from torch.nn import functional as F
+
+EXAMPLES = Path(__file__).resolve().parents[1] / 'examples'
+
+
+@pytest.mark.parametrize('path', sorted(EXAMPLES.rglob('sclip_demo_*.py')), ids=lambda path: path.stem)
+def test_the_configs_of_the_examples_run(run_main, tmp_path, path):
+    few = ['--cfg-options', 'test_dataloader.dataset.count=3', 'test_dataloader.num_workers=0']
+    result = run_main(path, '--device', 'cpu', *few)
+    assert result.code == 0, result.err
+    assert mmengine.load(tmp_path / 'work' / 'result.json')['images'] == 3
+
+
+def test_the_own_dataset_runs(run_main, mini_clip, recipe, tmp_path):
+    data = tmp_path / 'my kitchen'
+    for number, name in enumerate(('cup.JPG', 'shelf/plate.png')):
+        labels = np.random.RandomState(number).choice([0, 1, 2, 3, 255], (60, 80)).astype(np.uint8)
+        image, label = data / 'images' / name, (data / 'labels' / name).with_suffix('.png')
+        for path, pixels in ((image, recipe.image(number, 60, 80)), (label, labels)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    flags = ['--device', 'cpu', '--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
+    result = run_main(EXAMPLES / 'own_dataset' / 'sclip_kitchen.py', '--data-root', data, '--out', 'out', *flags)
+    assert result.code == 0, result.err
+    classes = mmengine.load(tmp_path / 'work' / 'result.json')['classes']
+    assert [entry['name'] for entry in classes] == ['background', 'cup', 'plate', 'spoon']
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'cup.png', 'plate.png'}
+
+
+@pytest.fixture(scope='module')
+def examples():
+    """The example modules, imported as a config imports them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'path', [str(path) for path in EXAMPLES.iterdir()] + sys.path)
+        for path in EXAMPLES.rglob('*.py'):
+            if not path.stem.startswith('sclip_'):
+                importlib.import_module(path.stem)
+
+
+def segmentor(clip, decoder=None, head='TextSimilarityHead'):
+    head = dict(type=head, vocabulary=['cat', 'dog', 'tree'], templates='simple')
+    backbone = dict(type='CLIPVisionTransformer', decoder=decoder)
+    settings = dict(crop_size=(64, 64), stride=(32, 32))
+    model = dict(type='SCLIPSegmentor', clip=clip, backbone=backbone, decode_head=head, test_cfg=settings)
+    return MODELS.build(model).eval()
+
+
+def last_block(attention='CorrelativeSelfAttention', ffn=True, **arguments):
+    return dict(type='LastBlock', attention=dict(type=attention, **arguments), ffn=ffn)
+
+
+ATTENTIONS = {'MyCosineAttention': 1, 'MyEarlierAttention': 1, 'MyNeighbourAttention': 1, 'MyTwoPassAttention': 2}
+
+
+@pytest.mark.parametrize('name', ATTENTIONS)
+@torch.no_grad()
+def test_attentions_of_the_examples_attend_by_their_weights(examples, mini_clip, name):
+    model, seen = segmentor(mini_clip, last_block(name)), []
+    attention = model.backbone.decoder.attention
+    attend = attention.attend
+
+    def watched(b):
+        torch.testing.assert_close(attend(b), attention.weights(b) @ b.v)
+        seen.append(b)
+        return attend(b)
+
+    attention.attend = watched
+    assert model._forward(torch.randn(2, 3, 48, 64)).shape == (2, 3, 3, 4)
+    assert [b.feedback is not None for b in seen] == [False, True][: ATTENTIONS[name]]
+
+
+@torch.no_grad()
+def test_bonus_and_prior_of_the_examples(examples, mini_clip):
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    decoders = [last_block(), *(last_block('MyTwoPassAttention', bonus=bonus) for bonus in (0.0, 3.0))]
+    once, same, other = (segmentor(mini_clip, decoder)._forward(images) for decoder in decoders)
+    torch.testing.assert_close(same, once)
+    assert (other - once).abs().max() > 1e-5
+    b = SimpleNamespace(grid=(2, 3), prefix=1, x=torch.zeros(1, 7, 4))
+    prior = MODELS.build(dict(type='MyNeighbourAttention', sigma=2.0)).prior(b)
+    assert prior.shape == (7, 7) and not prior[0].any() and not prior[:, 0].any()
+    # Patch 0 is at (0, 0), patch 5 at (1, 2): a squared distance of 5.
+    torch.testing.assert_close(prior[1, 6], torch.tensor(-5 / 8).exp())
+
+
+@torch.no_grad()
+def test_the_decoders_of_the_examples_agree_with_the_last_block(examples, mini_clip):
+    """After the last block nothing is left to exit from, and one second stream is the block without its second half."""
+    v = dict(type='CorrelativeSelfAttention', projections='v')
+    for example, decoder in (
+        (dict(type='MyEarlyExit', block=-1), last_block('VanillaSelfAttention')),
+        (dict(type='MyTwoStreams', attention=v, blocks=1), last_block(projections='v', ffn=False)),
+    ):
+        models = [segmentor(mini_clip, part) for part in (example, decoder)]
+        ours, theirs = (model.encode(torch.ones(1, 3, 48, 64)) for model in models)
+        torch.testing.assert_close(ours.patches, theirs.patches, atol=1e-5, rtol=1e-5)
+    early, two = (dict(type='MyEarlyExit', block=-2), dict(type='MyTwoStreams', attention=v, blocks=2))
+    assert segmentor(mini_clip, early).backbone.decoder.needs == {2}
+    assert segmentor(mini_clip, two).backbone.decoder.needs == {1, 2}
+
+
+@torch.no_grad()
+def test_the_head_and_the_refinement_of_the_examples(examples, mini_clip):
+    images = torch.randn(1, 3, 64, 64)
+    cosines = segmentor(mini_clip)._forward(images)
+    centred = segmentor(mini_clip, head='MyCentredHead')._forward(images)
+    torch.testing.assert_close(centred, cosines - cosines.mean(1, keepdim=True))
+    scores = torch.rand(2, 5, 6)
+    padded = F.pad(scores, [1] * 4)
+    naive = sum(padded[:, dy : dy + 5, dx : dx + 6] for dy in range(3) for dx in range(3)) / 9
+    smooth = MODELS.build(dict(type='MySmoothing', radius=1))(scores, images)
+    torch.testing.assert_close(smooth[:, 1:-1, 1:-1], naive[:, 1:-1, 1:-1])
