@@ -51,7 +51,7 @@ def checked_tower(name: str, visual: Any) -> open_clip.transformer.VisionTransfo
     Raises:
         ConfigError: It is another one.
     """
-    if type(visual) is not open_clip.transformer.VisionTransformer or not visual.transformer.batch_first:
+    if type(visual) is not open_clip.transformer.VisionTransformer:
         raise ConfigError(
             f'{name} cannot be used: its image tower is a {type(visual).__name__}, '
             'not a Vision Transformer of open_clip.'
