@@ -111,7 +111,7 @@ def _from_name(config: ClipConfig) -> Architecture:
     model = open_clip.get_model_config(name)
     if model is None:
         raise ConfigError(
-            f"model.clip.model_name is '{config.model_name}', which is no architecture of open_clip, no "
+            f"model.clip.model_name is '{config.model_name}', which is not an architecture of open_clip, a "
             f'file or a schema.{nearest(name, open_clip.list_models())} All names: '
             "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories."
         )
