@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmseg_sclip.models.attention import CorrelativeSelfAttention, IdentityAttention, VanillaSelfAttention
 from mmseg_sclip.visual.attention import attention_maps
-from mmseg_sclip.visual.strategies import bind_strategy
+from mmseg_sclip.visual.bound_attention import bind_attention
 
 WIDTH, HEADS, PATCH = 128, 2, 16
 
@@ -61,23 +61,23 @@ def test_the_row_of_the_point(model, image, name, layer, mode):
     token = (40 - window[0]) // PATCH * columns + (75 - window[2]) // PATCH
     expected = by_hand(name, *qk(model, crop, layer))[:, 1 + token, 1:].reshape(HEADS, rows, columns)
 
-    strategies = [bind_strategy(model, name)]
-    maps = attention_maps(model, image, [point], strategies, [layer], 'all', mode)
+    attentions = [bind_attention(model, name)]
+    maps = attention_maps(model, image, [point], attentions, [layer], 'all', mode)
     assert maps.views[0].window == window
     assert [(row.layer, row.heads) for row in maps.rows] == [(layer, 'head 1 of 2'), (layer, 'head 2 of 2')]
     for row, values in zip(maps.rows, expected, strict=True):
         assert np.allclose(row.weights[0], values, rtol=2e-3, atol=1e-12)
-    (mean,) = attention_maps(model, image, [point], strategies, [layer - 4], 'mean', mode).rows
+    (mean,) = attention_maps(model, image, [point], attentions, [layer - 4], 'mean', mode).rows
     assert mean.layer == layer and mean.heads == 'mean of 2 heads'
     assert np.allclose(mean.weights[0], expected.mean(0), rtol=2e-3, atol=1e-12)
-    (second,) = attention_maps(model, image, [point], strategies, [layer], 2, mode).rows
+    (second,) = attention_maps(model, image, [point], attentions, [layer], 2, mode).rows
     assert torch.equal(second.weights[0], maps.rows[1].weights[0])
 
 
 def test_points_belong_to_the_image_before_resizing(model, image):
     """The network's input of 120 x 140 was made from 240 x 70."""
-    strategies = [bind_strategy(model, IdentityAttention())]
-    maps = attention_maps(model, image, [(37, 80)], strategies, mode='whole', size=(240, 70))
+    attentions = [bind_attention(model, IdentityAttention())]
+    maps = attention_maps(model, image, [(37, 80)], attentions, mode='whole', size=(240, 70))
     expected = torch.zeros(7, 8)
     expected[40 // PATCH, 75 // PATCH] = 1
     assert torch.equal(maps.rows[0].weights[0], expected)
@@ -90,11 +90,11 @@ def test_points_belong_to_the_image_before_resizing(model, image):
 def test_rows_and_points_in_the_given_order(model, image):
     names = ['CorrelativeSelfAttention', 'VanillaSelfAttention', 'LocalSelfAttention(window=1)']
     points = [(139, 119), (0, 0), (75, 40)]
-    maps = attention_maps(model, image, points, [bind_strategy(model, name) for name in names], [3, 1], 'all')
-    assert [(row.strategy, row.layer, row.heads[:6]) for row in maps.rows] == [
+    maps = attention_maps(model, image, points, [bind_attention(model, name) for name in names], [3, 1], 'all')
+    assert [(row.attention, row.layer, row.heads[:6]) for row in maps.rows] == [
         (name, layer, head) for name in names for layer in (3, 1) for head in ('head 1', 'head 2')
     ]
-    alone = attention_maps(model, image, [points[1]], [bind_strategy(model, names[0])], [1], 2)
+    alone = attention_maps(model, image, [points[1]], [bind_attention(model, names[0])], [1], 2)
     assert torch.allclose(maps.rows[3].weights[1], alone.rows[0].weights[0], rtol=1e-4, atol=1e-12)
     for row in maps.rows[-4:]:  # a window of 1 is the unit matrix
         assert [int(weights.argmax()) for weights in row.weights] == [35, 0, 2 * 6 + 1]
@@ -102,7 +102,7 @@ def test_rows_and_points_in_the_given_order(model, image):
 
 def test_an_earlier_map(model, image):
     """EarlierAttention shows block 1 in every block."""
-    strategies = [bind_strategy(model, 'EarlierAttention(block=1)'), bind_strategy(model, 'VanillaSelfAttention')]
+    attentions = [bind_attention(model, 'EarlierAttention(block=1)'), bind_attention(model, 'VanillaSelfAttention')]
     earlier, vanilla = (
         attention_maps(model, image, [(75, 40)], [strategy], [layer]).rows[0].weights[0]
         for strategy, layer in zip(strategies, (3, 1), strict=True)
@@ -162,7 +162,7 @@ def test_several_passes_are_those_of_a_full_run(model, mini_clip, image, cls, mo
     columns = 8 if mode == 'whole' else 6
     token = 40 // PATCH * columns + (75 if mode == 'whole' else 31) // PATCH
     expected = weights[0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
-    for shown in (bind_strategy(model, cls()), bind_strategy(own, 'config')):
+    for shown in (bind_attention(model, cls()), bind_attention(own, 'config')):
         (row,) = attention_maps(model, image, [(75, 40)], [shown], mode=mode).rows
         assert torch.allclose(row.weights[0], expected, rtol=2e-3, atol=1e-12)
     first = calls[window * passes][1][0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
@@ -172,7 +172,7 @@ def test_several_passes_are_those_of_a_full_run(model, mini_clip, image, cls, mo
 
 def test_several_passes_in_an_earlier_block(model, image):
     """The feedback is that of the full run, whatever block is shown."""
-    strategy = bind_strategy(model, TwoPassAttention())
+    strategy = bind_attention(model, TwoPassAttention())
     (row,) = attention_maps(model, image, [(75, 40)], [strategy], [1], mode='whole').rows
     crop = image[None]
     tower = model.backbone.tower
@@ -201,7 +201,7 @@ def test_several_passes_in_an_earlier_block(model, image):
     ],
 )
 def test_wrong_wishes(model, image, wrong, message):
-    wishes = dict(points=[(5, 5)], strategies=[bind_strategy(model, 'VanillaSelfAttention')]) | wrong
+    wishes = dict(points=[(5, 5)], attentions=[bind_attention(model, 'VanillaSelfAttention')]) | wrong
     with pytest.raises(ValueError, match=message):
         attention_maps(model, image, **wishes)
 
@@ -212,4 +212,4 @@ def test_weights_of_a_wrong_shape_are_named(model, image):
             return super().weights(b, mix)[0]
 
     with pytest.raises(ValueError, match=r'Flat.weights returned a tensor \(2, 37, 37\)'):
-        attention_maps(model, image, [(5, 5)], [bind_strategy(model, Flat())])
+        attention_maps(model, image, [(5, 5)], [bind_attention(model, Flat())])

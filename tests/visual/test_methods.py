@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 
 from mmseg_sclip.paths import config_path
 from mmseg_sclip.visual.attention import attention_maps
-from mmseg_sclip.visual.strategies import OWN, bind_strategy
+from mmseg_sclip.visual.bound_attention import OWN, bind_attention
 
 METHODS = (
     *('clip', 'maskclip', 'sclip', 'clearclip', 'naclip', 'gem', 'clip_surgery', 'resclip', 'resclip_clearclip'),
@@ -56,7 +56,7 @@ def test_the_map_is_that_of_the_method(model, used, image):
     # Of several blocks the last one comes last. The sum of blocks that SC-CLIP looks at comes last, too.
     b = used[0 if hasattr(attention, 'attend_patches') else -1]
     expected = attention.weights(b).mean(dim=1)[0, 1 + 3 * 10 + 5, 1:].view(8, 10)  # of the patch in row 3, column 5
-    maps = attention_maps(model, image, [(44, 28)], [bind_strategy(model, OWN)], mode='whole')
+    maps = attention_maps(model, image, [(44, 28)], [bind_attention(model, OWN)], mode='whole')
     torch.testing.assert_close(maps.rows[0].weights[0], expected)
 
 
@@ -65,7 +65,7 @@ def test_the_map_is_that_of_the_method(model, used, image):
 def test_each_block_of_a_parallel_path(model, used, image):
     model.encode(image[None])
     inputs = list(used)
-    maps = attention_maps(model, image, [(0, 0)], [bind_strategy(model, OWN)], [3, 4, 5], mode='whole')
+    maps = attention_maps(model, image, [(0, 0)], [bind_attention(model, OWN)], [3, 4, 5], mode='whole')
     for row, b in zip(maps.rows, inputs, strict=True):
         weights = model.backbone.decoder.attention.weights(b)
         torch.testing.assert_close(row.weights[0], weights.mean(dim=1)[0, 1, 1:].view(8, 10))

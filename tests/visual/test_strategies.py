@@ -9,7 +9,7 @@ from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models.attention import CorrelativeSelfAttention, VanillaSelfAttention
 from mmseg_sclip.models.methods.sclip_ablations import LocalSelfAttention
 from mmseg_sclip.visual.attention_names import describe_attention, parse_attention
-from mmseg_sclip.visual.strategies import bind_strategy
+from mmseg_sclip.visual.bound_attention import bind_attention
 
 RANDOM = "CorrelativeSelfAttention(projections=['q', dict(type='RandomProjection', count=2)], tau=-1.5)"
 LOCAL = dict(type='LocalSelfAttention', window=5)
@@ -66,13 +66,13 @@ def test_labels_have_what_differs_from_the_defaults():
 )
 def test_the_nearest_name_is_proposed(model, text, message):
     with pytest.raises(ConfigError, match=message):
-        bind_strategy(model, text)
+        bind_attention(model, text)
 
 
 def test_the_model_is_not_changed(model):
     decoder = model.backbone.decoder
     attention, needs = decoder.attention, decoder.needs
-    bound = bind_strategy(model, 'EarlierAttention(block=1)')
+    bound = bind_attention(model, 'EarlierAttention(block=1)')
     assert model.backbone.decoder is decoder and decoder.attention is attention and decoder.needs == needs
     assert bound.attention.needs == {0}
     assert bound.decoder.attention is bound.attention is not attention
@@ -80,13 +80,13 @@ def test_the_model_is_not_changed(model):
 
 def test_entries(model):
     config = dict(backbone=dict(decoder=dict(attention=dict(type='CorrelativeSelfAttention', gain=2))))
-    own = bind_strategy(model, 'config', config)
+    own = bind_attention(model, 'config', config)
     assert own.attention is model.backbone.decoder.attention
     assert own.label == 'CorrelativeSelfAttention(gain=2)'
-    assert bind_strategy(model, 'config').label == 'CorrelativeSelfAttention'
-    assert isinstance(bind_strategy(model, dict(type='LocalSelfAttention')).attention, LocalSelfAttention)
+    assert bind_attention(model, 'config').label == 'CorrelativeSelfAttention'
+    assert isinstance(bind_attention(model, dict(type='LocalSelfAttention')).attention, LocalSelfAttention)
     instance = VanillaSelfAttention()
-    assert bind_strategy(model, instance).attention is instance
+    assert bind_attention(model, instance).attention is instance
 
 
 def test_a_decoder_without_attention(model, monkeypatch):
@@ -94,11 +94,11 @@ def test_a_decoder_without_attention(model, monkeypatch):
         passes = 2
 
     monkeypatch.delattr(model.backbone.decoder, 'attention')
-    assert bind_strategy(model, 'VanillaSelfAttention').decoder is None
+    assert bind_attention(model, 'VanillaSelfAttention').decoder is None
     with pytest.raises(ValueError, match='has no attention of its own'):
-        bind_strategy(model, 'config')
+        bind_attention(model, 'config')
     with pytest.raises(ValueError, match='wants 2 passes'):
-        bind_strategy(model, TwoPasses())
+        bind_attention(model, TwoPasses())
 
 
 def build(name):
@@ -110,13 +110,13 @@ def build(name):
 def test_a_decoder_of_one_pass(name):
     base = dict(type='SemanticFeedback', base=dict(type='NeighbourAttention'))
     with pytest.raises(ConfigError, match='wants 2 passes .* cannot make with it'):
-        bind_strategy(build(name), dict(type='ResidualCrossCorrelation', blocks=[2, 3], base=base))
+        bind_attention(build(name), dict(type='ResidualCrossCorrelation', blocks=[2, 3], base=base))
 
 
 def test_the_tower_is_not_copied(monkeypatch):
     model = build('sfp_demo')
     monkeypatch.setattr(type(model.backbone.tower), '__deepcopy__', lambda *_: pytest.fail('copied'), raising=False)
-    bind_strategy(model, 'CLIP')
+    bind_attention(model, 'CLIP')
 
 
 def test_registered_by_the_user(model):
@@ -125,6 +125,6 @@ def test_registered_by_the_user(model):
         pass
 
     try:
-        assert bind_strategy(model, 'SomebodysAttention').label == 'SomebodysAttention'
+        assert bind_attention(model, 'SomebodysAttention').label == 'SomebodysAttention'
     finally:
         MODELS.module_dict.pop('SomebodysAttention')
