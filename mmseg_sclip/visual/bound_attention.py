@@ -102,7 +102,7 @@ def bind_attention(
         decoder.bind(tower)
     else:
         attention.bind(tower)
-    if attention.passes > 1 and (decoder is None or decoder.passes != attention.passes):
+    if attention.passes > 1 and (decoder is None or not isinstance(attention, decoder.attends)):
         raise ConfigError(
             f'{label} wants {attention.passes} passes with scores in between, which the decoder of the config, '
             f'{type(model.backbone.decoder).__name__}, cannot make with it. Take a config with another decoder, such '

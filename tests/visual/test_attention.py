@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from helpers import softmax
 from torch.nn import functional as F
 
 from mmseg_sclip.models.attention import CorrelativeSelfAttention, IdentityAttention, VanillaSelfAttention
+from mmseg_sclip.models.record import Feedback
 from mmseg_sclip.visual.attention import attention_maps
 from mmseg_sclip.visual.bound_attention import bind_attention
 
@@ -37,11 +37,6 @@ def qk(model, crop, layer):
     weight, bias = block.attn.in_proj_weight.double().numpy(), block.attn.in_proj_bias.double().numpy()
     q, k, _ = np.split(x @ weight.T + bias, 3, axis=-1)
     return [part.reshape(len(x), HEADS, -1).transpose(1, 0, 2) for part in (q, k)]
-
-
-def softmax(logits):
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 def by_hand(name, q, k):
@@ -100,18 +95,16 @@ def test_rows_and_points_in_the_given_order(model, image):
         assert [int(weights.argmax()) for weights in row.weights] == [35, 0, 2 * 6 + 1]
 
 
-def test_an_earlier_map(model, image):
-    """EarlierAttention shows block 1 in every block."""
-    attentions = [bind_attention(model, 'EarlierAttention(block=1)'), bind_attention(model, 'VanillaSelfAttention')]
-    earlier, vanilla = (
-        attention_maps(model, image, [(75, 40)], [strategy], [layer]).rows[0].weights[0]
-        for strategy, layer in zip(strategies, (3, 1), strict=True)
-    )
-    assert torch.equal(earlier, vanilla)
+def test_the_earlier_blocks_that_an_attention_reads(model, image):
+    attentions = [bind_attention(model, name) for name in ('EarlierAttention(block=1)', 'VanillaSelfAttention')]
+    maps = attention_maps(model, image, [(75, 40)], attentions, [3, 1])
+    assert torch.equal(maps.rows[0].weights[0], maps.rows[3].weights[0])
+    (alone,) = attention_maps(model, image, [(75, 40)], attentions[:1]).rows
+    assert torch.equal(alone.weights[0], maps.rows[0].weights[0])
 
 
-class TwoPassAttention(CorrelativeSelfAttention):
-    """In the second pass tokens attend where the same phrase won in the first."""
+class SeveralPasses(CorrelativeSelfAttention):
+    """After the first pass tokens attend where the same phrase has won."""
 
     passes = 2
 
@@ -119,72 +112,41 @@ class TwoPassAttention(CorrelativeSelfAttention):
         terms = super().terms(b)
         if b.feedback is None:
             return terms
-        assert b.images.shape[-1] // PATCH == b.grid[1]
+        assert b.record.images.shape[-1] // PATCH == b.grid[1]
         best = b.feedback.scores.argmax(1).flatten(1)
         same = F.pad((best[:, :, None] == best[:, None]).float(), (1, 0, 1, 0))[:, None]
         return [term + 3 * same for term in terms]
 
 
-class ThreePassAttention(TwoPassAttention):
-    passes = 3
-
-
-@pytest.mark.parametrize('cls, mode', [(TwoPassAttention, 'whole'), (ThreePassAttention, 'slide')])
-def test_several_passes_are_those_of_a_full_run(model, mini_clip, image, cls, mode):
+@pytest.mark.parametrize('passes, mode', [(2, 'whole'), (3, 'slide')])
+def test_several_passes_are_those_of_a_full_run(model, small, image, monkeypatch, passes, mode):
     """A segmentor whose own attention it is, watched while it predicts."""
-    init_default_scope('mmseg')
-    config = dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', attention=cls()))
-    head = dict(type='TextSimilarityHead', vocabulary=[['cat'], ['dog'], ['sky']], templates=['{}'])
-    own = MODELS.build(
-        dict(
-            type='SCLIPSegmentor',
-            clip=mini_clip,
-            backbone=config,
-            decode_head=head,
-            test_cfg=dict(mode=mode, crop_size=(96, 96), stride=(48, 48), window_batch=1),
-        )
-    ).eval()
-    calls = []
+    monkeypatch.setattr(SeveralPasses, 'passes', passes)
+    own, calls = small(SeveralPasses(), mode=mode, window_batch=1), []
     attention = own.backbone.decoder.attention
     attend = attention.attend
-
-    def watch(b):
-        calls.append((b.feedback, attention.weights(b)))
-        return attend(b)
-
-    attention.attend = watch
+    attention.attend = lambda b: calls.append(attention.weights(b)) or attend(b)
     with torch.no_grad():
         own.predict([image])
     del attention.attend
-    passes = cls.passes
-    window = 0 if mode == 'whole' else 1  # y 0 to 96, x 44 to 140
-    feedback, weights = calls[window * passes + passes - 1]
-    columns = 8 if mode == 'whole' else 6
+    columns, first = (8, 0) if mode == 'whole' else (6, passes)  # of two windows the second: y 0 to 96, x 44 to 140
     token = 40 // PATCH * columns + (75 if mode == 'whole' else 31) // PATCH
-    expected = weights[0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
-    for shown in (bind_attention(model, cls()), bind_attention(own, 'config')):
+    without, *_, expected = (
+        weights[0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns)) for weights in calls[first : first + passes]
+    )
+    for shown in (bind_attention(model, SeveralPasses()), bind_attention(own, 'config')):
         (row,) = attention_maps(model, image, [(75, 40)], [shown], mode=mode).rows
         assert torch.allclose(row.weights[0], expected, rtol=2e-3, atol=1e-12)
-    first = calls[window * passes][1][0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
-    assert calls[window * passes][0] is None and feedback is not None
-    assert not torch.allclose(first, expected, rtol=0.5, atol=0)  # the feedback does something
+    assert not torch.allclose(without, expected, rtol=0.5, atol=0)  # the feedback does something
 
 
+@torch.no_grad()
 def test_several_passes_in_an_earlier_block(model, image):
-    """The feedback is that of the full run, whatever block is shown."""
-    strategy = bind_attention(model, TwoPassAttention())
-    (row,) = attention_maps(model, image, [(75, 40)], [strategy], [1], mode='whole').rows
-    crop = image[None]
-    tower = model.backbone.tower
-    with torch.no_grad():
-        memory = tower.record(crop, frozenset({0, 2}))
-        scores = model.decode_head(model.backbone.decode(memory))  # the first pass is CSA's, which the model has
-        b = tower.block_input(1, memory)
-        best = scores.argmax(1).flatten(1)
-        terms = CorrelativeSelfAttention().terms(b)
-        same = torch.zeros(57, 57)
-        same[1:, 1:] = (best[0][:, None] == best[0]).float()
-        weights = sum((term + 3 * same).softmax(-1) for term in terms)[0].mean(0)
+    """The feedback is that of the full run, whatever block is shown; the first pass is that of the model's own."""
+    (row,) = attention_maps(model, image, [(75, 40)], [bind_attention(model, SeveralPasses())], [1], mode='whole').rows
+    record = model.backbone.record(image[None], {0, 2})
+    scores = model.decode_head(model.backbone.decoder.run(record, None)[0])
+    weights = SeveralPasses().weights(record.block_input(1, feedback=Feedback(scores)))[0].mean(0)
     assert torch.allclose(row.weights[0].flatten(), weights[1 + 2 * 8 + 4, 1:], rtol=2e-3, atol=1e-12)
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import sample
 from mmengine.config import Config
 from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_sclip.apis import SCLIPInferencer
@@ -34,22 +34,17 @@ def figures(monkeypatch):
     return seen
 
 
-@pytest.fixture
-def runner(tmp_path):
-    """A runner of two scenes whose hook writes to `pictures`."""
+def test_a_second_test_replaces_the_pictures_of_the_first(tmp_path, figures):
     config = load_config('sclip_demo', {'test_dataloader.dataset.count': 2, 'test_dataloader.num_workers': 0})
     config.work_dir = str(tmp_path / 'work')
     config.default_hooks.visualization.update(draw=True, out_dir=str(tmp_path / 'pictures'))
     config.visualizer = dict(type='Visualizer', name='plain')  # which draws no labels itself
     with isolated():
-        yield build_runner(config, 'cpu')
-
-
-def test_a_second_test_replaces_the_pictures_of_the_first(runner, tmp_path, figures):
-    for count in (2, 4):
-        runner.test()
-        written = sorted((tmp_path / 'pictures').iterdir())
-        assert [path.name for path in written] == ['000000.png', '000001.png'] and len(figures) == count
+        runner = build_runner(config, 'cpu')
+        for count in (2, 4):
+            runner.test()
+            written = sorted((tmp_path / 'pictures').iterdir())
+            assert [path.name for path in written] == ['000000.png', '000001.png'] and len(figures) == count
     assert all(map(is_ours, written))
     (image, labels, truth, names, palette), figure = figures[0]
     assert names[0] == 'grass' and palette[0] == (80, 150, 55)
@@ -59,13 +54,6 @@ def test_a_second_test_replaces_the_pictures_of_the_first(runner, tmp_path, figu
         assert np.abs(cell.images[0].get_array() - expected).max() <= 0.5
     listed = [text.get_text() for text in figure.legends[0].get_texts()]
     assert listed == [name for label, name in enumerate(names) if label in labels or label in truth]
-
-
-def sample(path, labels, truth=None):
-    found = SegDataSample(metainfo=dict(img_path=str(path)), pred_sem_seg=PixelData(data=labels[None]))
-    if truth is not None:
-        found.gt_sem_seg = PixelData(data=truth[None])
-    return found
 
 
 class Dataset(list):
@@ -87,22 +75,23 @@ def images(tmp_path, recipe):
     return Dataset(paths)
 
 
-def run(hook, dataset, labels, visualizer=None):
-    runner = SimpleNamespace(
-        model=SimpleNamespace(), cfg={}, iter=0, visualizer=visualizer, test_dataloader=SimpleNamespace(dataset=dataset)
-    )
+def run(hook, dataset, visualizer=None):
+    """The hook in a test whose labels are all 0."""
+    loader, labels = SimpleNamespace(dataset=dataset), PixelData(data=torch.zeros(1, 40, 60, dtype=torch.int64))
+    runner = SimpleNamespace(model=SimpleNamespace(), cfg={}, iter=0, visualizer=visualizer, test_dataloader=loader)
     hook.before_test(runner)
     for index, path in enumerate(dataset):
-        hook.after_test_iter(runner, index, {}, [sample(path, labels)])
+        found = sample((40, 60), img_path=str(path))
+        found.pred_sem_seg = labels
+        hook.after_test_iter(runner, index, {}, [found])
 
 
 def test_equal_stems_and_files_of_the_user(images, tmp_path, figures):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'x.png').write_text('mine')
-    labels = torch.zeros(40, 60, dtype=torch.int64)
     hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / 'out'))
     for _ in range(2):
-        run(hook, images, labels)
+        run(hook, images)
         assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['x-2.png', 'x-3.png', 'x.png']
     assert (tmp_path / 'out' / 'x.png').read_text() == 'mine'
     (image, *_), figure = figures[0]
@@ -114,10 +103,9 @@ def test_equal_stems_and_files_of_the_user(images, tmp_path, figures):
 @pytest.mark.parametrize('folder', ['a', 'link'])
 def test_pictures_never_lie_beside_images(images, tmp_path, folder):
     (tmp_path / 'link').symlink_to(tmp_path / 'b')
-    hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / folder))
     runner = SimpleNamespace(
         cfg=Config(dict(model=dict(type='Any'))),
-        hooks=[hook],
+        hooks=[PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / folder))],
         test_evaluator=SimpleNamespace(metrics=[]),
         test_dataloader=SimpleNamespace(dataset=images),
     )
@@ -131,7 +119,7 @@ def test_a_full_disk_is_named_and_costs_no_evaluation(images, tmp_path, monkeypa
 
     monkeypatch.setattr('matplotlib.figure.Figure.savefig', full)
     hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / 'out'))
-    run(hook, images, torch.zeros(40, 60, dtype=torch.int64))
+    run(hook, images)
     assert hook.output_folder.unwritten == 2 and not list((tmp_path / 'out').iterdir())
     said = str(hook.output_folder.error)
     assert re.search(r'Cannot write .*x.png \(--show-dir\): No space left on device. Free some space', said)
@@ -144,8 +132,7 @@ def test_without_a_folder_the_visualizer_gets_them(images, show):
         show=lambda pixels, name, wait: seen.append(('show', name, pixels.shape)),
         add_image=lambda name, pixels, step: seen.append(('add', name, pixels.shape)),
     )
-    hook = PredictionVisualizationHook(draw=True, show=show, interval=2)
-    run(hook, images, torch.zeros(40, 60, dtype=torch.int64), visualizer)
+    run(PredictionVisualizationHook(draw=True, show=show, interval=2), images, visualizer)
     ((kind, name, shape),) = seen  # every second one
     assert (kind, name) == ('show' if show else 'add', 'x') and min(shape[:2]) > 200
     PredictionVisualizationHook().before_test(None)  # draws nothing, asks for nothing
