@@ -118,36 +118,20 @@ class SeveralPasses(CorrelativeSelfAttention):
         return [term + 3 * same for term in terms]
 
 
-@pytest.mark.parametrize('passes, mode', [(2, 'whole'), (3, 'slide')])
-def test_several_passes_are_those_of_a_full_run(model, small, image, monkeypatch, passes, mode):
-    """A segmentor whose own attention it is, watched while it predicts."""
-    monkeypatch.setattr(SeveralPasses, 'passes', passes)
-    own, calls = small(SeveralPasses(), mode=mode, window_batch=1), []
-    attention = own.backbone.decoder.attention
-    attend = attention.attend
-    attention.attend = lambda b: calls.append(attention.weights(b)) or attend(b)
-    with torch.no_grad():
-        own.predict([image])
-    del attention.attend
-    columns, first = (8, 0) if mode == 'whole' else (6, passes)  # of two windows the second: y 0 to 96, x 44 to 140
-    token = 40 // PATCH * columns + (75 if mode == 'whole' else 31) // PATCH
-    without, *_, expected = (
-        weights[0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns)) for weights in calls[first : first + passes]
-    )
-    for shown in (bind_attention(model, SeveralPasses()), bind_attention(own, 'config')):
-        (row,) = attention_maps(model, image, [(75, 40)], [shown], mode=mode).rows
-        assert torch.allclose(row.weights[0], expected, rtol=2e-3, atol=1e-12)
-    assert not torch.allclose(without, expected, rtol=0.5, atol=0)  # the feedback does something
-
-
+@pytest.mark.parametrize('layer', [1, 3])
 @torch.no_grad()
-def test_several_passes_in_an_earlier_block(model, image):
+def test_several_passes(model, image, layer):
     """The feedback is that of the full run, whatever block is shown; the first pass is that of the model's own."""
-    (row,) = attention_maps(model, image, [(75, 40)], [bind_attention(model, SeveralPasses())], [1], mode='whole').rows
-    record = model.backbone.record(image[None], {0, 2})
+    bound = bind_attention(model, SeveralPasses())
+    (row,) = attention_maps(model, image, [(75, 40)], [bound], [layer], mode='whole').rows
+    record = model.backbone.record(image[None], {layer - 1, 2})
     scores = model.decode_head(model.backbone.decoder.run(record, None)[0])
-    weights = SeveralPasses().weights(record.block_input(1, feedback=Feedback(scores)))[0].mean(0)
-    assert torch.allclose(row.weights[0].flatten(), weights[1 + 2 * 8 + 4, 1:], rtol=2e-3, atol=1e-12)
+    shown, without = (
+        bound.attention.weights(record.block_input(layer, feedback=feedback))[0].mean(0)[1 + 2 * 8 + 4, 1:]
+        for feedback in (Feedback(scores), None)
+    )
+    assert torch.allclose(row.weights[0].flatten(), shown, rtol=2e-3, atol=1e-12)
+    assert not torch.allclose(without, shown, rtol=0.5, atol=0)  # the feedback does something
 
 
 @pytest.mark.parametrize(
