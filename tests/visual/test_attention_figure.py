@@ -54,9 +54,7 @@ def test_outside_the_window_is_the_pale_image():
     shown = panels(attention_figure(PIXELS, make(WINDOWS)))
     for _, picture in shown[::2]:
         assert np.abs(picture[:, 240:] - (0.35 * PIXELS[:, 240:] + 0.65 * 255)).max() <= 1
-    plain = shown[0][1].copy()
-    plain[20:42, 30:52] = PIXELS[20:42, 30:52]  # but for the mark
-    assert np.array_equal(plain[:, :240], PIXELS[:, :240])
+    assert np.array_equal(shown[0][1][60:, :240], PIXELS[60:, :240])  # below the mark
 
 
 def test_words():
@@ -67,7 +65,7 @@ def test_words():
     assert whole == 'Whole image at once: 160 x 120 pixels in the network, 20 x 15 patches.'
 
 
-@pytest.mark.parametrize('rows, points', [(12, 1), (24, 2), (48, 1), (1, 1)])
+@pytest.mark.parametrize('rows, points', [(24, 2), (48, 1), (1, 1)])
 def test_many_maps_are_wrapped(rows, points):
     """Also maps of zeros, and smaller pictures."""
     figure = attention_figure(PIXELS, make(WHOLE, rows, POINTS[:points], 0, 0), max_side=80)

@@ -53,13 +53,6 @@ def test_a_second_test_replaces_the_pictures_of_the_first(tmp_path, figures):
     assert listed == [name for label, name in enumerate(names) if label in labels or label in truth]
 
 
-class Dataset(list):
-    metainfo = dict(classes=['left', 'right'], palette=[[255, 0, 0], [0, 0, 255]])
-
-    def get_data_info(self, index):
-        return dict(img_path=str(self[index]))
-
-
 @pytest.fixture
 def images(tmp_path, recipe):
     """Two images of one stem, stored with an EXIF tag that would turn them."""
@@ -69,15 +62,16 @@ def images(tmp_path, recipe):
     for path in paths:
         path.parent.mkdir()
         Image.fromarray(recipe.image(0, 40, 60)).save(path, exif=exif, quality=100, subsampling=0)
-    return Dataset(paths)
+    return paths
 
 
-def run(hook, dataset, visualizer=None):
+def run(hook, paths, visualizer=None):
     """The hook in a test whose labels are all 0."""
+    dataset = SimpleNamespace(metainfo=dict(classes=['left', 'right'], palette=[[255, 0, 0], [0, 0, 255]]))
     loader, labels = SimpleNamespace(dataset=dataset), PixelData(data=torch.zeros(1, 40, 60, dtype=torch.int64))
     runner = SimpleNamespace(model=SimpleNamespace(), cfg={}, iter=0, visualizer=visualizer, test_dataloader=loader)
     hook.before_test(runner)
-    for index, path in enumerate(dataset):
+    for index, path in enumerate(paths):
         found = sample((40, 60), img_path=str(path))
         found.pred_sem_seg = labels
         hook.after_test_iter(runner, index, {}, [found])

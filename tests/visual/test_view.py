@@ -39,15 +39,6 @@ def test_enlarge(view):
     assert np.array_equal(view.inside(), ~values.isnan())
 
 
-def test_a_patch_is_brightest_where_its_token_is_looked_up():
-    view = whole_view((50, 70), (33, 47), (8, 8))
-    for y in range(0, 50, 7):
-        for x in range(0, 70, 9):
-            weights = torch.zeros(view.grid)
-            weights.view(-1)[view.token((x, y))] = 1
-            assert view.enlarge(weights)[y, x] >= 0.25  # the four patches around a corner share it
-
-
 def test_tokens_count_row_by_row():
     view = View((64, 64), (64, 64), (16, 48, 8, 56), (8, 16))
     assert view.grid == (4, 3)
