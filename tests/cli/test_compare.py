@@ -308,7 +308,7 @@ WRONG = {
     'opacity': (['--worst', 1, '--opacity', 2], '--opacity is 2.0'),
     'by': (['--images', '000000', '--by', 'last'], '--by and --max-images belong to --worst and --best'),
     'gain': (['--worst', 1, '--by', 'gain'], 'Give two or more'),
-    'unknown': (['--images', '00000O'], 'no image of the 4'),
+    'unknown': (['--images', '00000O'], 'one of the 4 images'),
     'gt': (['--images', 'own.jpg', '--gt'], '--gt: own.jpg has no ground truth'),
     'errors': (['--images', 'own.jpg', '--error-map'], '--error-map: none of the images has ground truth'),
     'root': (['--worst', 1, '--data-root', 'nowhere'], 'nowhere'),

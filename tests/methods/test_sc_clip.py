@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models.methods.sc_clip.outliers import local_outlier_scores
 from mmseg_sclip.visual.attention import attention_maps
-from mmseg_sclip.visual.strategies import bind_strategy
+from mmseg_sclip.visual.bound_attention import bind_attention
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODER = 'backbone.decoder'
@@ -193,8 +193,8 @@ def test_low_precision(build_method, pixels, deep_clip):
 
 def test_pictures_show_what_the_last_block_sees(build_method, pixels):
     model, image = build_method('sc_clip'), pixels(96, 160)
-    strategies = [bind_strategy(model, name) for name in ('config', 'VanillaSelfAttention')]
-    maps = attention_maps(model, image, [(40, 20)], strategies, layers=(-1, 5), mode='whole')
+    attentions = [bind_attention(model, name) for name in ('config', 'VanillaSelfAttention')]
+    maps = attention_maps(model, image, [(40, 20)], attentions, layers=(-1, 5), mode='whole')
     tower, decoder = model.backbone.tower, model.backbone.decoder
     with torch.no_grad():
         memory = tower.record(image[None], range(12))
