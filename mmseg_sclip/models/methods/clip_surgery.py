@@ -77,7 +77,7 @@ class FeatureSurgeryHead(TextSimilarityHead):
     def encode_redundant(self, device: torch.device) -> Tensor:
         """(1, D), unit norm: the vector of the redundant phrase, encoded where it is not yet."""
         if self.redundant_feature is None:
-            self.redundant_feature = self.encode([self.redundant or ''], device)[0]
+            self.redundant_feature = self.text_encoder.encode([self.redundant or ''], self.templates, device)[0]
         return self.redundant_feature[None].to(device)
 
     def forward(self, features: Tokens) -> Tensor:
