@@ -152,7 +152,7 @@ def test_outliers_that_are_none_or_in_a_block_or_all(build_method, pixels, monke
 
 
 def test_fewer_candidates_than_the_count(monkeypatch):
-    of_class = torch.tensor([[0.5, 0.1, 0.4, 0.3, 0.6], [0.1, 0.2, 0.1, 0.1, 0.1], [0.1] * 5])
+    of_class = torch.tensor([[0.5, 0.1, 0.4, 0.3, 0.6], [0.1, 0.2, 0.1, 0.1, 0.1], [0.2] * 5])
     of_itself = torch.tensor([[0.2, 0.2, 0.2, 0.2, 0.2], [0.2, 0.1, 0.2, 0.2, 0.1], [0.2] * 5])
     monkeypatch.setattr(AttentionOutliers, 'looks', lambda self, record: (of_class, of_itself))
     assert AttentionOutliers(count=3)(None).int().tolist() == [[1, 0, 1, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
