@@ -28,7 +28,10 @@ SETS = {
     'stuff': (dict(scale=50, attention_thd=0.2, score_thd=0.1), 0.1),
     'city': (dict(scale=100, attention_thd=0.35, score_thd=0), 1e-4),
 }
-CASES = sorted(tuple(key.split('/')[1::2]) for key in GOLDENS if key.startswith('cliper/') and '/seg/' in key)
+CASES = [
+    pytest.param(name, size, marks=[pytest.mark.slow] if size == '336x448' and name != 'voc21' else [])
+    for name, size in sorted(key.split('/')[1::2] for key in GOLDENS if key.startswith('cliper/') and '/seg/' in key)
+]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ configs/_base_/models, and by one of its configs for a dataset. Towers and words
 import copy
 import dataclasses
 import inspect
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -145,10 +146,16 @@ def built(random_clip):
     return build
 
 
-def full_record(model, images=IMAGES):
-    """With the outputs of all blocks."""
+@cache
+def recorded(tower):
+    """The outputs of all blocks; models of one tower share them."""
+    return tower.record(IMAGES, range(tower.depth + 1))
+
+
+def full_record(model):
+    """With the outputs of all blocks, and without what other parts have computed."""
     tower = model.backbone.tower
-    return tower.record(images, range(tower.depth + 1), [None] * len(images)).read_by(model.companions)
+    return part_of(recorded(tower).read_by(model.companions), range(tower.depth + 1))
 
 
 def part_of(record, numbers):
@@ -206,12 +213,12 @@ def attend_is_weights_times_values(model):
 
 def the_record_is_not_changed(model):
     """Neither the outputs nor the images are, and a second run gives the same."""
-    record = full_record(model, IMAGES.clone())
-    before = [record[number].clone() for number in range(record.tower.depth + 1)]
+    record = full_record(model)
+    images, before = IMAGES.clone(), [record[number].clone() for number in range(record.tower.depth + 1)]
     first, again = run(model, record), run(model, part_of(record, range(record.tower.depth + 1)))
     assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
     assert all(torch.equal(record[number], output) for number, output in enumerate(before))
-    assert torch.equal(record.images, IMAGES)
+    assert torch.equal(record.images, images)
 
 
 def needs_are_honoured(model):

@@ -38,7 +38,12 @@ TOWERS = {
         'decode_head.affinity.head': 1,
     },
 }
-CASES = [(tower, size) for tower in TOWERS for size in SIZES if f'freecp/tokens/{tower}/{size[0]}x{size[1]}' in GOLDENS]
+CASES = [
+    pytest.param(tower, size, marks=[pytest.mark.slow] if tower != 'SCLIP' and size[0] == 336 else [])
+    for tower in TOWERS
+    for size in SIZES
+    if f'freecp/tokens/{tower}/{size[0]}x{size[1]}' in GOLDENS
+]
 
 
 @pytest.fixture

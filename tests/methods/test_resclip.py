@@ -35,7 +35,15 @@ def second_pass(model, images):
 
 
 @pytest.mark.parametrize(
-    'base, name', [*((base, name) for base in BASES for name in ('ade', 'voc20')), ('naclip', 'ade_thd0.9')]
+    'base, name',
+    [
+        ('naclip', 'ade'),
+        *(
+            pytest.param(base, name, marks=pytest.mark.slow)
+            for base, name in [('naclip', 'voc20'), ('naclip', 'ade_thd0.9')]
+            + [(base, name) for base in ('clearclip', 'sclip') for name in ('ade', 'voc20')]
+        ),
+    ],
 )
 @torch.no_grad()
 def test_official_outputs(build_method, family, pixels, thinned, device, base, name):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
-from torch.nn import functional as F
 
 from mmseg_sclip.models.methods.sc_clip.outliers import local_outlier_scores
 from mmseg_sclip.models.methods.sfp.detectors import AttentionOutliers
@@ -71,84 +70,35 @@ def test_label_maps(build_method, newer, pixels, predict, case):
     np.testing.assert_allclose(scores, newer[f'sfp/e2e/{case}/prob'], atol=1e-4)
 
 
-def written_out(model, image, outliers=None):
-    """The tokens of one image as section by section of the formulas, with loops over outliers and heads; float64."""
-    tower = model.backbone.tower
-    with torch.no_grad():
-        record = tower.record(image[None], range(12))
-        memory = [record[number][0] for number in range(12)]  # (N, width) each
-        block, heads, width = tower.block(12), tower.heads, tower.width
-        h, w = image.shape[1] // 16, image.shape[2] // 16
-        if outliers is None:
-            eleventh = tower.block(11)
-            x = eleventh.ln_1(memory[10])
-            q, k, _ = F.linear(x, eleventh.attn.in_proj_weight, eleventh.attn.in_proj_bias).chunk(3, -1)
-            maps = [(q[:, m : m + 64] @ k[:, m : m + 64].T / 8).softmax(-1) for m in range(0, width, 64)]
-            mean = sum(maps) / heads
-            chosen = [i for i in range(h * w) if 1.5 * mean[0, 1 + i] > mean[1 + i, 1 + i]]
-            outliers = sorted(chosen, key=lambda i: -mean[0, 1 + i])[:10]
-
-        def repair(x):
-            x, old = x.clone(), x
-            for i in outliers:
-                around = [
-                    y * w + z
-                    for y in range(max(i // w - 1, 0), min(i // w + 2, h))
-                    for z in range(max(i % w - 1, 0), min(i % w + 2, w))
-                    if y * w + z not in outliers
-                ]
-                x[i] = old[around].mean(0) if around else 0
-            return x
-
-        def cosines(x):
-            x = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            return torch.where(x @ x.T < 0.4, 0, x @ x.T)
-
-        def rows(x):
-            return x / (x.sum(1, keepdim=True) + 1e-6)
-
-        affinity, early = cosines(repair(memory[9][1:])), cosines(memory[4][1:])
-        sharp = 3 * (affinity - affinity.mean())
-        # A patch that has become zero is like none; the official code divides by zero there.
-        sharp = torch.where(torch.eye(h * w, dtype=torch.bool) & (sharp < 0), 0, sharp)
-        shared = torch.where(sharp < 0, -torch.inf, sharp).softmax(1)
-
-        def last(x, names, cls):
-            streams = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
-            attended = []
-            for m in range(0, width, 64):
-                q, k, v = (stream[:, m : m + 64] for stream in streams)
-                total = shared
-                for stream in [dict(q=q, k=k)[name] for name in names]:
-                    total = total + (stream @ stream.T / 8).softmax(1)
-                attended.append(total / (1 + len(names)) @ v)
-            return block.attn.out_proj(torch.cat(attended, 1)) + 0.3 * cls
-
-        patches = last(rows(affinity) @ repair(memory[11][1:]), 'qk', memory[11][0])
-        levels = sum(memory[number] for number in range(4, 11))
-        patches = rows(early) @ patches + rows(early) @ last(levels[1:], '', levels[0])
-        return tower.visual.ln_post(patches) @ tower.visual.proj
-
-
-@pytest.mark.parametrize('size', [(160, 224), (96, 48)], ids=name)
-@torch.no_grad()
-def test_windows_that_are_not_square(build_method, deep_clip, pixels, size):
-    model = build_method('sfp', clip=deep_clip).double()
-    image = pixels(*size).double()
-    torch.testing.assert_close(model.encode(image[None]).patches[0], written_out(model, image), atol=2e-6, rtol=0)
-
-
 @pytest.mark.parametrize('outliers', [[], [13, 14, 15, 27, 28, 29, 41, 42, 43], list(range(140))], ids=len)
 @torch.no_grad()
 def test_outliers_that_are_none_or_in_a_block_or_all(build_method, pixels, monkeypatch, outliers):
-    """In the middle of a block of outliers there is nothing to repair from, and the patch becomes zero."""
+    """In the middle of a block of outliers there is nothing to repair from; the patch becomes zero, alike to itself."""
     model = build_method('sfp')
-    image, mask = pixels(160, 224), torch.zeros(1, 140, dtype=torch.bool)
+    attention, mask = model.backbone.decoder.attention, torch.zeros(1, 140, dtype=torch.bool)
     mask[0, outliers] = True
-    monkeypatch.setattr(type(model.backbone.decoder.attention), 'outliers', lambda self, record: mask)
-    tokens = model.encode(image[None]).patches[0]
-    assert torch.isfinite(tokens).all()
-    torch.testing.assert_close(tokens, written_out(model, image, outliers), atol=2e-5, rtol=0)
+    monkeypatch.setattr(type(attention), 'outliers', lambda self, record: mask)
+    tokens = model.encode(pixels(160, 224)[None])
+    assert torch.isfinite(tokens.patches).all()
+    affinity = attention.affinity(tokens.record, mask)
+    empty = [number for number in outliers if len(outliers) == 140 or number == 28]  # on a grid of 10 x 14
+    assert (affinity[0] == 0).all(dim=1).nonzero()[:, 0].tolist() == empty
+    if len(outliers) == 9:
+        assert torch.equal(attention.shared(affinity)[0, 28], torch.eye(140)[28])
+
+
+@torch.no_grad()
+def test_streams_of_the_last_block(build_method, wide):
+    """Queries and keys have a softmax each on the calibrated patches; the sum of the middle blocks has none."""
+    model = build_method('sfp')
+    record, decoder = model.backbone.record(wide), model.backbone.decoder
+    attention, b = decoder.attention, decoder.block_input(12, record)
+    shared = attention.shared(attention.affinity(record, attention.outliers(record)))
+    q, k, v = (x[:, :, 1:] for x in (b.q, b.k, b.v))
+    maps = shared[:, None] + (q @ q.mT / 8).softmax(-1) + (k @ k.mT / 8).softmax(-1)
+    torch.testing.assert_close(attention.attend(b)[:, :, 1:], maps / 3 @ v, atol=1e-5, rtol=0)
+    alone = attention.attend_patches(b, shared, attention.level_streams)
+    torch.testing.assert_close(alone, shared[:, None] @ v, atol=1e-5, rtol=0)
 
 
 def test_fewer_candidates_than_the_count(monkeypatch):
