@@ -155,6 +155,7 @@ def test_pixels_of_a_segment_vote():
     voted = vote(scores)
     assert (voted.argmax(0)[:, :11] == 0).all() and (voted.argmax(0)[:, 13:] == 2).all()
     torch.testing.assert_close(voted.sum(0), torch.ones(32, 32))
+    assert (vote(torch.full((3, 32, 32), 0.3))[0] == 1).all()  # the first of equal classes
     ties = torch.zeros(3, 32, 32)
     ties[2, :16], ties[1, 16:] = 1, 1
     assert (vote(ties).argmax(0) == 1).all()

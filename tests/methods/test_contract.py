@@ -160,7 +160,7 @@ def full_record(model):
 
 def part_of(record, numbers):
     """The same record with some of its outputs."""
-    outputs = {number: record[number] for number in numbers}
+    outputs = {number: record[number].clone() for number in numbers}
     return Record(record.tower, record.images, record.grid, outputs, record.places).read_by(record.companions)
 
 
@@ -290,6 +290,29 @@ CONTRACT = (
 @torch.no_grad()
 def test_contract(built, case, check):
     check(built(case))
+
+
+# What each check notices of a method that is wrong.
+FAULTS = {
+    batch_equals_one_by_one: ('terms', lambda self, b: [(b.q @ b.k.mT).flip(0)]),
+    attend_is_weights_times_values: ('attend', lambda self, b: 1.01 * self.weights(b) @ b.v),
+    the_record_is_not_changed: ('attend', lambda self, b: b.v * b.record[11].mul_(2).sign().abs().mean()),
+    needs_are_honoured: ('needs', frozenset({1, 2, 11})),
+    autocast_changes_no_score: ('weights', lambda self, b, mix=None: b.q @ b.k.mT),
+    pictures_agree_with_the_evaluation: ('attend', lambda self, b: 1.01 * self.weights(b) @ b.v),
+}
+
+
+@pytest.mark.parametrize('check', CONTRACT, ids=lambda check: check.__name__)
+@torch.no_grad()
+def test_the_contract_notices(built, monkeypatch, check):
+    model = built('ToyContract')
+    check(model)
+    name, wrong = FAULTS[check]
+    owner = model.backbone.decoder if name == 'needs' else ToyContract
+    monkeypatch.setattr(owner, name, wrong)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check(model)
 
 
 @pytest.mark.parametrize('case', [case for case in CASES if not case.endswith(('voc20', 'voc21'))])
