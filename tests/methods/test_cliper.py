@@ -198,7 +198,8 @@ def test_its_attention_in_another_decoder(build_method, wide):
 
 def test_even_attention_has_a_map_without_nan(block):
     attention = MODELS.build(dict(type='EarlyLayerAttention'))
-    attention.depth, block.q, block.k = 3, *torch.zeros(2, 1, 2, 4, 4)  # four tokens, whose quarters are exact
+    attention.depth = 3
+    block.q = block.k = block.v = torch.zeros(1, 2, 4, 4)  # four tokens, whose quarters are exact
     block.record.block_input = lambda *args, **more: block
     assert all(weights.isfinite().all() for weights in attention.rounds(block))
 
