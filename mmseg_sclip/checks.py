@@ -132,7 +132,7 @@ def check_parameters(where: str, cls: Any, got: Iterable[str], hidden: Iterable[
     parameters = inspect.signature(cls).parameters
     for key in got:
         if key not in parameters and key in getattr(cls, 'moved', {}):
-            raise ConfigError(f"{where} has no key '{key}' any more. {cls.moved[key]}")
+            raise ConfigError(f"{where} has no key '{key}' any more: {cls.moved[key]}.")
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         allowed = [key for key in parameters if key not in tuple(hidden)]
         check_keys(where, [key for key in got if key != 'type'], allowed)

@@ -126,6 +126,7 @@ def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo
     [
         ('auto', None, {}, (65, 0.1, 0.1)),
         (None, None, {}, (40, None, None)),
+        (None, None, {'prob_thd': 0.3}, (40, 0.3, None)),  # said on purpose: refused when it is built
         ('auto', None, {'area_thd': None}, (65, 0.1, None)),
         ('auto', 'sclip_demo', {}, (65, 0.1, 0.1)),  # has none of its own
         ('auto', 'sclip_demo', {'prob_thd': 0.3}, (65, 0.3, 0.1)),

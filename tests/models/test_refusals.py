@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ATTENTION, DECODER, REFINE = 'backbone.decoder.attention', 'backbone.decoder', 'test_cfg.refine'
 VANILLA = dict(type='VanillaSelfAttention')
+BLOCK = dict(type='LastBlock', attention=VANILLA)
 SHARE = 'it must be a number from 0 to 1'
 POSITIVE = 'it must be a positive number'
 SWITCH = 'it must be True or False'
@@ -111,7 +112,7 @@ REFUSED = [
     attention('LocalSelfAttention', 'window is -1; it must be an odd', window=-1),
     attention('LocalSelfAttention', 'window is 3.0; it must be an odd', window=3.0),
     attention('SharpenedSelfAttention', f'temperature is 0; {POSITIVE}.', temperature=0),
-    attention('EarlierAttention', 'blocks count from 1', block=0),
+    attention('EarlierAttention', 'it must name one or more blocks, from 1', block=0),
     attention('EarlierAttention', "block is 'last'; it must be a whole number.", block='last'),
     attention('BlockMeanAttention', 'blocks is (); it must be a non-empty list, each entry a whole num', blocks=()),
     attention('BlockMeanAttention', 'blocks is 3; it must be a non-empty list', blocks=3),
@@ -174,6 +175,12 @@ REFUSED = [
     head('RedundancyPurificationHead', 'is 0.6; it must be a number from 0 to 0.5.', redundancy_thd=0.6),
     head('RedundancyPurificationHead', f'scale is 0; {POSITIVE}, or None.', scale=0),
     head('RedundancyPurificationHead', f'box_thd is 1.1; {SHARE}.', box_thd=1.1),
+    head(
+        'RedundancyPurificationHead',
+        f'MeanAttention.head is 0; {COUNT}, or None.',
+        affinity=dict(type='MeanAttention', head=0),
+    ),
+    decoder('LastBlock', "(LastBlock) has no key 'keys' any more: MaskCLIPHead", keys=True),
     # CLIPtrase.
     refinement('SegmentVoting', f'SegmentVoting.eps is 0; {POSITIVE}.', eps=0),
     refinement('SegmentVoting', f'min_points is 0; {COUNT}.', min_points=0),
@@ -202,14 +209,14 @@ REFUSED = [
 @pytest.fixture(scope='module')
 def source(mini_clip):
     """One copy of the towers for all models that are tried."""
-    return ClipSource(mini_clip)
+    return ClipSource(**mini_clip)
 
 
-def build(source, where, part, **test_cfg):
+def build(source, where, part, decoder=BLOCK, **test_cfg):
     model = dict(
         type='SCLIPSegmentor',
         clip=source,
-        backbone=dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', attention=VANILLA)),
+        backbone=dict(type='CLIPVisionTransformer', decoder=dict(decoder)),
         decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog'], templates='simple'),
         test_cfg=dict(mode='whole') | test_cfg,
     )
@@ -227,12 +234,17 @@ def test_refused(source, where, part, words):
 
 @pytest.mark.parametrize(
     'kind, more, scale',
-    [('MaskCLIPHead', dict(pd_thresh=0.5), 40), ('MaskCLIPHead', dict(ks_thresh=1), 40)],
+    [
+        ('MaskCLIPHead', dict(pd_thresh=0.5), 40),
+        ('MaskCLIPHead', dict(ks_thresh=1), 40),
+        ('EarlyLayerFusionHead', {}, None),
+    ],
 )
 def test_heads_that_compare_the_patches_of_an_image_refuse_windows(source, kind, more, scale):
+    decoder = dict(type='EarlyLayerFusion') if scale is None else BLOCK
     where, part, words = head(kind, f"{kind} compares the patches of a whole image, but model.test_cfg.mode is 'slide'")
     with pytest.raises(ConfigError, match=words):
-        build(source, where, part | more, mode='slide', crop_size=64, stride=32, logit_scale=scale)
+        build(source, where, part | more, decoder, mode='slide', crop_size=64, stride=32, logit_scale=scale)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +291,7 @@ class Base(Attention):
 
 
 class Child(Base):
-    moved = {'mode': "Its values are those of kind: kind='a'."}
+    moved = {'mode': "its values are those of kind, kind='a'"}
 
     def __init__(self, flag: bool = None, **kwargs):
         super().__init__(**kwargs)
@@ -296,7 +308,7 @@ class Typed(Attention):
         (dict(type=Child, kind='c'), "x: Child.kind is 'c'; it must be one of 'a', 'b'."),
         (dict(type=Child, size=1), 'x: Child.size is 1; it must be a whole number, at least 2, or None.'),
         (dict(type=Child, flag='yes'), "x: Child.flag is 'yes'; it must be True or False."),
-        (dict(type=Child, mode='a'), "x (Child) has no key 'mode' any more. Its values are those of kind: kind='a'."),
+        (dict(type=Child, mode='a'), "x (Child) has no key 'mode' any more: its values are those of kind, kind='a'."),
         (dict(type=Base, mode='a'), "Unknown key 'mode' in x (Base)."),
     ],
 )
