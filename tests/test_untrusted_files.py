@@ -1,7 +1,6 @@
 """Nothing that is read runs code: a pickle that would make a file is put into every place where files are read."""
 
 import io
-import json
 import pickle
 import re
 import zipfile
@@ -12,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from PIL import Image
 from torch import nn
 
-from mmseg_sclip.apis import read_photograph
-from mmseg_sclip.cli import main
+from mmseg_sclip.apis import SCLIPInferencer, read_photograph
+from mmseg_sclip.cli import attention, main
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.loading import read_checkpoint
 from mmseg_sclip.errors import BadFileError
@@ -24,9 +22,9 @@ from mmseg_sclip.files import MARK
 from mmseg_sclip.images import read_evaluated
 from mmseg_sclip.models.clip.weights import read_weights
 from mmseg_sclip.paths import PACKAGE
+from mmseg_sclip.visual.methods import Method
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning', 'ignore:Detected pickle:UserWarning')
-FEW = ['test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3']
 
 
 class Payload:
@@ -81,20 +79,16 @@ FORMS = dict(
     archive=archive,
     npy=array,
 )
-READERS = {
-    read_weights: ['a.pt', 'a.safetensors', 'a.pth', 'a.bin'],
-    lambda path: read_checkpoint(str(path)): ['a.pth'],
-    read_photograph: ['a.png', 'a.tif'],
-    lambda path: read_evaluated(str(path)): ['a.png'],
-}
+READERS = {'a.pt': read_weights, 'a.safetensors': read_weights, 'a.pth': lambda path: read_checkpoint(str(path))}
+READERS |= {'a.tif': read_photograph, 'a.png': lambda path: read_evaluated(str(path))}
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('read, name', [(read, name) for read, names in READERS.items() for name in names])
-def test_readers(tmp_path, payload, read, name, form):
+@pytest.mark.parametrize('name', READERS)
+def test_readers(tmp_path, payload, name, form):
     (tmp_path / name).write_bytes(FORMS[form](payload))
     with pytest.raises(BadFileError, match=name):
-        read(tmp_path / name)
+        READERS[name](tmp_path / name)
 
 
 class Call:
@@ -113,7 +107,7 @@ def log_of(payload):
     return log
 
 
-# What stands behind names that checkpoints may hold, as NumPy and MMEngine pickle their own.
+# Misuses of names that checkpoints may hold, as NumPy and MMEngine pickle their own.
 NUMBER, ARRAY = np.float32(1).__reduce__()[0], np.zeros(1).__reduce__()[0]
 ALLOWED = {
     'io.open': log_of,
@@ -135,90 +129,69 @@ def test_allowed_names_are_no_way_in(tmp_path, payload, named):
     assert f'asks for {named})' in str(refusal.value)
 
 
-# --- the same through the commands: each place where one of these readers is called ---
-
-
 @pytest.fixture
 def refused(fresh_engine, tmp_path, capfd):
-    """`refused(command, config, *flags)` runs it, which must end with one plain message, and returns that."""
+    """`refused(*argv, options=())` runs a command, which must end with one plain message, and returns that."""
 
-    def run(command, config, *flags, options=()):
-        argv = [command, config, '--device', 'cpu', '--work-dir', tmp_path / 'work', *flags]
-        code = main.main([*map(str, argv), '--cfg-options', *FEW, *options])
-        last = capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
-        assert code == 1 and last.startswith('Error: ')
-        return last
+    def run(*argv, options=()):
+        options = ['--device', 'cpu', '--work-dir', tmp_path / 'work', '--cfg-options', *options]
+        assert main.main([*map(str, [*argv, *options])]) == 1
+        return capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
 
     return run
 
 
-@pytest.mark.parametrize('name', ['weights.pt', 'open_clip_pytorch_model.bin', 'open_clip_model.safetensors'])
-def test_weights(refused, mini_json, tmp_path, payload, name):
-    folder = tmp_path / 'folder'
-    folder.mkdir()
-    (folder / name).write_bytes(saved(payload))
-    content = dict(model_cfg=json.loads(mini_json.read_text()), preprocess_cfg={})
-    (folder / 'open_clip_config.json').write_text(json.dumps(content))
-    flags = ['--model-name', f'local-dir:{folder}']
-    if name == 'weights.pt':
-        flags = ['--model-name', mini_json, '--pretrained', folder / name]
-    assert name in refused('test', 'sclip_demo', *flags)
+@pytest.fixture
+def checkpoint(tmp_path, payload):
+    """A path; the checkpoint of it has the payload."""
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'iter_1.pth').write_bytes(saved(payload))
+    return tmp_path / 'work' / 'iter_1.pth'
 
 
-@pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume', 'training', 'unfinished', 'init_cfg'])
-def test_checkpoints(refused, tmp_path, payload, how):
-    work = tmp_path / 'work'
-    work.mkdir()
-    path = work / ('unfinished.pth' if how == 'unfinished' else 'iter_1.pth')
-    path.write_bytes(saved(payload))
-    if how == 'argument':
-        said = refused('test', 'sclip_demo', path)
-    elif how in ('training', 'unfinished', 'init_cfg'):
-        options = ['train_dataloader.dataset.count=4', 'train_dataloader.num_workers=0']
-        options += [f'load_from={path}'] * (how == 'training')
-        if how == 'init_cfg':
-            options += ['model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={path}']
-        said = refused('train', 'sclip_learned_demo', '--resume', options=options)
+@pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume'])
+def test_checkpoints_of_a_test(refused, tmp_path, checkpoint, how):
+    config = load_config('sclip_demo')
+    if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
+        config.resume = True
+        checkpoint.with_name('last_checkpoint').write_text(str(checkpoint))
+    elif how != 'argument':
+        config.load_from = str(checkpoint) if how == 'load_from' else checkpoint.as_uri()
+    config.dump(tmp_path / 'config.py')
+    argv = ['test', tmp_path / 'config.py', *[checkpoint] * (how == 'argument')]
+    assert 'more than tensors' in refused(*argv, options=['test_dataloader.dataset.count=3'])
+
+
+@pytest.mark.parametrize('how', ['load_from', 'unfinished', 'init_cfg'])
+def test_checkpoints_of_a_training(refused, checkpoint, how):
+    options = ['train_dataloader.dataset.count=4']
+    if how == 'unfinished':
+        checkpoint.rename(checkpoint.with_name('unfinished.pth'))
+    elif how == 'load_from':
+        options += [f'load_from={checkpoint}']
     else:
-        config = load_config('sclip_demo')
-        if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
-            config.resume = True
-            (work / 'last_checkpoint').write_text(str(path))
-        else:
-            config.load_from = str(path) if how == 'load_from' else path.as_uri()
-        config.dump(tmp_path / 'config.py')
-        said = refused('test', tmp_path / 'config.py')
+        options += ['model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={checkpoint}']
+    said = refused('train', 'sclip_learned_demo', '--resume', options=options)
     assert ('init_cfg' if how == 'init_cfg' else 'more than tensors') in said
 
 
-@pytest.mark.parametrize('kind, suffix', [('images', 'jpg'), ('annotations', 'png')])
-def test_files_of_a_dataset(refused, recipe, tmp_path, payload, kind, suffix):
-    for folder, name in (('images', '0.jpg'), ('annotations', '0.png')):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(recipe.image(0, 64, 64)[..., 0] % 12).save(tmp_path / folder / name)
-    path = tmp_path / kind / f'0.{suffix}'
-    path.write_bytes(array(payload))
-    assert str(path) in refused('test', 'sclip_demo', '--data-root', tmp_path)
+def with_checkpoint(path):
+    config = load_config('sclip_demo')
+    config.load_from = str(path)
+    return config
 
 
-def test_journals(refused, tmp_path, payload):
-    """Of an evaluation with other settings, whose difference is to be shown."""
-    folder = tmp_path / 'work' / 'journal' / 'other'
-    folder.mkdir(parents=True)
-    for name in ('fingerprint.json', 'counts-0.jsonl'):
-        (folder / name).write_bytes(pickle.dumps(payload))
-    assert str(folder) in refused('test', 'sclip_demo', '--resume')
+BUILDERS = dict(
+    attention=lambda path: attention.main(['--demo', '--checkpoint', str(path), '--out-dir', f'{path}.d']),
+    inferencer=lambda path: SCLIPInferencer('sclip_demo', cfg_options=dict(load_from=str(path)), device='cpu'),
+    methods=lambda path: Method('mine', with_checkpoint(path)).model('cpu').__enter__(),
+)
 
 
-def test_hashes_and_encoded_words_are_made_anew(fresh_engine, fresh_cache, mini_clip, tmp_path, payload):
-    argv = ['test', 'sclip_demo', '--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
-    argv = [*map(str, [*argv, '--work-dir', tmp_path / 'work', '--cfg-options', *FEW])]
-    assert main.main(argv) == 0
-    files = [*fresh_cache.glob('file_hashes.json'), *fresh_cache.glob('text_banks/*.safetensors')]
-    assert len(files) == 2
-    for path in files:
-        path.write_bytes(saved(payload))
-    assert main.main(argv) == 0
+@pytest.mark.parametrize('through', BUILDERS)
+def test_checkpoints_of_the_library(checkpoint, through):
+    with pytest.raises(BadFileError, match='iter_1.pth cannot be loaded.*more than tensors'):
+        BUILDERS[through](checkpoint)
 
 
 def test_no_other_reader_of_pickles_stands_in_the_package():

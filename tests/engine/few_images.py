@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from PIL import Image
@@ -11,6 +12,7 @@ from torch import nn
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.engine.journal import Journal
 from mmseg_sclip.engine.runner import isolated
+from mmseg_sclip.errors import Interrupted
 
 NAMES = ('0', '1', '2', '3', '4', 'first/same', 'second/same')
 CLASSES, STEP = 12, 22
@@ -65,6 +67,12 @@ def break_off(config, monkeypatch, after, error=KeyboardInterrupt, **options):
     with monkeypatch.context() as patch:
         patch.setattr(Journal, 'add', counting)
         return run(config, **options)
+
+
+def interrupted(*args, **options):
+    with pytest.raises(Interrupted) as interrupt:
+        break_off(*args, **options)
+    return interrupt.value
 
 
 def stems(folder):

@@ -49,20 +49,15 @@ def join(monkeypatch, tmp_path):
     return join
 
 
-def test_slurm_lists_the_machines(join, tmp_path):
+def test_the_first_machine_of_a_slurm_job(join, tmp_path):
+    assert join('node-3.cluster') == 'node-3.cluster'  # one machine needs no list
+    del os.environ['MASTER_ADDR']
+    for nodes in ('node-[3-4]', 'a,b'):
+        with pytest.raises(UsageError, match='MASTER_ADDR'):
+            join(nodes)
     program(tmp_path / 'bin', 'scontrol', 'echo "first-of-$3"; echo second')
     assert join('node-[3-4]') == 'first-of-node-[3-4]'
-
-
-def test_one_machine_needs_no_list(join):
-    assert join('node-3.cluster') == 'node-3.cluster'
-
-
-@pytest.mark.parametrize('nodes', ['node-[3-4]', 'a,b'])
-def test_without_a_list_the_first_machine_must_be_named(join, nodes):
-    with pytest.raises(UsageError, match='MASTER_ADDR'):
-        join(nodes)
-    assert join(nodes, MASTER_ADDR='node-3') == 'node-3'
+    assert join('a,b', MASTER_ADDR='node-3') == 'node-3'
 
 
 @pytest.mark.parametrize('error', [None, UsageError, ZeroDivisionError])
@@ -130,7 +125,10 @@ def test_the_wrapper_stands_around_a_model_without_trainable_weights():
 @pytest.mark.slow
 def test_torchrun_starts_a_test_and_an_error_of_one_process_ends_all(tmp_path):
     """`tools/dist_test.sh`, as a user runs it."""
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PORT': f'{free_port()}'}
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PORT': str(port)}
     environment['PATH'] = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     command = [str(ROOT / 'tools' / 'dist_test.sh'), 'sclip_demo', '2', '--work-dir', str(tmp_path / 'work')]
     command += ['--device', 'cpu', '--cfg-options', 'test_dataloader.dataset.count=5', 'test_dataloader.num_workers=0']
@@ -138,37 +136,23 @@ def test_torchrun_starts_a_test_and_an_error_of_one_process_ends_all(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / 'work' / 'result.json').read_text())
     assert (result['images'], result['processes']) == (5, 2)
-    for folder in ('images', 'annotations'):
-        (tmp_path / 'bad' / folder).mkdir(parents=True)
-        for index in range(4):
-            (tmp_path / 'bad' / folder / f'{index}.jpg').with_suffix(
-                '.jpg' if folder == 'images' else '.png'
-            ).write_bytes(b'no image')
-    done = subprocess.run(
-        [*command, '--data-root', str(tmp_path / 'bad')], env=environment, capture_output=True, text=True, timeout=300
-    )
+    for name in ('images/0.jpg', 'images/1.jpg', 'annotations/0.png', 'annotations/1.png'):
+        (tmp_path / 'bad' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'bad' / name).write_bytes(b'no image')
+    command += ['--data-root', str(tmp_path / 'bad')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0 and 'cannot be decoded' in done.stderr + done.stdout
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return free.getsockname()[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_the_command_with_their_codes(tmp_path, signum, code):
     command = [sys.executable, str(ROOT / 'tools' / 'test.py'), 'sclip_demo', '--work-dir', str(tmp_path / 'work')]
-    process = subprocess.Popen(
-        [*command, '--device', 'cpu'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # What runs in the background of a script ignores SIGINT, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # What runs in the background of a script ignores SIGINT, and its children inherit that.
+    output['preexec_fn'] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([*command, '--device', 'cpu'], env=environment, **output)
     while not any(path.stat().st_size for path in tmp_path.glob('work/journal/*/*.jsonl')) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signum)
@@ -181,13 +165,7 @@ def test_signals_end_the_command_with_their_codes(tmp_path, signum, code):
 @pytest.mark.parametrize('a_node, words', [('0', []), ('2', ['--gres=gpu:2', '--ntasks-per-node=2'])])
 def test_the_script_asks_slurm_for_gpus(tmp_path, a_node, words):
     path = f'{program(tmp_path / "bin", "srun", "echo $@")}:{os.environ["PATH"]}'
-    script = ROOT / 'tools' / 'slurm_test.sh'
-    run = subprocess.run(
-        ['bash', str(script), 'part', 'job', 'sclip_demo'],
-        env={'PATH': path, 'GPUS_PER_NODE': a_node},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    command = ['bash', str(ROOT / 'tools' / 'slurm_test.sh'), 'part', 'job', 'sclip_demo']
+    said = subprocess.check_output(command, env={'PATH': path, 'GPUS_PER_NODE': a_node}, text=True)
     expected = ['-p', 'part', '--job-name=job', '--ntasks=4', *words, '--cpus-per-task=5', '--kill-on-bad-exit=1']
-    assert run.stdout.split()[: len(expected)] == expected
+    assert said.split()[: len(expected)] == expected
