@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from mmseg.registry import MODELS
 
 from mmseg_sclip.errors import BadFileError, ConfigError, MissingFileError, UserError
-from mmseg_sclip.models.clip import POSITION_RULES, ClipConfig, ClipSource, text_encoder, weights_file
+from mmseg_sclip.models.clip import POSITION_RULES, ClipConfig, ClipSource, weights_file
 from mmseg_sclip.models.towers import build_source
 
 
@@ -94,7 +94,7 @@ NONE_OF_OURS = ['RN50-quickgelu', 'ViT-B-16-SigLIP', 'convnext_base', 'coca_ViT-
             dict(type='ClipSauce', model_name='ViT-B-16'),
             "type 'ClipSauce', which is not registered. Did you mean 'Clip",
         ),
-        (dict(type='LastBlock'), "has the type 'LastBlock', which is no TowerSource"),
+        (dict(type='LastBlock'), "has the type 'LastBlock', which is not a kind of TowerSource"),
         *((dict(model_name=n, pretrained='openai'), OPENAI.format(n, quick)) for n, quick in QUICK.items()),
         *((dict(model_name=name), f'{name} cannot be used') for name in NONE_OF_OURS),
     ],
@@ -303,7 +303,7 @@ def test_a_folder_in_the_home_brings_weights_and_tokenizer(tmp_path, monkeypatch
 
 def test_another_tokenizer_is_not_replaced_silently_and_runs_no_code_of_its_own(described, monkeypatch):
     asked = {}
-    monkeypatch.setattr(text_encoder, 'HFTokenizer', lambda name, **options: asked.update(options, name=name))
+    monkeypatch.setattr('open_clip.tokenizer.HFTokenizer', lambda name, **options: asked.update(options, name=name))
     text = dict(hf_tokenizer_name='some/tokenizer', tokenizer_kwargs=dict(trust_remote_code=True))
     encoder = ClipSource(model_name=described(text_cfg=text)).text_encoder()
     encoder.tokenizer()
@@ -336,8 +336,8 @@ def test_what_hugging_faces_part_lacks_is_one_sentence(described, monkeypatch, n
             raise problem
 
     monkeypatch.setitem(sys.modules, 'transformers', None if module is None else Transformers('transformers'))
-    monkeypatch.setattr(text_encoder, 'HFTokenizer', fail)
-    monkeypatch.setattr(open_clip.model, 'HFTextEncoder', fail)
+    monkeypatch.setattr('open_clip.tokenizer.HFTokenizer', fail)
+    monkeypatch.setattr('open_clip.model.HFTextEncoder', fail)
     source = ClipSource(model_name=described(text_cfg={name: 'some/repository'}))
     with pytest.raises(kind, match=f"^The t.* 'some/repository' of .*{words}"):
         source.text_encoder().tokenizer() if name == 'hf_tokenizer_name' else source.empty_visual()
@@ -396,7 +396,7 @@ def test_positions_written_out_pixel_by_pixel(rule):
     assert torch.equal(ours[0], table[0])
 
 
-def test_the_rules_differ_and_keep_the_native_grid(mini_clip):
+def test_the_rules_differ_and_keep_the_native_grid():
     table = torch.randn(1 + 49, 3)
     for rule in POSITION_RULES.values():
         assert torch.equal(rule(table, (7, 7), (7, 7)), table)
@@ -405,5 +405,3 @@ def test_the_rules_differ_and_keep_the_native_grid(mini_clip):
     # SCLIP's rule asks for the number of patches only, whatever their grid.
     wide = torch.randn(1 + 36, 3)
     assert POSITION_RULES['scale'](wide, (6, 6), (4, 9)) is wide
-    with pytest.raises(ConfigError, match="backbone.positions is 'sizes'. Did you mean 'size'"):
-        MODELS.build(dict(type='CLIPVisionTransformer', clip=mini_clip, positions='sizes'))
