@@ -43,8 +43,7 @@ def read(tmp_path):
     return run
 
 
-@pytest.mark.parametrize('interleave', ['pixel', 'band'])
-@pytest.mark.parametrize('compress', ['none', 'lzw', 'deflate'])
+@pytest.mark.parametrize('interleave, compress', [('pixel', 'none'), ('band', 'lzw'), ('pixel', 'deflate')])
 def test_near_infrared_is_a_band(read, interleave, compress):
     how = dict(compress=compress, interleave=interleave, photometric='RGB')
     for alpha, kinds in (('NO', ['bands']), ('YES', ['band marked as transparency'])):
@@ -105,19 +104,11 @@ def test_chosen_bands(read):
             read(FOUR, chosen=chosen)
 
 
-@pytest.mark.parametrize(
-    'most, white, kinds',
-    [
-        (200, 255, ['white 255']),
-        (255, 255, ['white 255']),
-        (256, 4095, ['white 4095']),
-        (4095, 4095, ['white 4095']),
-        (4096, 65535, ['dark']),
-        (16383, 65535, ['dark']),
-        (16384, 65535, []),
-        (65535, 65535, []),
-    ],
-)
+WHITE = [(200, 255, ['white 255']), (255, 255, ['white 255']), (256, 4095, ['white 4095'])]
+WHITE += [(4095, 4095, ['white 4095']), (4096, 65535, ['dark']), (16383, 65535, ['dark']), (16384, 65535, [])]
+
+
+@pytest.mark.parametrize('most, white, kinds', WHITE)
 def test_the_value_of_white(read, tmp_path, most, white, kinds):
     values = RANDOM.randint(0, most, (9, 8, 3)).astype(np.uint16)
     values[0, 0, 0] = most
@@ -174,9 +165,8 @@ def test_tests_and_photographs_agree_on_every_suffix(tmp_path, suffix):
     ],
 )
 def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path, color_type, labels, orientation, turned, noted):
-    exif = Image.Exif()
+    exif, path = Image.Exif(), str(tmp_path / 'x.png')
     exif[0x0112] = orientation
-    path = str(tmp_path / 'x.png')
     Image.fromarray(RGB).save(path, exif=exif)
     sample = LoadImage(color_type=color_type).transform(dict(img_path=path, seg_map_path=labels))
     equal(sample['img'][..., ::-1], RGB[::-1, ::-1] if turned else RGB)

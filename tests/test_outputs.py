@@ -14,9 +14,9 @@ from mmseg_sclip.files import MARK
 from mmseg_sclip.outputs import OutputFolder, check_outputs, refuse_inputs
 
 
-def write_png(path, mark=True):
+def write_png(path, software=MARK):
     info = PngInfo()
-    info.add_text('Software', MARK if mark else 'GIMP')
+    info.add_text('Software', software)
     Image.new('L', (9, 9)).save(path, pnginfo=info)
 
 
@@ -25,15 +25,12 @@ def photos(tmp_path):
     """A folder of the user's with two files."""
     (tmp_path / 'photos').mkdir()
     for name in ('a.png', 'b.png'):
-        write_png(tmp_path / 'photos' / name, mark=False)
+        write_png(tmp_path / 'photos' / name, software='GIMP')
     return tmp_path / 'photos'
 
 
 def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
-
-
-# --- the names in a folder --------------------------------------------------------------------------------------------
 
 
 def test_equal_stems_get_names_of_their_own_and_keep_them(tmp_path):
@@ -50,11 +47,10 @@ def test_equal_stems_get_names_of_their_own_and_keep_them(tmp_path):
 
 
 def test_all_suffixes_of_a_name_must_be_free(tmp_path):
-    write_png(tmp_path / 'a_overlay.png', mark=False)
+    write_png(tmp_path / 'a_overlay.png', software='GIMP')
     assert OutputFolder(tmp_path).name('x/a.jpg', '.png', '_overlay.png') == 'a-2'
-
-
-# --- folders that hold inputs -----------------------------------------------------------------------------------------
+    (tmp_path / 'b.png').symlink_to('nowhere')
+    assert OutputFolder(tmp_path).name('elsewhere/b.jpg', '.png') == 'b-2'
 
 
 def linked(photos):
@@ -81,25 +77,19 @@ def test_a_folder_of_inputs_is_refused_however_it_is_written(photos, tmp_path, m
         refuse_inputs(photos, [folder / 'a.png'])
 
 
-def test_the_folder_of_a_linked_file_is_refused(photos, tmp_path):
+def test_folders_with_linked_inputs_and_below_inputs(photos, tmp_path):
     (tmp_path / 'dataset').mkdir()
     (tmp_path / 'dataset' / 'a.png').symlink_to(photos / 'a.png')
     for folder in (photos, tmp_path / 'dataset'):
         with pytest.raises(OutputError):
             refuse_inputs(folder, [tmp_path / 'dataset' / 'a.png'])
-
-
-def test_below_a_folder_that_is_searched_nothing_is_written(photos, tmp_path):
     for folder in (photos, photos / 'out', linked(photos) / 'deep' / 'out'):
         with pytest.raises(OutputError):
             refuse_inputs(folder, [photos])
     for folder in (tmp_path, tmp_path / 'out', tmp_path / 'photos-2'):
         refuse_inputs(folder, [photos])
     refuse_inputs(photos / 'out', [photos / 'a.png'])  # beside a file is not below a folder
-
-
-def test_inputs_that_are_not_files_here_do_not_count(tmp_path):
-    refuse_inputs(tmp_path, ['s3://bucket/a.png', tmp_path / 'missing.png', 'openai'])
+    refuse_inputs(tmp_path, ['s3://bucket/a.png', tmp_path / 'missing.png', 'openai'])  # not files here
 
 
 def test_two_outputs_in_one_folder_are_refused(tmp_path, photos):
@@ -113,23 +103,16 @@ def test_two_outputs_in_one_folder_are_refused(tmp_path, photos):
     assert names(tmp_path / 'one') == [] and names(photos) == ['a.png', 'b.png']
 
 
-@pytest.mark.parametrize('name', ['file', 'file/inside'])
-def test_a_file_in_place_of_the_folder(tmp_path, name):
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_run(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('kept')
-    with pytest.raises(OutputError, match='--out .* must be a folder, but .*file is a file'):
-        check_outputs([OutputFolder(tmp_path / name, '--out')], [])
+    for name in ('file', 'file/inside'):
+        with pytest.raises(OutputError, match='--out .* must be a folder, but .*file is a file'):
+            check_outputs([OutputFolder(tmp_path / name, '--out')], [])
     assert (tmp_path / 'file').read_text() == 'kept'
 
-
-def test_a_folder_that_cannot_be_written_to_is_found_before_the_run(tmp_path, monkeypatch):
     def refuse(**kwargs):
         raise PermissionError(errno.EACCES, 'Permission denied')
 
     monkeypatch.setattr(outputs, 'NamedTemporaryFile', refuse)
     with pytest.raises(OutputError, match=r'Cannot write .*out \(--show-dir\): Permission denied'):
         check_outputs([OutputFolder(tmp_path / 'out', '--show-dir')], [])
-
-
-def test_a_name_of_the_users_is_left_to_him(tmp_path):
-    (tmp_path / 'a.png').symlink_to('nowhere')
-    assert OutputFolder(tmp_path).name('elsewhere/a.jpg', '.png') == 'a-2'

@@ -22,7 +22,7 @@ from mmseg_sclip.files import MARK
 from mmseg_sclip.images import read_evaluated
 from mmseg_sclip.models.clip.weights import read_weights
 from mmseg_sclip.paths import PACKAGE
-from mmseg_sclip.visual.methods import Method
+from mmseg_sclip.visual.methods import Method, model_of
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning', 'ignore:Detected pickle:UserWarning')
 
@@ -149,6 +149,7 @@ def checkpoint(tmp_path, payload):
     return tmp_path / 'work' / 'iter_1.pth'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume'])
 def test_checkpoints_of_a_test(refused, tmp_path, checkpoint, how):
     config = load_config('sclip_demo')
@@ -162,6 +163,7 @@ def test_checkpoints_of_a_test(refused, tmp_path, checkpoint, how):
     assert 'more than tensors' in refused(*argv, options=['test_dataloader.dataset.count=3'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['load_from', 'unfinished', 'init_cfg'])
 def test_checkpoints_of_a_training(refused, checkpoint, how):
     options = ['train_dataloader.dataset.count=4']
@@ -184,7 +186,7 @@ def with_checkpoint(path):
 BUILDERS = dict(
     attention=lambda path: attention.main(['--demo', '--checkpoint', str(path), '--out-dir', f'{path}.d']),
     inferencer=lambda path: SCLIPInferencer('sclip_demo', cfg_options=dict(load_from=str(path)), device='cpu'),
-    methods=lambda path: Method('mine', with_checkpoint(path)).model('cpu').__enter__(),
+    methods=lambda path: model_of([Method('mine', with_checkpoint(path))], 'cpu').__enter__(),
 )
 
 
@@ -195,9 +197,8 @@ def test_checkpoints_of_the_library(checkpoint, through):
 
 
 def test_no_other_reader_of_pickles_stands_in_the_package():
-    readers = re.compile(
-        r'(?:torch\.load|jit\.load|np\.load|pickle\.loads?|Unpickler|load_checkpoint)\(([^`\n]*)$', re.M
-    )
+    names = r'torch\.load|jit\.load|np\.load|pickle\.loads?|Unpickler|load_checkpoint'
+    readers = re.compile(rf'(?:{names})\(([^`\n]*)$', re.M)
     files = [*PACKAGE.rglob('*.py'), *PACKAGE.parent.glob('tools/**/*.py')]
     found = sorted((path.name, given) for path in files for given in readers.findall(path.read_text()))
     assert found == [

@@ -48,7 +48,7 @@ def metrics_in(config: Mapping) -> list[Any]:
     Args:
         config: A whole config.
     """
-    evaluator = config['test_evaluator']
+    evaluator = config.get('test_evaluator')
     if is_plain_evaluator(evaluator):
         evaluator = evaluator['metrics']
     return list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]

@@ -13,16 +13,10 @@ import soak  # noqa: E402
 
 
 @pytest.mark.slow
-def test_memory_is_read_behind_the_warm_up_and_at_the_end(fresh_engine, capsys):
+def test_a_leak_is_found(fresh_engine, monkeypatch, capsys):
+    """Every image leaves 32 MiB, more than a process gives back meanwhile."""
     assert soak.main(['--images', '12', '--warm-up', '4', '--device', 'cpu']) == 0
-    out = capsys.readouterr().out
-    assert '      4 images: ' in out and '     12 images: ' in out
-    assert '12 images; from image 4 on the memory grew by ' in out
-
-
-@pytest.mark.slow
-def test_a_leak_is_found(fresh_engine, monkeypatch):
-    """Every image leaves 32 MiB behind, more than a process gives back meanwhile."""
+    assert '12 images; from image 4 on the memory grew by ' in capsys.readouterr().out
     leaked, process = [], ExactIoUMetric.process
 
     def leaking(self, *args):
@@ -33,7 +27,7 @@ def test_a_leak_is_found(fresh_engine, monkeypatch):
     assert soak.main(['--images', '12', '--warm-up', '4', '--device', 'cpu']) == 1
 
 
-@pytest.mark.parametrize('numbers', [('4', '4'), ('4', '0'), ('0', '1')])
+@pytest.mark.parametrize('numbers', [('4', '4'), ('4', '0')])
 def test_a_run_without_a_warm_up_is_refused(numbers):
     with pytest.raises(UsageError, match='the warm-up is 1 image or more, but shorter'):
         soak.main(['--images', numbers[0], '--warm-up', numbers[1]])

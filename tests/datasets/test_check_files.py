@@ -85,23 +85,18 @@ def test_label_maps_among_the_images_are_not_images(folder, said):
         (dict(ann_file='empty.txt'), None, 'empty.txt names no image'),
         (dict(img_suffix='.bmp'), None, 'images holds no image whose name ends with .bmp'),
         (dict(data_root='/nowhere'), None, '/nowhere does not exist'),
+        (dict(data_prefix=dict(img_path='bare', seg_map_path='labels')), None, 'bare is empty'),
     ],
 )
 def test_missing_files_are_named(folder, settings, gone, words):
     (folder / 'empty.txt').write_text(' \n')
+    (folder / 'bare').mkdir()
     if gone:
         (folder / gone).rename(folder / 'elsewhere')
     with pytest.raises(MissingFileError, match=words):
         check_files({**dataset(folder), **settings})
     with pytest.raises(MissingFileError, match='train_dataloader.dataset.data_root'):
         check_files(dataset(folder / 'nowhere'), 'train_dataloader')
-
-
-def test_an_empty_folder_is_named(folder):
-    shutil.rmtree(folder / 'images')
-    (folder / 'images').mkdir()
-    with pytest.raises(MissingFileError, match='images is empty'):
-        check_files(dataset(folder))
 
 
 def test_files_are_checked_inside_of_wrappers(folder):

@@ -38,52 +38,35 @@ MODEL = dict(classes=['a', 'b', 'c'], palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])
 SCENES = PaintedScenesDataset.METAINFO
 
 
+ONE = dict(type='BaseSegDataset', metainfo=dict(classes=['x']))
+OWN = dict(type='BaseSegDataset', metainfo=dict(classes=['x', 'y', 'z']))
+PART = dict(type='PaintedScenesDataset', metainfo=dict(classes=['water', 'grass']))
+COLOURED = dict(type='PaintedScenesDataset', metainfo=dict(classes=['x', 'y'], palette=[[1, 2, 3], [4, 5, 6]]))
+SCENE = dict(type='PaintedScenesDataset')
+
+
 @pytest.mark.parametrize(
-    'dataset, names, colours',
+    'dataset, model, names, colours',
     [
-        (dict(type='PaintedScenesDataset'), SCENES['classes'], SCENES['palette']),
-        (
-            dict(type='PaintedScenesDataset', metainfo=dict(classes=['water', 'grass'])),
-            ['water', 'grass'],
-            [(40, 110, 175), (80, 150, 55)],
-        ),
-        (
-            dict(type='PaintedScenesDataset', metainfo=dict(classes=['x', 'y'], palette=[[1, 2, 3], [4, 5, 6]])),
-            ['x', 'y'],
-            [(1, 2, 3), (4, 5, 6)],
-        ),
-        (dict(type='BaseSegDataset', metainfo=dict(classes=['x', 'y', 'z'])), ['x', 'y', 'z'], MODEL['palette']),
-        (dict(type='BaseSegDataset'), ['a', 'b', 'c'], MODEL['palette']),
-        (None, ['a', 'b', 'c'], MODEL['palette']),
-        (dict(type='ConcatDataset', datasets=[]), ['a', 'b', 'c'], MODEL['palette']),
+        (SCENE, MODEL, SCENES['classes'], SCENES['palette']),
+        (PART, MODEL, ['water', 'grass'], [(40, 110, 175), (80, 150, 55)]),
+        (COLOURED, MODEL, ['x', 'y'], [(1, 2, 3), (4, 5, 6)]),
+        (OWN, MODEL, ['x', 'y', 'z'], MODEL['palette']),
+        (dict(type='BaseSegDataset'), MODEL, ['a', 'b', 'c'], MODEL['palette']),
+        (None, MODEL, ['a', 'b', 'c'], MODEL['palette']),
+        (dict(type='ConcatDataset', datasets=[]), MODEL, ['a', 'b', 'c'], MODEL['palette']),
+        (ONE, {}, ['x'], distinct_palette(1)),
+        (dict(type='RepeatDataset', dataset=SCENE), {}, SCENES['classes'], SCENES['palette']),
+        (dict(type='ConcatDataset', datasets=[ONE]), {}, ['x'], distinct_palette(1)),
     ],
 )
-def test_names_and_colours_of_a_dataset(dataset, names, colours):
-    assert classes_of(dataset, MODEL) == (list(names), [tuple(colour) for colour in colours])
+def test_names_and_colours_of_a_dataset(dataset, model, names, colours):
+    assert classes_of(dataset, model) == (list(names), [tuple(colour) for colour in colours])
 
 
-def test_an_unknown_dataset():
+def test_datasets_that_name_no_classes():
     with pytest.raises(ValueError, match="'PaintedSceneDataset', which is not registered.*PaintedScenesDataset"):
         classes_of(dict(type='PaintedSceneDataset'), MODEL)
-
-
-SCENE, OWN = dict(type='PaintedScenesDataset'), dict(type='BaseSegDataset', metainfo=dict(classes=['x']))
-
-
-@pytest.mark.parametrize(
-    'dataset, names, colours',
-    [
-        (SCENE, SCENES['classes'], SCENES['palette']),
-        (OWN, ['x'], distinct_palette(1)),
-        (dict(type='RepeatDataset', dataset=SCENE), SCENES['classes'], SCENES['palette']),
-        (dict(type='ConcatDataset', datasets=[OWN]), ['x'], distinct_palette(1)),
-    ],
-)
-def test_a_model_without_words_has_the_classes_of_its_dataset(dataset, names, colours):
-    assert classes_of(dataset, {}) == (list(names), [tuple(colour) for colour in colours])
-
-
-@pytest.mark.parametrize('dataset', [None, dict(type='BaseSegDataset'), dict(type='ConcatDataset', datasets=[])])
-def test_nothing_names_classes(dataset):
-    with pytest.raises(ConfigError, match='names no classes'):
-        classes_of(dataset, {})
+    for dataset in (None, dict(type='BaseSegDataset'), dict(type='ConcatDataset', datasets=[])):
+        with pytest.raises(ConfigError, match='names no classes'):
+            classes_of(dataset, {})

@@ -22,7 +22,6 @@ def run(step, height, width, **more):
     [
         ((375, 500), (336, 448)),
         ((500, 375), (448, 336)),
-        ((333, 500), (336, 512)),  # 504.5 pixels are 31.53 patches
         ((100, 146), (336, 496)),  # 490.6 pixels are 30.66 patches
         ((100, 137), (336, 464)),  # 460.3 pixels are 28.77 patches
         ((20, 21), (336, 352)),  # 352.8 pixels are 22.05 patches
@@ -30,13 +29,17 @@ def run(step, height, width, **more):
 )
 def test_sides_of_whole_patches(size, expected):
     result = run(dict(type='ResizeToPatches', short_side=336), *size)
-    assert result['img'].shape[:2] == result['img_shape'] == expected
-    assert result['ori_shape'] == size
+    assert result['img'].shape[:2] == result['img_shape'] == expected and result['ori_shape'] == size
 
 
-def test_whole_patches_of_another_size():
-    assert run(dict(type='ResizeToPatches', short_side=336, patch_size=14), 100, 102)['img_shape'] == (336, 336)
-    assert run(dict(type='ResizeToPatches', short_side=8), 100, 300)['img_shape'] == (16, 32)
+def test_whole_patches_of_another_size_and_half_ones():
+    def shape(height, width, **settings):
+        return run(dict(type='ResizeToPatches', **settings), height, width)['img_shape']
+
+    assert shape(100, 102, short_side=336, patch_size=14) == (336, 336)
+    assert shape(100, 300, short_side=8) == (16, 32)
+    assert shape(24, 40, short_side=24) == (32, 48)  # halves go upward: Python would round 2.5 to 2
+    assert shape(39, 39, short_side=39) == (32, 32)
     with pytest.raises(ConfigError, match='short_side'):
         TRANSFORMS.build(dict(type='ResizeToPatches', short_side=0))
 

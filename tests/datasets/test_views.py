@@ -52,8 +52,5 @@ def test_other_steps_keep_their_places():
 def test_label_maps_that_are_resized_have_no_views():
     with pytest.raises(ConfigError, match='loads label maps before it resizes'):
         views_of([LOAD, TRUTH, dict(type='Resize', scale=8), PACK])
-
-
-def test_the_placeholder_says_what_is_missing():
-    with pytest.raises(ConfigError, match=r"Add dict\(type='SetupHook'\)"):
+    with pytest.raises(ConfigError, match=r"Add dict\(type='SetupHook'\)"):  # the placeholder
         DerivedViews()({})
