@@ -1,28 +1,32 @@
 """Nothing that is read runs code: a pickle that would make a file is put into every place where files are read."""
 
+import copy
 import io
 import pickle
 import re
+import sys
+import types
 import zipfile
 from collections import OrderedDict
+from datetime import datetime
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
+from addict import Dict
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
-from mmseg_sclip.apis import SCLIPInferencer, read_photograph
-from mmseg_sclip.cli import attention, main
-from mmseg_sclip.config import load_config
-from mmseg_sclip.engine.loading import read_checkpoint
+from mmseg_sclip.apis import read_photograph
+from mmseg_sclip.cli import main
+from mmseg_sclip.engine.loading import build_model, read_checkpoint
 from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.files import MARK
 from mmseg_sclip.images import read_evaluated
 from mmseg_sclip.models.clip.weights import read_weights
 from mmseg_sclip.paths import PACKAGE
-from mmseg_sclip.visual.methods import Method, model_of
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning', 'ignore:Detected pickle:UserWarning')
 
@@ -94,11 +98,11 @@ def test_readers(tmp_path, payload, name, form):
 class Call:
     """A pickle of it calls `function(*arguments)` when it is read."""
 
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+    def __init__(self, *call):
+        self.call = call
 
     def __reduce__(self):
-        return self.call
+        return self.call[0], self.call[1:]
 
 
 def log_of(payload):
@@ -129,71 +133,26 @@ def test_allowed_names_are_no_way_in(tmp_path, payload, named):
     assert f'asks for {named})' in str(refusal.value)
 
 
-@pytest.fixture
-def refused(fresh_engine, tmp_path, capfd):
-    """`refused(*argv, options=())` runs a command, which must end with one plain message, and returns that."""
-
-    def run(*argv, options=()):
-        options = ['--device', 'cpu', '--work-dir', tmp_path / 'work', '--cfg-options', *options]
-        assert main.main([*map(str, [*argv, *options])]) == 1
-        return capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
-
-    return run
-
-
-@pytest.fixture
-def checkpoint(tmp_path, payload):
-    """A path; the checkpoint of it has the payload."""
-    (tmp_path / 'work').mkdir()
-    (tmp_path / 'work' / 'iter_1.pth').write_bytes(saved(payload))
-    return tmp_path / 'work' / 'iter_1.pth'
+INIT = 'model.backbone.init_cfg'
+PLACES = {
+    'argument': 'test sclip_demo PATH',
+    'load_from': 'test sclip_demo --cfg-options load_from=PATH test_dataloader.dataset.count=3',
+    'an address': 'test sclip_demo --cfg-options load_from=file://PATH test_dataloader.dataset.count=3',
+    'training': 'train sclip_learned_demo --cfg-options load_from=PATH train_dataloader.dataset.count=4',
+    'unfinished': 'train sclip_learned_demo --resume --cfg-options train_dataloader.dataset.count=4',
+    'init_cfg': f'train sclip_learned_demo --cfg-options {INIT}.type=Pretrained {INIT}.checkpoint=PATH',
+    'attention': 'attention --demo --checkpoint PATH --out-dir out',
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume'])
-def test_checkpoints_of_a_test(refused, tmp_path, checkpoint, how):
-    config = load_config('sclip_demo')
-    if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
-        config.resume = True
-        checkpoint.with_name('last_checkpoint').write_text(str(checkpoint))
-    elif how != 'argument':
-        config.load_from = str(checkpoint) if how == 'load_from' else checkpoint.as_uri()
-    config.dump(tmp_path / 'config.py')
-    argv = ['test', tmp_path / 'config.py', *[checkpoint] * (how == 'argument')]
-    assert 'more than tensors' in refused(*argv, options=['test_dataloader.dataset.count=3'])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('how', ['load_from', 'unfinished', 'init_cfg'])
-def test_checkpoints_of_a_training(refused, checkpoint, how):
-    options = ['train_dataloader.dataset.count=4']
-    if how == 'unfinished':
-        checkpoint.rename(checkpoint.with_name('unfinished.pth'))
-    elif how == 'load_from':
-        options += [f'load_from={checkpoint}']
-    else:
-        options += ['model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={checkpoint}']
-    said = refused('train', 'sclip_learned_demo', '--resume', options=options)
-    assert ('init_cfg' if how == 'init_cfg' else 'more than tensors') in said
-
-
-def with_checkpoint(path):
-    config = load_config('sclip_demo')
-    config.load_from = str(path)
-    return config
-
-
-BUILDERS = dict(
-    attention=lambda path: attention.main(['--demo', '--checkpoint', str(path), '--out-dir', f'{path}.d']),
-    inferencer=lambda path: SCLIPInferencer('sclip_demo', cfg_options=dict(load_from=str(path)), device='cpu'),
-    methods=lambda path: model_of([Method('mine', with_checkpoint(path))], 'cpu').__enter__(),
-)
-
-
-@pytest.mark.parametrize('through', BUILDERS)
-def test_checkpoints_of_the_library(checkpoint, through):
-    with pytest.raises(BadFileError, match='iter_1.pth cannot be loaded.*more than tensors'):
-        BUILDERS[through](checkpoint)
+@pytest.mark.parametrize('place', [pytest.param(name, marks=pytest.mark.slow) for name in PLACES])
+def test_checkpoints_through_the_commands(fresh_engine, tmp_path, monkeypatch, capfd, payload, place):
+    monkeypatch.chdir(tmp_path)
+    argv = [word.replace('PATH', str(tmp_path / 'unfinished.pth')) for word in PLACES[place].split()]
+    (tmp_path / 'unfinished.pth').write_bytes(saved(payload))
+    assert main.main([*argv[:2], *['--work-dir', '.'] * (place != 'attention'), *argv[2:], '--device', 'cpu']) == 1
+    last = capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
+    assert ('init_cfg' if place == 'init_cfg' else 'more than tensors') in last
 
 
 def test_no_other_reader_of_pickles_stands_in_the_package():
@@ -208,3 +167,79 @@ def test_no_other_reader_of_pickles_stands_in_the_package():
         ('train_demo_clip.py', 'resume, weights_only=True)'),
         ('weights.py', "file, map_location='cpu', weights_only=True, mmap=mmap)"),
     ]
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """The class of settings of MMCV 0.x, which is not installed."""
+
+    class ConfigDict(Dict):
+        def __missing__(self, name):
+            raise KeyError(name)
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except KeyError:
+                raise AttributeError(name) from None
+
+    ConfigDict.__module__, ConfigDict.__qualname__ = 'mmcv.utils.config', 'ConfigDict'
+    monkeypatch.setitem(sys.modules, 'mmcv.utils.config', module := types.ModuleType('mmcv.utils.config'))
+    module.ConfigDict = ConfigDict
+    return ConfigDict
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='names can be allowed since torch 2.5')
+@pytest.mark.parametrize('numpy_2', [True, False])
+def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings, numpy_2):
+    """What MMEngine's and MMCV's runners save, with both names of NumPy's module."""
+    hub = MessageHub('a training')
+    for loss in (3.5, 1.25):
+        hub.update_scalar('train/loss', loss)
+    hub.update_info('best_score', np.float32(18.25))
+    values = dict(
+        PALETTE=np.arange(6, dtype=np.uint8).reshape(2, 3),
+        columns=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        other_order=np.array([1, 2], '>i4'),
+        names=np.array(['grass', 'käse']),
+        flag=np.bool_(True),
+        time=datetime(2022, 5, 17, 12),
+        CLASSES=('a', 'b'),
+    )
+    meta = dict(values, cfg=settings(model=dict(items=[dict(a=1)])), newer=ConfigDict(keys=dict(a=1)))
+    state_dict = torch.nn.Linear(2, 2).state_dict()
+    allowed = torch.serialization.get_safe_globals()
+    saved, path = tmp_path / 'saved.pth', tmp_path / 'checkpoint.pth'
+    torch.save(dict(meta=meta, state_dict=state_dict, message_hub=hub.state_dict()), saved)
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, 'w') as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b'numpy._core', b'numpy.core')
+            new.writestr(name, content.replace(b'numpy.core', b'numpy._core') if numpy_2 else content)
+    monkeypatch.delitem(sys.modules, 'mmcv.utils.config')
+
+    read = read_checkpoint(str(path))
+
+    assert set(torch.serialization.get_safe_globals()) == set(allowed)
+    assert read['state_dict']._metadata == state_dict._metadata
+    assert all(torch.equal(read['state_dict'][key], value) for key, value in state_dict.items())
+    for key, value in values.items():
+        assert np.array_equal(read['meta'][key], value), key
+    assert (read['meta']['cfg'], read['meta']['newer']) == (dict(model=dict(items=[dict(a=1)])), dict(keys=dict(a=1)))
+    assert read['message_hub']['runtime_info']['best_score'] == np.float32(18.25)
+    assert list(read['message_hub']['log_scalars']['train/loss'].values['_log_history']) == [3.5, 1.25]
+
+    monkeypatch.delattr(torch.serialization, 'safe_globals')
+    with pytest.raises(BadFileError, match=r'asks for [\w.]+, which torch 2.5 or newer can read'):
+        read_checkpoint(str(path))
+
+
+def test_a_model_of_mmsegmentation_is_built_from_its_config_twice():
+    """Its segmentor moves `pretrained` into the backbone's config, and refuses to find it there."""
+    head = dict(type='FCNHead', in_channels=64, channels=4, num_convs=1, concat_input=False, num_classes=2)
+    backbone = dict(type='ResNetV1c', depth=18, base_channels=8)
+    model = dict(type='EncoderDecoder', pretrained='open-mmlab://resnet18_v1c', backbone=backbone, decode_head=head)
+    config = Config(dict(model=model))
+    before = copy.deepcopy(config.model.to_dict())
+    for _ in range(2):
+        build_model(config, 'cpu')
+    assert config.model.to_dict() == before

@@ -176,9 +176,6 @@ def test_two_images_of_one_label_map_are_refused(mixed):
     (mixed / 'images' / 'a.jpg').rename(mixed / 'images' / 'b.png')
     with pytest.raises(ValueError, match='b.JPG and b.png .* would both have the label map b.png. Rename'):
         ImageFolderDataset(str(mixed))
-
-
-def test_an_image_folder_without_images_is_named(mixed):
     for image in (mixed / 'images').rglob('*.*'):
         image.unlink()
     with pytest.raises(FileNotFoundError, match='no image in .*images.*data_prefix.img_path'):

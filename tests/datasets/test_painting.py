@@ -121,19 +121,12 @@ def test_dataset_paints_once_into_the_cache(cache, tmp_path_factory, monkeypatch
         assert np.abs((loaded_bgr[..., ::-1].astype(float) - painted.image).mean((0, 1))).max() < 3
 
 
-@pytest.mark.parametrize(
-    'wrong, words',
-    [
-        (dict(purpose='test'), "'test'; choose one of 'evaluation', 'training', 'projection'"),
-        (dict(seed=-1), 'seed of the painted scenes is -1; it must be a whole number from 0 on'),
-        (dict(count='two'), "count of the painted scenes is 'two'; it must be a whole number from 1 on"),
-        (dict(size=64.0), 'size of the painted scenes is 64.0; .* from 8 on'),
-        (dict(max_regions=13), 'a whole number from 1 to 12. Correct it .* test_dataloader.dataset.max_regions=N'),
-    ],
-)
-def test_wrong_settings(wrong, words):
-    with pytest.raises(ConfigError, match=words):
+@pytest.mark.parametrize('wrong', [dict(purpose='test'), dict(seed=-1), dict(count='two'), dict(size=64.0)])
+def test_wrong_settings(wrong):
+    with pytest.raises(ConfigError, match="choose one of 'evaluation|it must be a whole number from . on"):
         SceneSet(**wrong)
+    with pytest.raises(ConfigError, match='a whole number from 1 to 12. Correct it .* test_dataloader.dataset.max_reg'):
+        SceneSet(max_regions=13)
 
 
 def test_purposes_share_no_scene():

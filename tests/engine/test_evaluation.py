@@ -2,27 +2,29 @@
 
 import copy
 import errno
+import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from engine.few_images import NAMES, counted, counts_of, interrupted, run, stems
 from mmengine.runner import TestLoop as PlainLoop
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import LOOPS
 from PIL import Image
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mmseg_sclip.engine import evaluation, loop, measured
+from mmseg_sclip.engine import ProgressHook, VocabularyCheckHook, evaluation, loop, measured
 from mmseg_sclip.engine.fingerprint import digest, fingerprint
 from mmseg_sclip.engine.journal import Finished, Journal
 from mmseg_sclip.errors import BadFileError, ConfigError, Interrupted, OutputError, output_error
 from mmseg_sclip.files import MARK
+from mmseg_sclip.models.text import load_vocabulary
 from mmseg_sclip.visual.prediction_hook import PredictionVisualizationHook
 
 
@@ -258,24 +260,6 @@ def test_loops_and_samplers_are_known_by_what_they_are(config, data, monkeypatch
             run(config, on_error='skip')
 
 
-def test_the_workers_of_the_loader_end_before_the_partial_result_is_told(config, monkeypatch):
-    config.test_dataloader.update(num_workers=2, persistent_workers=False)
-    wait, calls = _MultiProcessingDataLoaderIter._try_get_data, []
-
-    def third_is_interrupted(self, *args, **kwargs):
-        calls.append(args)
-        if len(calls) == 3:
-            assert len(multiprocessing.active_children()) == 2
-            raise KeyboardInterrupt
-        return wait(self, *args, **kwargs)
-
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter, '_try_get_data', third_is_interrupted)
-    with pytest.raises(Interrupted) as interrupt:
-        run(config)
-    assert not multiprocessing.active_children()
-    assert 'of 7 images' in str(interrupt.value)  # alive until here, as on its way to the command line
-
-
 def test_sigterm_ends_as_sigint_does(config, monkeypatch):
     error = interrupted(config, monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM) or RuntimeError)
     assert error.signum == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -319,7 +303,7 @@ def test_skip_leaves_them_out(damaged, data):
 def test_what_was_skipped_is_remembered_by_a_resumed_run(damaged, data, monkeypatch):
     with pytest.raises(BadFileError, match='2.png'):
         run(damaged)
-    assert '3 of 7 images' in str(interrupted(damaged, monkeypatch, 4, on_error='skip', resume=True))
+    assert '4 of 7 images' in str(interrupted(damaged, monkeypatch, 4, on_error='skip', resume=True))
     result = run(damaged, on_error='skip', resume=True)
     assert counted(result) == counts_of(data, ('2', '4')) and result['images'] == 5
     assert left_out(result) == ['2', '4'] and all(sample['reason'] for sample in result['skipped'])
@@ -388,3 +372,40 @@ def test_views_need_a_model_that_averages_them(config):
     config.pop('tta_model')
     with pytest.raises(ConfigError, match='--tta needs tta_model'):
         run(config, tta=True)
+
+
+def runner_of(vocabulary, classes):
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=classes)))
+    model = SimpleNamespace(decode_head=SimpleNamespace(vocabulary=vocabulary))
+    return SimpleNamespace(model=model, test_dataloader=loader, val_dataloader=loader)
+
+
+@pytest.mark.parametrize('cascade', [False, True])
+def test_a_head_must_have_the_datasets_number_of_classes(cascade):
+    hook = VocabularyCheckHook()
+    for check in (hook.before_test, hook.before_val):
+        check(runner_of(load_vocabulary(['a', 'b']), ('x', 'y')))
+        with pytest.raises(ValueError, match='has 2 classes, but the dataset SimpleNamespace has 3 .from x to z.'):
+            check(runner_of(load_vocabulary(['a', 'b']), ('x', 'y', 'z')))
+    runner, head = runner_of(None, ('x', 'y', 'z')), torch.nn.Identity()  # a trained head
+    head.num_classes = 19
+    runner.model.decode_head = torch.nn.ModuleList([torch.nn.Identity(), head]) if cascade else head
+    with pytest.raises(ValueError, match='The decode head Identity has 19 classes, but the dataset .* has 3'):
+        hook.before_test(runner)
+    runner.model = SimpleNamespace()  # other models are left alone
+    hook.before_test(runner)
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_a_bar_shows_the_progress_of_a_test_on_a_terminal(monkeypatch, terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr('sys.stderr', stream)
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=range(9), sampler=range(3)))
+    hook = ProgressHook()
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=[1, 2])
+    assert ('2/3' in stream.getvalue()) == terminal
+    hook.after_test_iter(runner, 1, outputs=[3])
+    hook.after_test_epoch(runner)
+    assert ('3/3' in stream.getvalue()) == terminal == bool(stream.getvalue())

@@ -1,7 +1,5 @@
 """The metric against MMSeg's on hand-made and random cases, labels that stand for no class, and label maps."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -101,13 +99,6 @@ def test_one_table_is_kept_whatever_the_number_of_images():
     assert numbers[0] == numbers[1]
 
 
-def test_nothing_but_ignored_pixels():
-    metric = build()
-    metric.process({}, [sample([[0]], [[255]])])
-    with pytest.warns(RuntimeWarning, match='empty'):
-        assert math.isnan(metric.evaluate(1)['mIoU'])
-
-
 REFUSED = [
     (dict(ignore_label=9), "Unknown key 'ignore_label' in test_evaluator.*Did you mean 'ignore_index'"),
     (dict(iou_metrics=['mIoU', 'Fscore']), "'Fscore'. Did you mean 'mFscore'"),
@@ -122,16 +113,6 @@ REFUSED = [
 def test_settings_that_the_metric_cannot_work_with(settings, words):
     with pytest.raises(ConfigError, match=words):
         build(**settings)
-
-
-def test_every_setting_of_mmsegs_metric_is_taken_by_place_and_by_name(tmp_path):
-    values = dict(ignore_index=7, iou_metrics=['mDice'], nan_to_num=1, beta=2, collect_device='gpu')
-    values.update(output_dir=str(tmp_path / 'maps'), format_only=True, prefix='x')
-    found = [ExactIoUMetric(*values.values()), ExactIoUMetric(**values)]
-    assert not (tmp_path / 'maps').exists()
-    for key, value in vars(IoUMetric(**values)).items():
-        if not key.startswith('_'):
-            assert [getattr(metric, key) for metric in found] == [value, value], key
 
 
 @pytest.mark.parametrize(
@@ -170,11 +151,7 @@ def test_classes_that_no_label_map_holds_are_named():
     assert absent_classes(names, counts) == start + 'None is predicted, so in mIoU they are left out of it.'
     counts[1:, 2] = 1
     assert absent_classes(names[:1], counts[:1]) is None
-    ignored = absent_classes(names[:2], counts[:2], ignored=[1, 255])
-    assert ignored == (
-        'No label map holds 1 of the 2 classes: c1 (ignored by ignore_index). All are predicted somewhere, so in mIoU '
-        'they count with an IoU of 0.'
-    )
+    assert 'c1 (ignored by ignore_index). All are predicted' in absent_classes(names[:2], counts[:2], ignored=[1, 255])
     counts[2, 2] = 0
     assert absent_classes(names[:3], counts[:3], nan_to_num=7).endswith(
         'those that are predicted (c1) count with an IoU of 0, the others count as 7 (nan_to_num).'
@@ -224,11 +201,3 @@ def test_all_classes_fit_into_the_bits_of_a_file(tmp_path, classes, reduced, mod
     assert metric.evaluate(1) == {} and metric.counts is None  # without truth only maps are made
     assert read(tmp_path / 'x.png').tolist() == [[reduced, classes - 1 + reduced]]
     assert Image.open(tmp_path / 'x.png').mode == mode
-
-
-def test_files_of_the_user_are_never_replaced(tmp_path):
-    own = tmp_path / 'x.png'
-    own.write_bytes(b'mine')
-    metric = build(output_dir=str(tmp_path))
-    metric.process({}, [sample([[0]], [[0]])])
-    assert own.read_bytes() == b'mine' and read(tmp_path / 'x-2.png').tolist() == [[0]]
