@@ -16,7 +16,7 @@ import pytest
 import torch
 from addict import Dict
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.logging import MessageHub
 from torch import nn
 
 from mmseg_sclip.apis import read_photograph
@@ -69,19 +69,11 @@ def saved(payload, **how):
     return file.getvalue()
 
 
-def array(payload):
-    """What `np.save` writes of objects."""
-    file = io.BytesIO()
-    np.save(file, np.array([payload], dtype=object), allow_pickle=True)
-    return file.getvalue()
-
-
 FORMS = dict(
     zip=saved,
     old=lambda payload: saved(payload, _use_new_zipfile_serialization=False),
     plain=lambda payload: pickle.dumps(dict(state_dict=payload)),
     archive=archive,
-    npy=array,
 )
 READERS = {'a.pt': read_weights, 'a.safetensors': read_weights, 'a.pth': lambda path: read_checkpoint(str(path))}
 READERS |= {'a.tif': read_photograph, 'a.png': lambda path: read_evaluated(str(path))}
@@ -105,16 +97,9 @@ class Call:
         return self.call[0], self.call[1:]
 
 
-def log_of(payload):
-    log = HistoryBuffer([1.0], [1])
-    log.payload = payload
-    return log
-
-
-# Misuses of names that checkpoints may hold, as NumPy and MMEngine pickle their own.
+# Misuses of names that checkpoints may hold, as NumPy pickles its own.
 NUMBER, ARRAY = np.float32(1).__reduce__()[0], np.zeros(1).__reduce__()[0]
 ALLOWED = {
-    'io.open': log_of,
     'numpy.dtype[O8]': lambda payload: np.array([payload], dtype=object),
     'numpy.dtype[O]': lambda payload: Call(NUMBER, Call(np.dtype, 'O'), pickle.dumps(payload)),
     'numpy.generic[objects]': lambda payload: Call(NUMBER, np.dtype('f4'), 'text'),

@@ -22,7 +22,6 @@ sys.path.append(str(TOOLS))
 import soak  # noqa: E402
 from bench import measure  # noqa: E402
 from bench.inputs import find_items  # noqa: E402
-from bench.report import rows  # noqa: E402
 
 
 def load_tool():
@@ -124,22 +123,6 @@ def test_medians_and_miou_by_hand():
     assert measure.miou([guess], [item], 3) == pytest.approx(50)  # 1/2 and 1/2; the third class is nowhere
     nothing = SimpleNamespace(load=lambda: dict(data_samples=SimpleNamespace(get=lambda _: None)))
     assert measure.miou([guess], [nothing], 3) is None
-
-
-def test_rows_show_ratios_and_shares():
-    plain = dict(s_per_image=2.0, spread=(1.9, 2.2), start_s=80.0, peak_mib=None)
-    ours = dict(s_per_image=0.5, spread=(0.4, 0.6), start_s=4.0, warm_start_s=0.1, peak_mib=100.0)
-    ours['stages'] = dict(load=0.1, vit=0.4)
-    run = dict(plain=plain, ours=ours, ratio=dict(s_per_image=4.0, start_cold=20.0, peak=None), windows=6, miou=None)
-    run.update(precision='fp32', equal_pixels=0.5, peak_gflops=100.0, vit_gflops=90.0, vit_share_of_peak=0.9)
-    table = {name.strip(): cells for name, *cells in rows([run])}
-    assert table['s an image'] == ['2.000', '0.500 (4.0x)']
-    assert table['windows/s'] == ['3.00', '12.00']
-    assert table['cold start, s'] == ['80.00', '4.00 (20x)']
-    assert table['peak memory, MiB'] == ['?', '100 (?)']
-    assert table['share of vit'] == ['', '80.0 %']
-    assert table['share of the peak'] == ['', '90 %']
-    assert table['same labels'] == ['', '50.000 %']
 
 
 @pytest.mark.slow

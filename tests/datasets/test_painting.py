@@ -1,7 +1,6 @@
 """Painted scenes: always the same, painted once, whole or not at all."""
 
 import errno
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,22 +45,6 @@ def test_every_parameter_has_a_folder_of_its_own(monkeypatch):
     names = {SceneSet(**change).name for change in changes}
     monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
     assert len(names | {SceneSet().name}) == len(changes) + 1
-
-
-def test_two_that_ask_at_once_paint_once(tmp_path, monkeypatch):
-    painted = []
-
-    def count(*which):
-        painted.append(which)
-        return scene(*which)
-
-    monkeypatch.setattr(painting, 'scene', count)
-    threads = [threading.Thread(target=paint_folder, args=(FEW, tmp_path)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(painted) == FEW.count and folders(tmp_path) == [FEW.name]
 
 
 def folders(root):

@@ -265,25 +265,6 @@ def test_a_worker_whose_parent_was_killed_before_it_started_ends(config, tmp_pat
 
 
 @pytest.mark.slow
-def test_one_evaluation_survives_several_kills(config, tmp_path):
-    work, log = Path(config.work_dir), tmp_path / 'log.txt'
-    with isolated():
-        expected = evaluate(config, 'cpu')
-    (work / 'result.json').unlink()
-    for processes in (1, 2, 3, 1):
-        pids = start(config, log, processes, die_after=7)
-        assert wait(pids[0]) == -signal.SIGKILL, log.read_text()
-        for pid in pids[1:]:  # as torchrun does
-            os.kill(pid, signal.SIGKILL)
-            wait(pid)
-        assert not (work / 'result.json').exists()
-    assert [wait(pid) for pid in start(config, log, 2)] == [0, 0], log.read_text()
-    result = json.loads((work / 'result.json').read_text())
-    assert result['classes'] == expected['classes'] and result['metrics'] == expected['metrics']
-    assert result['images'] == IMAGES and not (work / 'journal').exists()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize('processes', [3, 8])
 def test_processes_count_every_image_once(config, tmp_path, processes):
     """Seven images are not a multiple of three, and fewer than eight processes; label maps are written too."""

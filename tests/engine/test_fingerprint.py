@@ -135,15 +135,9 @@ def test_versions_and_sources_of_the_package(config, monkeypatch):
 
 def test_sources_of_the_user_and_all_that_they_import(config, tmp_path, monkeypatch):
     folder = tmp_path / 'mine'
-    files = {
-        'my_attention.py': ATTENTION,
-        'my_helpers/__init__.py': '',
-        'my_helpers/numbers.py': 'from . import more\nfrom .more import FACTOR\n',
-        'my_helpers/more.py': 'import constants\nFACTOR = constants.TWO\n',
-        'constants.py': 'TWO = 2\n',
-        'by_name.py': '',
-        'unrelated.py': '',
-    }
+    files = dict.fromkeys(['my_helpers/__init__.py', 'by_name.py', 'unrelated.py'], '')
+    files |= {'my_attention.py': ATTENTION, 'my_helpers/numbers.py': 'from . import more\nfrom .more import FACTOR\n'}
+    files |= {'my_helpers/more.py': 'import constants\nFACTOR = constants.TWO\n', 'constants.py': 'TWO = 2\n'}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)

@@ -28,7 +28,7 @@ KEY = 'backbone.decoder.attention.projections.0.matrix'
 
 @HOOKS.register_module()
 class SpyHook(Hook):
-    """Looks at the model before, during and after a training."""
+    """Looks at the model before and during a training, and may interrupt it."""
 
     seen = {}
 
@@ -82,29 +82,18 @@ def matrix(path):
     return torch.load(path, weights_only=True)['state_dict'][KEY]
 
 
-def last_line(capsys):
-    return capsys.readouterr().err.splitlines()[-1]
-
-
-def test_only_the_projection_changes(trained):
-    *_, seen = trained
-    after = copies(seen['model'])
+def test_only_the_projection_changes_and_is_saved(trained):
+    _, _, path, seen = trained
+    after, saved = copies(seen['model']), torch.load(path, weights_only=True)
     assert set(after) == set(seen['before'])
     assert [name for name in after if not torch.equal(after[name], seen['before'][name])] == [KEY]
     assert seen['losses'][-1] < seen['losses'][0]
     assert len(seen['optimized']) == 1 and seen['optimized'][0] is dict(seen['model'].named_parameters())[KEY]
-
-
-def test_the_checkpoint_holds_the_projection_alone(trained):
-    folder, _, path, seen = trained
-    saved = torch.load(path, weights_only=True)
     assert set(saved) == {'meta', 'state_dict'} and set(saved['meta']) == {'software', 'dataset_meta'}
-    assert is_ours(path)
     classes = saved['meta']['dataset_meta']['classes']
     assert classes == list(seen['model'].dataset_meta['classes']) and len(classes) == 12
-    assert list(saved['state_dict']) == [KEY]
-    assert torch.equal(saved['state_dict'][KEY], seen['optimized'][0])
-    assert [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
+    assert list(saved['state_dict']) == [KEY] and torch.equal(matrix(path), seen['optimized'][0])
+    assert is_ours(path) and [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
 
 
 @pytest.mark.slow
@@ -212,7 +201,7 @@ OPTIONS = ['sclip_learned_demo', '--cfg-options']
 def test_wrong_commands_end_with_the_reason(argv, words, tmp_path, capsys):
     argv = [*argv, 'train_dataloader.dataset.count=2'] if 'projections' in argv[-1] else argv
     assert main(['train', *argv, '--work-dir', str(tmp_path)]) == 1
-    line = last_line(capsys)
+    line = capsys.readouterr().err.splitlines()[-1]
     assert all(word in line for word in words), line
     assert not list(tmp_path.glob('*.pth'))
 

@@ -117,12 +117,6 @@ def test_an_interrupted_pass_goes_on_where_its_slowest_method_stopped(configs, m
         assert sum(each['truth'] for each in result['classes']) == IMAGES * 128 * 128
 
 
-def test_each_vocabulary_is_compared_with_the_dataset(configs):
-    configs[1].model.decode_head.vocabulary = ['a', 'b', 'c', 'd']
-    with pytest.raises(ConfigError, match='has 4 classes, but the dataset .* has 12'):
-        together(configs[:2])
-
-
 @torch.no_grad()
 def test_each_method_is_that_which_is_built_alone(mini_clip, recipe, tmp_path):
     """Also where two CLIPs have one name and other weights. The tower runs once for all that share it."""
