@@ -25,7 +25,7 @@ from mmseg_sclip.images import (
     read_evaluated,
     read_photograph,
     readable_suffixes,
-    steps_behind_loading,
+    steps_after_loading,
 )
 from mmseg_sclip.images.reading import decode
 from mmseg_sclip.paths import scenes_root
@@ -215,7 +215,7 @@ def test_images_of_a_dataset_stay_as_stored_and_others_are_upright(turned, rgb):
 
 
 def test_packing(turned):
-    assert [step['type'] for step in steps_behind_loading(STEPS)] == ['Resize', 'PackSegInputs']
+    assert [step['type'] for step in steps_after_loading(STEPS)] == ['Resize', 'PackSegInputs']
     rgb = mmcv.imread(turned, channel_order='rgb')
     for packed in (pack_without_truth(STEPS, dict(img_path=turned)), pack_photograph(STEPS, rgb, 'x')):
         assert packed['data_samples'].ori_shape == (21, 13)

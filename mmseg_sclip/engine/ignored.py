@@ -23,7 +23,7 @@ def ignored_labels(value: Any, where: str = f'test_evaluator.{_KEY}') -> tuple[i
 
     Args:
         value: One label of any size and sign, or a list of several; an empty list ignores nothing.
-        where: The place in the config, as the message shall call it.
+        where: The place in the config, for the message.
 
     Raises:
         ConfigError: It is something else.
