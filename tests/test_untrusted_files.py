@@ -122,7 +122,6 @@ INIT = 'model.backbone.init_cfg'
 PLACES = {
     'argument': 'test sclip_demo PATH',
     'load_from': 'test sclip_demo --cfg-options load_from=PATH test_dataloader.dataset.count=3',
-    'an address': 'test sclip_demo --cfg-options load_from=file://PATH test_dataloader.dataset.count=3',
     'training': 'train sclip_learned_demo --cfg-options load_from=PATH train_dataloader.dataset.count=4',
     'unfinished': 'train sclip_learned_demo --resume --cfg-options train_dataloader.dataset.count=4',
     'init_cfg': f'train sclip_learned_demo --cfg-options {INIT}.type=Pretrained {INIT}.checkpoint=PATH',

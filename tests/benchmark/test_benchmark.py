@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg_sclip import errors
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.metric import ExactIoUMetric
-from mmseg_sclip.errors import MissingFileError, UsageError
+from mmseg_sclip.errors import ConfigError, MissingFileError, UsageError
 from mmseg_sclip.paths import PACKAGE
 
 TOOLS = PACKAGE.parent / 'tools'
@@ -93,9 +93,9 @@ def test_wrong_arguments(argv, words, capsys):
 
 def test_what_cannot_be_measured(tmp_path):
     config = load_config('sclip_demo')
-    config.model.test_cfg.refine = [dict(type='PAMR')]
+    config.test_dataloader.dataset.count, config.model.test_cfg.refine = 2, [dict(type='PAMR')]
     config.dump(tmp_path / 'own.py')
-    with pytest.raises(UsageError, match='which does not have test_cfg.refine'):
+    with pytest.raises(ConfigError, match='which does not have test_cfg.refine'):
         main([str(tmp_path / 'own.py')])
     with pytest.raises(MissingFileError, match='holds no image'):
         main(['sclip_demo', '--images', str(tmp_path)])

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -86,19 +85,6 @@ def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json,
     assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
 
 
-@pytest.mark.slow
-def test_counts_equal_those_of_separate_runs(configs):
-    expected = []
-    for config in configs:
-        with isolated():
-            expected.append(evaluate(config, 'cpu'))
-        Path(config.work_dir, 'result.json').unlink()
-    for config, result, one in zip(configs, together(configs), expected, strict=True):
-        assert all(result[key] == one[key] for key in ('classes', 'metrics', 'fingerprint', 'config'))
-        assert json.loads(Path(config.work_dir, 'result.json').read_text())['classes'] == one['classes']
-    assert len({json.dumps(result['classes']) for result in expected}) == 5
-
-
 def test_an_interrupted_pass_goes_on_where_its_slowest_method_stopped(configs, monkeypatch):
     add, calls = Journal.add, []
 
@@ -113,8 +99,10 @@ def test_an_interrupted_pass_goes_on_where_its_slowest_method_stopped(configs, m
         together(configs[:2])
     results = together(configs[:2], resume=True)
     assert len(calls) == 3 + 2 * 2  # of three images one was finished by both
-    for result in results:
-        assert sum(each['truth'] for each in result['classes']) == IMAGES * 128 * 128
+    for config, result in zip(configs, results, strict=False):
+        with isolated():
+            alone = evaluate(config, 'cpu')
+        assert all(result[key] == alone[key] for key in ('classes', 'metrics', 'fingerprint', 'config'))
 
 
 @torch.no_grad()
