@@ -97,15 +97,10 @@ def _reason_alone(config: Config) -> str | None:
         return f'has the checkpoint {config.load_from}, which a pass of several configs does not load'
     if not is_a(MODELS, config.model, SCLIPSegmentor):
         return f'is of type {config.model.type} and has no CLIP to share'
-    metrics = _metrics(config)
+    metrics = metrics_in(config)
     if len(metrics) != 1 or not _counts_exactly(metrics[0]):
         return 'has other metrics in its test_evaluator than one IoUMetric'
     return None
-
-
-def _metrics(config: Config) -> list[Any]:
-    metrics = metrics_in(config.get('test_evaluator'))
-    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
 
 
 def _counts_exactly(metric: Any) -> bool:
