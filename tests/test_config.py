@@ -132,10 +132,10 @@ def test_modules_may_be_named_in_an_option(tmp_path, monkeypatch):
         load_config('sclip_demo', {'custom_imports.imports': 'nowhere_to_be_found'})
 
 
-@pytest.mark.parametrize('name', ['baselines/clip_demo', 'sclip_demo'])
-def test_paths_of_the_repository_work_in_any_folder(tmp_path, monkeypatch, name):
+def test_paths_of_the_repository_work_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load_config(f'configs/{name}.py').filename == str(config_path(name))
+    for name in ('baselines/clip_demo', 'sclip_demo'):
+        assert load_config(f'configs/{name}.py').filename == str(config_path(name))
 
 
 @pytest.mark.parametrize('indices, names', [(None, '012'), (2, '01'), (5, '012'), ([4, 3, 2, 1], '432')])
@@ -161,8 +161,6 @@ def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     assert configs[1][1].model.clip == dict(model_name='local-dir:here', pretrained=None)
     apply_clip_flags_to_all(configs[1:], 'ViT-L-14', 'openai')
     assert configs[2][1].model.clip == dict(model_name='ViT-L-14', pretrained='openai')
-    with pytest.raises(ConfigError, match='none of these configs has'):
-        apply_clip_flags_to_all(configs[:1], 'ViT-L-14', None)
     apply_clip_flags_to_all(configs, None, None)
     assert not capsys.readouterr().err
 

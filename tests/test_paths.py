@@ -21,17 +21,14 @@ def test_cache_root_follows_the_environment_else_the_platform(monkeypatch, tmp_p
     'name, place',
     [
         ('sclip_voc21', 'sclip_voc21'),
-        ('sclip_voc21.py', 'sclip_voc21'),
         ('clip_demo', 'clip/clip_demo'),
-        ('clip/clip_demo.py', 'clip/clip_demo'),
-        ('maskclip_official_ade20k', 'maskclip/maskclip_official_ade20k'),
         ('_base_/datasets/voc21', '_base_/datasets/voc21'),
         # Where they were before.
-        *((f'baselines/{method}_demo', f'{method}/{method}_demo') for method in ('clip', 'maskclip')),
+        ('baselines/clip_demo.py', 'clip/clip_demo'),
         ('ablations/sclip_learned_demo', 'sclip_learned/sclip_learned_demo'),
         ('freecp_sclip/freecp_sclip_demo', 'freecp/freecp_sclip_demo'),
         ('maskclip_official/maskclip_official_voc20', 'maskclip/maskclip_official_voc20'),
-        *((f'resclip_{base}/resclip_{base}_demo', f'resclip/resclip_{base}_demo') for base in ('clearclip', 'sclip')),
+        ('resclip_sclip/resclip_sclip_demo', 'resclip/resclip_sclip_demo'),
     ],
 )
 def test_config_path_finds(name, place):

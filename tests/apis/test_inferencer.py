@@ -376,36 +376,22 @@ def test_stems_that_repeat(demo, small, tmp_path):
 
 
 def test_nothing_of_the_user_is_written_over(demo, small, tmp_path):
-    photos, out = tmp_path / 'photos', tmp_path / 'out'
-    photos.mkdir()
+    out = tmp_path / 'out'
     out.mkdir()
-    Image.fromarray(small).save(photos / 'a.png')
-    (tmp_path / 'link').symlink_to(photos)
-    for folder in (photos, tmp_path / 'link', out / '..' / 'photos'):
-        with pytest.raises(OutputError, match='name another folder'):
-            demo(photos / 'a.png', out_dir=folder)
-    assert [path.name for path in photos.iterdir()] == ['a.png']
+    Image.fromarray(small).save(tmp_path / 'a.png')
+    with pytest.raises(OutputError, match='name another folder'):
+        demo(tmp_path / 'a.png', out_dir=out / '..')
     (out / 'a_overlay.png').write_text('mine')
     for _ in range(2):  # but what the first run wrote, the second may
-        assert demo(photos / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
+        assert demo(tmp_path / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
     assert (out / 'a_overlay.png').read_text() == 'mine'
     (out / 'a_overlay.png').unlink()
     with pytest.raises(MissingFileError, match='holds no picture and 3 other files'):
         demo(out, out_dir=tmp_path / 'again')  # no label map and no overlay is taken for a picture
     (out / 'summary.json').write_text('{"mine": 1}')
     with pytest.raises(OutputError, match='no summary of segmented pictures'):
-        demo(photos / 'a.png', out_dir=out)
+        demo(tmp_path / 'a.png', out_dir=out)
     assert (out / 'summary.json').read_text() == '{"mine": 1}'
-
-
-def test_a_full_disk_names_the_output(demo, small, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(Image.Image, 'save', full)
-    with pytest.raises(OutputError, match=r'Cannot write .*array.png \(out_dir\): No space left.*Free some space'):
-        demo(small, out_dir=tmp_path / 'out', **RGB)
-    assert not list((tmp_path / 'out').iterdir())
 
 
 @pytest.fixture
@@ -475,7 +461,6 @@ def test_wrong_calls_spoil_no_later_one(demo, small, tmp_path):
     for wrong, words in (
         (dict(classes=['lava', 'x ' * 100]), 'longer than'),
         (dict(classes=['lava', 'Lava']), 'twice'),
-        (dict(background=None), 'belongs to classes of your own'),
         (dict(out_dir=tmp_path / 'file'), 'out_dir .*file must be a folder'),
     ):
         with pytest.raises(UserError, match=words):

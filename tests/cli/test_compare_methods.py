@@ -101,23 +101,6 @@ def test_finished_passes_are_kept_by_resume(tmp_path, capsys, monkeypatch, passe
     assert passes[6:] == [[5, 5], [6, 6]]  # without --resume nothing is kept
 
 
-WRONG = {
-    'twice': (['demo', '--methods', 'sclip', 'sclip'], 'names one of them twice'),
-    'seeds': (['voc21', '--methods', 'sclip', '--seeds', '1'], '--seeds is for the scenes of the demo, not for voc21'),
-    'method': (['demo', '--methods', 'skclip'], "called 'skclip_demo'"),
-    'protocol': (['demo', '--methods', 'sclip', '--protocol', 'mine'], 'invalid choice'),
-    'images': (['demo', '--methods', 'sclip', '--max-images', '-1'], '--max-images is -1; it must be at least 1'),
-}
-
-
-@pytest.mark.parametrize('kind', WRONG)
-def test_wrong_flags(tmp_path, capsys, kind):
-    argv, words = WRONG[kind]
-    assert compare(tmp_path / 'out', *argv) == 1
-    assert words in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / 'out').exists()
-
-
 def test_a_foreign_table_is_refused_before_the_test(tmp_path, capsys, passes):
     (tmp_path / 'methods.md').write_text('mine')
     assert compare(tmp_path, 'demo', '--methods', 'sclip') == 1

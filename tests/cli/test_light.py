@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import DictAction
 
-import mmseg_sclip
 from mmseg_sclip.apis.words import AUTO, NONE
 from mmseg_sclip.cli import flags, main
 from mmseg_sclip.cli.arguments import attention, compare, segment
@@ -68,22 +67,6 @@ def test_every_door_is_light(door):
     imported = set(re.findall(r"^import '([\w.]+)'", done.stderr, re.M))
     assert done.stdout.startswith('usage: mmseg-sclip test') and 'mmseg_sclip.cli.arguments.test' in imported
     assert not imported & {*HEAVY, 'mmseg_sclip.cli.test'}
-
-
-@pytest.mark.parametrize(
-    'argv, words, first',
-    [
-        (['-m', 'test'], ['python', '-u', '-m', 'mmseg_sclip', 'test'], True),
-        (['/x/mmseg_sclip/__main__.py'], ['python', '-m', 'mmseg_sclip'], False),
-        (['-m'], ['python', '-m', 'mine', '-m', 'mmseg_sclip'], False),  # a package of the user's that imports ours
-        (['-m'], ['python', '-mmmseg_sclip'], False),
-        (['train.py', '-m', 'mmseg_sclip'], ['python', 'train.py', '-m', 'mmseg_sclip'], False),
-    ],
-)
-def test_only_commands_register_later(monkeypatch, argv, words, first):
-    monkeypatch.setattr(sys, 'argv', argv)
-    monkeypatch.setattr(sys, 'orig_argv', words)
-    assert mmseg_sclip._parses_arguments_first() == first
 
 
 IMPORT = """

@@ -1,11 +1,9 @@
 """The console command, and how errors of any kind end."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_sclip import errors, paths
@@ -13,23 +11,11 @@ from mmseg_sclip.cli import main
 from mmseg_sclip.compat import report, versions
 
 
-@pytest.mark.parametrize('argv', [[], ['--help'], ['-h']])
-def test_help_lists_the_commands(run, argv):
-    code, out, _ = run(*argv)
-    assert code == 0 and all(f'  {name} ' in out and entry.help in out for name, entry in main.COMMANDS.items())
-
-
-@pytest.mark.parametrize('name', main.COMMANDS)
-def test_every_command_explains_itself(run, name):
-    code, out, _ = run(name, '--help')
-    assert code == 0 and f'usage: mmseg-sclip {name}' in out
-
-
-def test_a_command_gets_all_that_follows_its_name(monkeypatch):
-    seen = []
-    monkeypatch.setattr('mmseg_sclip.cli.test.main', lambda argv: seen.append(argv))
-    assert main.main(['test', 'config.py', '--out', 'a b']) == 0
-    assert seen == [['config.py', '--out', 'a b']]
+def test_help_lists_the_commands_and_each_explains_itself(run):
+    for argv in ([], ['--help']):
+        code, out, _ = run(*argv)
+        assert code == 0 and all(f'  {name} ' in out and entry.help in out for name, entry in main.COMMANDS.items())
+    assert all(f'usage: mmseg-sclip {name}' in run(name, '--help').out for name in main.COMMANDS)
 
 
 def test_configs_and_version(run):
@@ -73,7 +59,6 @@ def failing(error):
         (SystemExit('stopped for a reason'), 'stopped for a reason', True),
         (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has'), 'window_batch=4', True),
         (RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1'), '--resume', True),
-        (RuntimeError('[gloo/transport/tcp/pair.cc:598] writev [127.0.0.1]:1: Broken pipe'), '--resume', True),
         (RuntimeError('Pin memory thread exited unexpectedly'), 'loads images was killed', True),
         (RuntimeError('class `A` in a.py: DataLoader worker (pid 5) is killed by signal'), 'images was killed', True),
         (ConnectionResetError(104, 'Connection reset by peer'), 'ConnectionResetError: [Errno 104] Conn', False),
@@ -163,14 +148,12 @@ def test_the_death_of_a_worker_that_becomes_known_late_is_told(monkeypatch, caps
         errors.run(failing(errors.ConfigError('the first')), [])
 
 
-def test_a_reason_from_elsewhere_is_told_without_its_wrapping():
-    try:
-        raise errors.ConfigError('the words')
-    except errors.ConfigError:
-        wrapped = ExceptionWrapper(where='in DataLoader worker process 0')
-    with pytest.raises(errors.ConfigError) as caught:
-        wrapped.reraise()
-    assert errors.describe(caught.value) == 'the words'
+@pytest.fixture
+def interrupted(monkeypatch):
+    def interrupt(*_):
+        raise errors.Interrupted(15, 'Partial result.')
+
+    monkeypatch.setattr('mmseg_sclip.cli.test.evaluate', interrupt)
 
 
 @pytest.mark.parametrize(
@@ -178,16 +161,11 @@ def test_a_reason_from_elsewhere_is_told_without_its_wrapping():
     [
         ('/usr/bin/mmseg-sclip', 'mmseg-sclip test'),
         ('{root}/mmseg_sclip/__main__.py', 'python -m mmseg_sclip test'),
-        ('{root}/mmseg_sclip_cli.py', 'mmseg-sclip test'),
         ('{root}/tools/test.py', 'python {root}/tools/test.py'),
     ],
 )
-def test_an_interrupted_test_prints_the_command_to_go_on_with(monkeypatch, run, called, words):
-    def interrupt(*_):
-        raise errors.Interrupted(15, 'Partial result.')
-
+def test_an_interrupted_test_prints_the_command_to_go_on_with(interrupted, monkeypatch, run, called, words):
     root = Path(__file__).resolve().parents[2]
-    monkeypatch.setattr('mmseg_sclip.cli.test.evaluate', interrupt)
     monkeypatch.setattr('sys.argv', [called.format(root=root)])
     for given in ([], ['--resume']):
         result = run('test', 'sclip_demo', '--work-dir', 'my runs', *given)
@@ -195,12 +173,7 @@ def test_an_interrupted_test_prints_the_command_to_go_on_with(monkeypatch, run, 
         assert (result.code, result.last) == (143, f'Interrupted. Partial result. Go on with: {how}')
 
 
-def test_what_started_several_processes_must_do_so_again(monkeypatch, run):
-    def interrupt(*_):
-        raise errors.Interrupted(2, 'Partial result.')
-
-    tool = SimpleNamespace(evaluate=interrupt, join_processes=lambda launcher, device: device)
-    for name, function in vars(tool).items():
-        monkeypatch.setattr(f'mmseg_sclip.cli.test.{name}', function)
+def test_what_started_several_processes_must_do_so_again(interrupted, monkeypatch, run):
+    monkeypatch.setattr('mmseg_sclip.cli.test.join_processes', lambda launcher, device: device)
     result = run('test', 'sclip_demo', '--launcher', 'pytorch')
-    assert result.code == 130 and result.err.endswith('Partial result. Go on with: the same command with --resume\n')
+    assert result.code == 143 and result.err.endswith('Partial result. Go on with: the same command with --resume\n')

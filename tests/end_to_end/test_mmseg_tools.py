@@ -17,7 +17,6 @@ from PIL import Image
 
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.runner import isolated
-from mmseg_sclip.paths import config_path
 
 TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
 pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason='this mmsegmentation has no tools')
@@ -44,13 +43,6 @@ def config(tmp_path):
     config.model.test_cfg.crop_size = (32, 32)
     config.dump(tmp_path / 'few.py')
     return tmp_path / 'few.py'
-
-
-def test_print_config(run_script, capsys, tmp_path):
-    path = config_path('sclip_voc21')
-    run_script('misc/print_config.py', path)
-    assert 'SCLIPSegmentor' in capsys.readouterr().out
-    assert Config.fromfile(tmp_path / 'example.py').model == Config.fromfile(path).model
 
 
 @pytest.mark.slow

@@ -72,10 +72,6 @@ def drawn(model, file, result, path):
     return cv2.imread(str(path))[..., ::-1]
 
 
-# What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
-TURNS = {3: lambda a: a[::-1, ::-1], 6: lambda a: a[::-1].transpose(1, 0, 2)}
-
-
 @pytest.fixture(scope='module')
 def demo():
     """The tiny CLIP by `init_model`, and MMSeg's inferencer by the path of the config."""
@@ -84,16 +80,15 @@ def demo():
 
 
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
-@pytest.mark.parametrize('orientation', TURNS)
-def test_photographs_are_segmented_and_drawn_upright(demo, tmp_path, orientation):
+def test_photographs_are_segmented_and_drawn_upright(demo, tmp_path):
     model, inferencer = demo
     stored = scene('evaluation', 0, 28, 96, 6).image[:, :70]
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = 6  # the first row of the file is the right side of the picture
     file = str(tmp_path / 'photo.jpg')
     Image.fromarray(stored).save(file, exif=exif, quality=100, subsampling=0)
     decoded = cv2.imread(file, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    upright = np.ascontiguousarray(TURNS[orientation](decoded))
+    upright = np.ascontiguousarray(np.rot90(decoded, -1))
     expected = inferencer(upright)['predictions']  # of an array, which has no tag
     result = inference_model(model, file)
     np.testing.assert_array_equal(labels(result), expected)
@@ -106,25 +101,21 @@ def test_photographs_are_segmented_and_drawn_upright(demo, tmp_path, orientation
 
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
 @pytest.mark.parametrize('name', ['sclip_voc21', 'sclip_ade20k'])  # with and without a background
-def test_mmsegs_functions_on_every_config(fresh_engine, files, tmp_path, name):
+def test_mmsegs_inferencer_knows_the_classes_and_writes_files(fresh_engine, files, tmp_path, name):
     config = Config.fromfile(config_path(name))
     config.model.clip = dict(model_name='builtin:demo', pretrained=None)
     config.model.test_cfg.update(crop_size=(64, 64), stride=(64, 64))
     config.model.decode_head.templates = 'simple'
     config.dump(tmp_path / f'{name}.py')
     model = init_model(str(tmp_path / f'{name}.py'), device='cpu')
-    result = inference_model(model, files[0])
-    assert labels(result).shape == SIZES[0]
     meta = DATASETS.get(config.test_dataloader.dataset.type).METAINFO
     assert tuple(model.dataset_meta['classes']) == tuple(meta['classes'])
-    assert drawn(model, files[0], result, tmp_path / 'picture.png').shape == (*SIZES[0], 3)
     inferencer = MMSegInferencer(model=str(tmp_path / f'{name}.py'), device='cpu')
-    np.testing.assert_array_equal(inferencer(files[0])['predictions'], labels(result))
+    expected = labels(inference_model(model, files[0]))
+    np.testing.assert_array_equal(inferencer(files[0])['predictions'], expected)
     inferencer(files, out_dir=str(tmp_path / 'out'))
     assert len(list((tmp_path / 'out' / 'vis').iterdir())) == len(list((tmp_path / 'out' / 'pred').iterdir())) == 2
-    assert (
-        inferencer.model.dataset_meta == model.dataset_meta and inferencer.visualizer.dataset_meta == model.dataset_meta
-    )
+    assert inferencer.visualizer.dataset_meta == inferencer.model.dataset_meta == model.dataset_meta
 
 
 def test_runner(fresh_engine, config, tmp_path):

@@ -49,12 +49,9 @@ def paint(*shape):
 
 DATA = {
     'no folder': (shutil.rmtree, ['VOC2012 does not exist', '--data-root']),
-    'no images': (lambda root: shutil.rmtree(root / 'JPEGImages'), ['JPEGImages does not exist', 'must hold JPEG']),
     'no split': (lambda root: (root / 'ImageSets/Segmentation/val.txt').unlink(), ['val.txt does not exist']),
     'no image': (lambda root: (root / IMAGE).unlink(), ['1.jpg does not exist, but the dataset lists it']),
-    'no label map': (lambda root: (root / LABEL).unlink(), ['1.png does not exist, but the dataset lists it']),
     'cut image': (cut(IMAGE), ['1.jpg is damaged', 'Fetch it again']),
-    'cut label map': (cut(LABEL), ['1.png is damaged', 'Fetch it again']),
     'small image': (small_image, ['1.jpg', '7 x 2048', '16 x 16', 'Resize']),
     'colours': (paint(90, 47, 3), [LABEL, 'has channels', 'one class number a pixel']),
     'size': (paint(45, 24), [LABEL, '45 x 24', '90 x 47']),
@@ -72,20 +69,15 @@ def test_data(fails, small_voc, tmp_path, case):
     fails(words, data=own, options=['test_dataloader.num_workers=1'] if case == 'cut image' else ())
 
 
-LINES = (SHIPPED / 'voc21.txt').read_text().splitlines()
-LONG = 'very ' * 80 + 'long cat'
-WORDS = {
-    'one line short': (LINES[:-1], ', class_names=None', ['words.txt has 20 classes', 'has 21', 'correct the file']),
-    'short for names': (LINES[:-1], '', ['has 21 names', 'words.txt has 20 classes', 'Correct the vocabulary']),
-    'blank line': ([*LINES[:4], '', *LINES[4:]], '', ['Line 5', 'words.txt is blank', 'delete the line']),
-    'long phrase': ([*LINES[:-1], LONG], '', ['longer than the 77 tokens', LONG, 'Shorten']),
-}
-
-
-@pytest.mark.parametrize('case', WORDS)
-def test_words(fails, tmp_path, case):
-    lines, names, words = WORDS[case]
-    (tmp_path / 'words.txt').write_text('\n'.join(lines))
+@pytest.mark.parametrize(
+    'names, words',
+    [
+        (', class_names=None', ['words.txt has 20 classes', 'has 21', 'correct the file']),
+        ('', ['has 21 names', 'words.txt has 20 classes', 'Correct the vocabulary']),
+    ],
+)
+def test_words(fails, tmp_path, names, words):
+    (tmp_path / 'words.txt').write_text('\n'.join((SHIPPED / 'voc21.txt').read_text().splitlines()[:-1]))
     (tmp_path / 'own.py').write_text(
         f'_base_ = [{str(config_path("sclip_voc21"))!r}]\nmodel = dict(decode_head=dict(vocabulary="words.txt"{names}))'
     )
@@ -96,14 +88,9 @@ def test_words(fails, tmp_path, case):
     'name, pretrained, words',
     [
         ('ViT-B-16-quickglu', 'openai', ["'ViT-B-16-quickglu'", "Did you mean 'ViT-B-16-quickgelu'?"]),
-        ('RN50-quickgelu', 'openai', ['RN50-quickgelu cannot be used', 'ResNet', 'ViT-B-16-quickgelu']),
-        ('ViT-B-16', 'openai', ['were trained with QuickGELU', "model_name='ViT-B-16-quickgelu'"]),
         ('ViT-B-16-quickgelu', 'opnai', ["'opnai'", "Did you mean 'openai'?"]),
-        ('builtin:demo', 'openai', ['pretrained must be None']),
         ('builtin:dmeo', None, ["'builtin:dmeo'", "'builtin:demo'"]),
         ('local-dir:nowhere', None, ['no folder nowhere']),
-        ('missing.json', 'openai', ['no model description missing.json']),
-        ('mini.json', 'missing.pt', ["'missing.pt'", 'neither a file nor a tag']),
         ('mini.json', 'page.pt', ['page.pt cannot be read', 'damaged', 'etch it again']),
         ('mini.json', 'cut.pt', ['cut.pt cannot be read', 'damaged', 'etch it again']),
         ('other.json', 'mini.pt', ['mini.pt do not fit', 'resblocks.3', 'Give the model_name']),
@@ -137,24 +124,14 @@ def no_encoding(monkeypatch):
 @pytest.mark.parametrize(
     'option, words',
     [
-        ('model.test_cfg.stirde=112', ["'stirde'", "Did you mean 'stride'?"]),
-        ('model.test_cfg.mode=slid', ['mode', "Did you mean 'slide'?"]),
-        ('model.test_cfg.stride=300', ['stride', 'uncovered']),
         ('model.clip.precison=fp32', ["'precison'", "Did you mean 'precision'?"]),
         ('model.clip.precision=fp8', ["'fp8'", 'fp32']),
         ('model.backbone.decoder.residul=True', ["'residul'", 'backbone.decoder', "Did you mean 'residual'?"]),
         ('model.backbone.decoder.type=LstBlock', ['LstBlock', "Did you mean 'LastBlock'?"]),
-        ('model.backbone.decoder.type=IdentityAttention', ['IdentityAttention', 'not a kind of Decoder']),
-        ('model.backbone.decoder.attention.projections=w', ["'w'", "'q', 'k', 'v'"]),
         ('model.backbone.decoder.attention.type=CorelativeSelfAttention', ["mean 'Correlative", 'custom_imports']),
-        ('model.backbone.positions=scal', ['positions', "Did you mean 'scale'?"]),
-        ('model.decode_head.vocabluary=voc21', ["'vocabluary'", "Did you mean 'vocabulary'?"]),
-        ('model.decode_head.vocabulary=voc12', ["no vocabulary 'voc12'", "Did you mean 'voc21'"]),
         ('model.decode_head.templates=opneai_imagenet', ["Did you mean 'openai_imagenet'?"]),
         ('model.decode_head.background_index=21', ['background_index is 21', '0 to 20']),
-        ('model.decode_head.background_index=None', ['prob_thd', 'background_index is None', 'prob_thd=None']),
         ('model.pretrained=x.pt', ['top-level pretrained', 'clip=']),
-        ('modle.test_cfg.stride=112', ["'modle'", "Did you mean 'model'?"]),
     ],
 )
 def test_settings(fails, no_encoding, option, words):
@@ -173,10 +150,3 @@ def test_checkpoints(fails, no_encoding, tmp_path, key, shape, words):
     torch.save(dict(meta=meta, state_dict={key: torch.zeros(shape)}), tmp_path / 'other.pth')
     fails(words, flags=[tmp_path / 'other.pth'])
     fails(words, options=[f'load_from={tmp_path / "other.pth"}'])
-
-
-@pytest.mark.parametrize('flag', ['--out', '--show-dir', '--work-dir'])
-def test_a_file_in_place_of_a_folder(fails, tmp_path, flag):
-    (tmp_path / 'file').write_text('kept')
-    fails([f'{flag} {tmp_path / "file"} must be a folder', 'another folder'], flags=[flag, tmp_path / 'file'])
-    assert (tmp_path / 'file').read_text() == 'kept'
