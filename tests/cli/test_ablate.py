@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from mmengine.logging import MMLogger
 
-from mmseg_sclip import paths
 from mmseg_sclip.ablation import running
 from mmseg_sclip.cli import main
 from mmseg_sclip.errors import MissingFileError
@@ -65,20 +64,6 @@ def test_rows_of_the_demo(out):
     assert len([log for folder in folders for log in folder.glob('*/*.log')]) == 1  # of one pass
     assert '## Table 1' in (out / 'tables.md').read_text()
     assert (out / 'tables.csv').read_text().startswith('table,row,numbers,demo,voc21\n')
-
-
-@pytest.mark.slow
-def test_the_result_is_that_of_the_test_command(out, tmp_path):
-    (tmp_path / 'refined.py').write_text(
-        f"_base_ = '{paths.config_path('sclip_demo')}'\n"
-        "model = dict(test_cfg=dict(refine=[dict(type='PAMR', steps=10, dilations=(8, 16))]))\n"
-        f'test_dataloader = dict(dataset=dict(seed=5, count={COUNT}))\n'
-    )
-    work = tmp_path / 'work'
-    assert main.main(['test', str(tmp_path / 'refined.py'), '--work-dir', str(work), '--device', 'cpu']) == 0
-    result = json.loads((work / 'result.json').read_text())
-    row = json.loads(Path(results(out)['1', 'sclip+pamr', 'demo']['result']).read_text())
-    assert row['classes'] == result['classes'] and row['metrics'] == result['metrics']
 
 
 def test_finished_rows_are_not_tested_again(out, tested, capsys):

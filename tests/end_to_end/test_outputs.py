@@ -73,11 +73,9 @@ def test_the_work_folder_keeps_a_config_of_the_users_name(config, run_main, tmp_
     assert other.read_text() == '# another one of mine'
     other.unlink()
     for _ in range(2):  # the second run replaces what the first one wrote
-        assert run_main(config, *OPTIONS).code == 0
-        assert is_ours(other)
+        assert run_main(config, *OPTIONS).code == 0 and is_ours(other)
     content = other.read_bytes()
-    result = run_main(other, *OPTIONS, 'model.test_cfg.logit_scale=20')  # given from there, it is an input
-    assert result.code == 0, result.err
+    assert run_main(other, *OPTIONS, 'model.test_cfg.logit_scale=20').code == 0  # given from there, it is an input
     assert other.read_bytes() == content
 
 
