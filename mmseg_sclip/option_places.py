@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-# What MMEngine's runner reads of a config: its arguments, and these behind them; then what this package reads.
+# What MMEngine's runner reads of a config: its arguments, and these after them; then what this package reads.
 _BESIDE_ARGUMENTS = (
     'activation_checkpointing',
     'compile',
@@ -39,7 +39,7 @@ def _rank(key: str) -> int:
 
 
 def gone_to(config: Config, first: str, rest: Place) -> list[Place]:
-    """Where the value of a name is read; the rest of an option has an effect behind these places."""
+    """Where the value of a name is read; the rest of an option takes effect below these places."""
     value, found = _plain(config[first]), _settings(config)
     # Numbers, switches and None stand in many places that have nothing to do with each other.
     telling = isinstance(value, (dict, list, str)) and bool(value)

@@ -282,5 +282,5 @@ class SCLIPInferencer:
 
     @staticmethod
     def _encode(model: SCLIPSegmentor) -> None:
-        """Now, since a phrase that is too long is no fault of the first picture."""
+        """Encode the words now, so that a phrase that is too long is not blamed on the first picture."""
         model.decode_head.encode_vocabulary(next(model.parameters()).device)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the rows and write the tables; see `--help`.
 
     Returns:
-        1 where a row failed. Rows that cannot run here are no failure.
+        1 where a row failed. Rows that cannot run here do not count as failed.
 
     Raises:
         UsageError: The flags name what does not exist.

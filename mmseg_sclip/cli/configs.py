@@ -7,7 +7,7 @@ from ..errors import ArgumentParser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print one line a config: its name and its file."""
+    """Print one line per config: its name and its file."""
     ArgumentParser(prog='mmseg-sclip configs', description='List the shipped configs and their paths.').parse_args(argv)
     found = {paths.config_name(path): path for path in paths.list_configs()}
     width = max(map(len, found), default=0)

@@ -135,7 +135,7 @@ def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argpars
 
         results = inferencer.stream(pictures, args.out_dir, heatmaps=args.heatmaps, on_error=fail)
         try:
-            with closing(results):  # an interrupt must not leave the summary behind
+            with closing(results):  # after an interrupt, too, the summary is complete
                 for result in results:
                     done += 1
                     show(_line(result))

@@ -194,18 +194,6 @@ def logged(caplog):
     logger.removeHandler(caplog.handler)
 
 
-def test_bands_are_chosen_and_notes_are_made_once(demo, small, tmp_path, logged):
-    alpha = np.full((64, 64, 1), 255, np.uint8)
-    alpha[:9] = 0
-    for name in 'ab':
-        Image.fromarray(np.concatenate([small[..., ::-1], alpha], axis=2)).save(tmp_path / f'{name}.png')
-    plain = SCLIPInferencer(config='sclip_demo', device='cpu')
-    assert len([plain(tmp_path) for _ in range(2)]) == 2
-    assert len([record for record in logged() if 'transparent pixels' in record.getMessage()]) == 1
-    chosen = SCLIPInferencer(config='sclip_demo', device='cpu', bands=(3, 2, 1))
-    equal(chosen(tmp_path / 'a.png')['labels'], demo(small, **RGB)['labels'])
-
-
 def test_photographs_are_upright(demo, painted, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

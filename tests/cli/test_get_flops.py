@@ -83,4 +83,4 @@ def test_no_weights_are_looked_for(capsys, tmp_path, mini_json):
 def test_text(capsys):
     assert main.main(['get-flops', 'sclip_voc21', '--model-name', 'ViT-B-32-quickgelu']) == 0
     out = capsys.readouterr().out
-    assert 'ViT-B-32-quickgelu' in out and '6 of 224 x 224' in out and 'GMAC a window' in out
+    assert 'ViT-B-32-quickgelu' in out and '6 of 224 x 224' in out and 'GMAC per window' in out

@@ -66,7 +66,7 @@ WRONG = [
     ('attention photos/0.jpg', 'Say which points'),
     ('attention missing.jpg --points 5,5 --demo', 'missing.jpg'),
     ('attention half.png --points 5,5 --demo', 'half.png'),
-    (POINT + '10', 'is no point. A point is X,Y'),
+    (POINT + '10', 'is not a point. A point is X,Y'),
     (POINT + '61,10', 'The point 61,10 lies outside the image, which is 61 x 40 pixels'),
     (ATTENTION + '--layers 6', 'There is no block 6: this image tower has the blocks 1 to 5'),
     (ATTENTION + '--layers 0', 'There is no layer 0: layers count from 1 to 5'),

@@ -10,10 +10,7 @@ import cv2
 import numpy as np
 import open_clip
 import pytest
-import torch
 
-from mmseg_sclip.models.text.vocabulary import SHIPPED
-from mmseg_sclip.paths import config_path
 
 OPTIONS = ('model.decode_head.templates=simple', 'test_dataloader.num_workers=0')
 
@@ -70,21 +67,6 @@ def test_data(fails, small_voc, tmp_path, case):
 
 
 @pytest.mark.parametrize(
-    'names, words',
-    [
-        (', class_names=None', ['words.txt has 20 classes', 'has 21', 'correct the file']),
-        ('', ['has 21 names', 'words.txt has 20 classes', 'Correct the vocabulary']),
-    ],
-)
-def test_words(fails, tmp_path, names, words):
-    (tmp_path / 'words.txt').write_text('\n'.join((SHIPPED / 'voc21.txt').read_text().splitlines()[:-1]))
-    (tmp_path / 'own.py').write_text(
-        f'_base_ = [{str(config_path("sclip_voc21"))!r}]\nmodel = dict(decode_head=dict(vocabulary="words.txt"{names}))'
-    )
-    fails(words, config=tmp_path / 'own.py')
-
-
-@pytest.mark.parametrize(
     'name, pretrained, words',
     [
         ('ViT-B-16-quickglu', 'openai', ["'ViT-B-16-quickglu'", "Did you mean 'ViT-B-16-quickgelu'?"]),
@@ -129,17 +111,3 @@ def no_encoding(monkeypatch):
 )
 def test_settings(fails, no_encoding, option, words):
     fails(words, options=[option])
-
-
-@pytest.mark.parametrize(
-    'key, shape, words',
-    [
-        ('decode_head.conv_seg.weight', 3, ['no weight for this model', 'decode_head.conv_seg.weight']),
-        ('backbone.tower.visual.proj', (3, 4), ['made for another model', '(3, 4)']),
-    ],
-)
-def test_checkpoints(fails, no_encoding, tmp_path, key, shape, words):
-    meta = dict(dataset_meta=dict(classes=['a'], palette=[[0, 0, 0]]))
-    torch.save(dict(meta=meta, state_dict={key: torch.zeros(shape)}), tmp_path / 'other.pth')
-    fails(words, flags=[tmp_path / 'other.pth'])
-    fails(words, options=[f'load_from={tmp_path / "other.pth"}'])

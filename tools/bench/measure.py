@@ -83,7 +83,7 @@ class Timing:
 
 
 def measure(setting: Setting) -> list[dict[str, Any]]:
-    """Time the plain way once and ours in each precision, alternating; one result a precision.
+    """Time the plain way once and ours in each precision, alternating; one result per precision.
 
     Raises:
         ConfigError: The config asks for what the plain way does not do.

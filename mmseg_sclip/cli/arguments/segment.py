@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='the classes; synonyms stand in one word, separated by a comma and a space: "sofa, couch"',
     )
     words.add_argument(
-        '--classes-file', metavar='FILE', help='text file with one class a line, synonyms as above; or a shipped one'
+        '--classes-file', metavar='FILE', help='text file with one class per line, synonyms as above; or a shipped one'
     )
     words.add_argument(
         '--config',
