@@ -78,7 +78,7 @@ def bundle(configs: Sequence[Config]) -> Config:
         default = {key: own[key] for key in ('data_preprocessor',) if own.get(key) is not None}
         methods[f'{number}'] = {**default, **own.model}
         names = dict(prediction=MethodBundle.prediction(number), prefix=f'{name_of(own)} {number}')
-        config.test_evaluator.append({**_metrics(own)[0], **names})
+        config.test_evaluator.append({**metrics_in(own)[0], **names})
     config.model = dict(type='MethodBundle', methods=methods)
     return config
 
