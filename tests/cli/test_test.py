@@ -49,8 +49,8 @@ def test_outputs_below_the_home_folder(run, tmp_path, monkeypatch, line, written
     (tmp_path / 'here').mkdir()
     monkeypatch.chdir(tmp_path / 'here')
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-    option = 'train_cfg.max_iters=1' if line.startswith('train') else 'test_dataloader.num_workers=0'
-    result = run(*line.split(), '--device', 'cpu', '--cfg-options', option)
+    options = ['train_cfg.max_iters=1'] if line.startswith('train') else FEW[1:]
+    result = run(*line.split(), '--device', 'cpu', '--cfg-options', *options)
     assert result.code == 0 and all((tmp_path / 'home' / path).is_file() for path in written)
     assert not list((tmp_path / 'here').iterdir())
     assert '--out=~/b' not in line or f'1 label maps are in {tmp_path}/home/b' in result.out

@@ -11,7 +11,6 @@ import numpy as np
 import open_clip
 import pytest
 
-
 OPTIONS = ('model.decode_head.templates=simple', 'test_dataloader.num_workers=0')
 
 
