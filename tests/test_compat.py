@@ -104,17 +104,15 @@ def test_prepare_says_everything_in_one_message(monkeypatch):
         compat.prepare.__wrapped__()
 
 
-@pytest.mark.parametrize('ops', [None, ImportError('undefined symbol: _ZN3c10')])
-def test_ops_that_do_not_load_are_a_problem(monkeypatch, ops):
+@pytest.mark.parametrize('broken', [False, True])
+def test_ops_that_do_not_load_are_a_problem(monkeypatch, broken):
     def import_module(name):
-        if name == 'mmcv._ext' and ops:
-            raise ops
+        if name == 'mmcv._ext' and broken:
+            raise ImportError('undefined symbol: _ZN3c10')
 
     monkeypatch.setattr(mmcv_ops, 'are_compiled', lambda: True)
     monkeypatch.setattr(importlib, 'import_module', import_module)
-    problems = report.look().problems
-    assert [problem.package for problem in problems] == ['mmcv'] * bool(ops)
-    assert not ops or ('undefined symbol' in problems[0].text and 'mmcv-lite' in problems[0].command)
+    assert ['undefined symbol' in problem.text for problem in report.look().problems] == [True] * broken
 
 
 def test_prepare_warns_of_mmcv_over_mmcv_lite(monkeypatch):

@@ -110,12 +110,10 @@ def test_the_code_path_of_the_evaluation(own, evaluated, photo, tmp_path):
     assert not {'scores', 'files', 'heatmaps'} & {*own(photo)}
 
 
-@pytest.mark.parametrize('attention, pamr', [(None, None), ('clip', 2)])
-def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo, attention, pamr):
-    refine = [dict(type='PAMR', steps=pamr)] if pamr else []
+def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo):
     words = ['cat', ['couch', 'Bed']]
-    _, scores = evaluated('clip_voc20' if attention else 'sclip_voc20', photo, refine, vocabulary=words)
-    result = inferencer(words, None, attention=attention, pamr=pamr)(str(photo), return_scores=True)
+    _, scores = evaluated('clip_voc20', photo, [dict(type='PAMR', steps=2)], vocabulary=words)
+    result = inferencer(words, None, attention='clip', pamr=2)(str(photo), return_scores=True)
     equal(result['scores'], scores)
     equal(result['labels'], scores.argmax(axis=0))
     assert result['names'] == ['cat', 'couch'] and result['colours'] == distinct_palette(2)
@@ -185,15 +183,6 @@ def test_arrays_and_their_order(demo, painted, files):
         equal(result['labels'], wanted)
 
 
-@pytest.fixture
-def logged(caplog):
-    """`logged()` are the records of the log that the package writes to."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: caplog.records
-    logger.removeHandler(caplog.handler)
-
-
 def test_photographs_are_upright(demo, painted, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -204,19 +193,16 @@ def test_photographs_are_upright(demo, painted, tmp_path):
 
 def test_words_change_from_call_to_call(inferencer, mini_clip, photo, tmp_path, fresh_cache):
     """Also when the weights are gone: the text tower is kept."""
-    shutil.copy(mini_clip['pretrained'], tmp_path / 'mini.pt')
-    changing = inferencer(['cat', 'dog'], None, pretrained=str(tmp_path / 'mini.pt'))
+    weights = shutil.copy(mini_clip['pretrained'], tmp_path / 'mini.pt')
+    changing = inferencer(['cat', 'dog'], None, pretrained=str(weights))
     first = changing(photo, return_scores=True)
-    (tmp_path / 'mini.pt').unlink()
+    weights.unlink()
     words = ['猫', ['γάτα', 'σκύλος'], 'dog']
     other = changing(photo, return_scores=True, classes=words)
     # Words that are encoded together with others differ by rounding.
-    fresh = inferencer(words, None)(photo, return_scores=True)
-    np.testing.assert_allclose(other['scores'], fresh['scores'], atol=1e-5)
+    np.testing.assert_allclose(other['scores'], inferencer(words, None)(photo, return_scores=True)['scores'], atol=1e-5)
     assert other['names'] == ['猫', 'γάτα', 'dog'] and len(other['colours']) == 3
-    again = changing(photo, return_scores=True)
-    equal(again['scores'], first['scores'])
-    assert again['names'] == ['cat', 'dog']
+    equal(changing(photo, return_scores=True)['scores'], first['scores'])
 
 
 def test_the_same_words_are_not_encoded_again(demo, small, monkeypatch):
@@ -427,11 +413,14 @@ def test_very_many_classes(demo, small, tmp_path):
         demo(small, classes=names, out_dir=tmp_path, **RGB)
 
 
-def test_no_cityscapes_and_no_warnings(recwarn, logged):
+def test_no_cityscapes_and_no_warnings(recwarn, caplog):
     """What MMSegmentation's inferencer does to a model without a checkpoint, and MMEngine's to its collate."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
     made = SCLIPInferencer(['lava', 'snow'], None, config='sclip_demo', device='cpu')
+    logger.removeHandler(caplog.handler)
     assert made.model.dataset_meta['classes'] == ['lava', 'snow']
-    assert not [record for record in logged() if record.levelno >= logging.WARNING] and not recwarn.list
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING] and not recwarn.list
 
 
 def test_wrong_calls_spoil_no_later_one(demo, small, tmp_path):

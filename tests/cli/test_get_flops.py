@@ -19,7 +19,6 @@ def cost(capsys, *argv):
     'row, size, windows, window, clip',
     [
         ('mode1', [224, 299], 2, 224, 17.563),
-        ('mode4', [448, 597], 15, 224, 17.563),
         ('mode5', [448, 597], 2, 448, 78.5),
     ],
 )

@@ -75,9 +75,9 @@ assert 'mmseg_sclip.models' in sys.modules and sys.argv[0].endswith('script.py')
 late = [name for name in ('torch._dynamo', 'torchvision', 'open_clip', 'timm') if name in sys.modules]
 assert not late, late
 from mmseg.registry import MODELS, DATASETS, HOOKS, METRICS, TRANSFORMS
-for registry, name in ((MODELS, 'SCLIPSegmentor'), (DATASETS, 'COCOObjectDataset'), (TRANSFORMS, 'LoadLabelMap'),
-                       (HOOKS, 'AttentionVisualizationHook'), (METRICS, 'ExactIoUMetric')):
-    assert registry.get(name).__module__.startswith('mmseg_sclip'), name
+found = MODELS.get('SCLIPSegmentor'), DATASETS.get('COCOObjectDataset'), TRANSFORMS.get('LoadLabelMap')
+found += HOOKS.get('AttentionVisualizationHook'), METRICS.get('ExactIoUMetric')
+assert all(kind.__module__.startswith('mmseg_sclip') for kind in found), found
 print('fine')
 """
 USE = """

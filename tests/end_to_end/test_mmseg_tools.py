@@ -60,12 +60,6 @@ def test_views_are_derived_for_the_plain_runner_too(run_main, config):
     assert found['mIoU'] == round(expected['mIoU'], 2)
 
 
-def test_benchmark(run_script, capsys, config):
-    run_script('analysis_tools/benchmark.py', config, 'none', '--work-dir', 'fps')
-    assert 'Overall fps: ' in capsys.readouterr().out
-    assert json.loads(next(Path('fps').glob('*.json')).read_text())['average_fps'] > 0
-
-
 @pytest.mark.filterwarnings('ignore:invalid value')
 def test_confusion_matrix(run_main, run_script, config):
     assert run_main(config, '--max-images', 4, '--out', 'maps').code == 0
