@@ -8,6 +8,7 @@ from PIL import Image
 from mmseg_sclip.cli import main, segment
 
 SEGMENT = 'segment photos --demo '
+OPTION = SEGMENT + '--cfg-options '
 POINT = 'attention photos/0.jpg --demo --out-dir out --points '
 ATTENTION = POINT + '5,5 '
 COMPARE = 'compare clip_demo --cfg-options test_dataloader.dataset.count=4 '
@@ -48,6 +49,17 @@ WRONG = [
     ('segment photos --classes cat --pretrained none.pt', 'none.pt'),
     (SEGMENT + '--out-dir file', '--out-dir', 'file must be a folder'),
     (SEGMENT + '--out-dir link', 'name another folder'),
+    (SEGMENT + '--model-name ViT-B-16-quickglu --pretrained openai', "Did you mean 'ViT-B-16-quickgelu'?"),
+    (SEGMENT + '--model-name ViT-B-16-quickgelu --pretrained opnai', "Did you mean 'openai'?"),
+    (SEGMENT + '--model-name builtin:dmeo', "'builtin:dmeo'", "'builtin:demo'"),
+    (OPTION + 'model.clip.precison=fp32', "'precison'", "Did you mean 'precision'?"),
+    (OPTION + 'model.clip.precision=fp8', "'fp8'", 'fp32'),
+    (OPTION + 'model.backbone.decoder.residul=True', 'backbone.decoder', "Did you mean 'residual'?"),
+    (OPTION + 'model.backbone.decoder.type=LstBlock', 'LstBlock', "Did you mean 'LastBlock'?"),
+    (OPTION + 'model.backbone.decoder.attention.type=CorelativeSelfAttention', "mean 'Correlative", 'custom_imports'),
+    (OPTION + 'model.decode_head.templates=opneai_imagenet', "Did you mean 'openai_imagenet'?"),
+    (OPTION + 'model.decode_head.background_index=12', 'background_index is 12', '0 to 11'),
+    (OPTION + 'model.pretrained=x.pt', 'top-level pretrained', 'clip='),
     (SEGMENT + '--attention VanilaSelfAttention', "Did you mean 'VanillaSelfAttention'"),
     (SEGMENT + '--pamr -1', 'PAMR.steps is -1'),
     (SEGMENT + '--pamr many', 'invalid int'),
