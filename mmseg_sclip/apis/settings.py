@@ -91,7 +91,7 @@ def _set_attention(config: Config, attention: str | Mapping, name: str | Path | 
     if config.model.backbone.get('decoder') is None:  # the backbone's default is SCLIP's
         config.model.backbone.decoder = load_config(WITHOUT_BACKGROUND).model.backbone.decoder
     decoder = config.model.backbone.decoder
-    while 'attention' not in decoder and 'decoder' in decoder:  # one that stands around another
+    while 'attention' not in decoder and 'decoder' in decoder:  # a decoder that wraps another one
         decoder = decoder.decoder
     if 'attention' not in decoder:
         raise ConfigError(

@@ -77,7 +77,7 @@ def _background_phrases(background: Background, classes: Sequence[Sequence[str]]
 
 
 def _refuse_repeated(names: Sequence[str], phrases: Sequence[Sequence[str]]) -> None:
-    """Two equal phrases have equal scores, so the second class would never be seen. CLIP reads lower case."""
+    """Refuse equal phrases: their scores are equal, so the second class would never win. CLIP ignores case."""
     owners: dict[str, str] = {}
     for name, group in zip(names, phrases, strict=True):
         for phrase in group:

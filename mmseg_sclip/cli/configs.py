@@ -12,5 +12,5 @@ def main(argv: Sequence[str]) -> int:
     found = {paths.config_name(path): path for path in paths.list_configs()}
     width = max(map(len, found), default=0)
     lines = [f'{name:<{width}}  {path}\n' for name, path in found.items()]
-    print(''.join(lines), end='')  # one write, since `| head` may close the pipe early
+    print(''.join(lines), end='')  # one write, so that `| head` may close the pipe early
     return 0

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     """Print the counts; see `--help`.
 
     Raises:
-        UsageError: The shape is none.
+        UsageError: `--shape` does not name a size.
         ConfigError: The config is wrong.
         MissingFileError: There is no such config.
     """

@@ -21,7 +21,7 @@ WRONG = [
     ('test sclip_voc21 --device cuda:99', '--device cuda:99 cannot be used', 'cpu'),
     ('test sclip_voc21 missing.pth', 'no checkpoint missing.pth', 'leave it out'),
     ('test sclip_voc21 --cfg-options load_from=missing.pth', 'no checkpoint missing.pth', 'load_from of the config'),
-    ('test sclip_voc21 --cfg-options stride', 'KEY=VALUE', "'stride' is none"),
+    ('test sclip_voc21 --cfg-options stride', 'KEY=VALUE', "'stride' is not one"),
     ('test sclip_voc21 --cfg-options "a=[traffic light,cat]"', 'has spaces in its value', 'config file'),
     ('test sclip_voc21 --cfg-options "a=[sky(blue,clear),cat]"', 'brackets that cannot be read', 'config file'),
     ('test sclip_voc21 --data-root nowhere', 'nowhere does not exist', '--data-root'),

@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         '--background',
         nargs='+',
         metavar='WORD',
-        help="what is none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that the "
-        'classes name, none, or phrases (default: auto; none with --demo)',
+        help="what belongs to none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that "
+        'the classes name, none, or phrases (default: auto; none with --demo)',
     )
     parser.add_argument(
         '--out-dir', default='segmented', metavar='DIR', help='folder of the results (default: %(default)s)'
