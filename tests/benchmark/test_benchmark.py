@@ -114,7 +114,7 @@ def test_photographs_random_weights_and_another_size(figures, photographs, mini_
         (['--size', '60'], 'HEIGHTxWIDTH in pixels'),
         (['--size', '0x5'], 'HEIGHTxWIDTH in pixels'),
         (['--repeats', '0'], 'not a positive whole number'),
-        (['--images', 'nowhere'], '--images nowhere is no folder'),
+        (['--images', 'nowhere'], '--images nowhere is not a folder'),
         (['--precision', 'fp8'], 'fp8'),
         (['sclip_voc20', '--methods', 'clip'], '--methods needs one sclip_DATASET'),
         (['--methods', 'nothing'], 'nothing'),

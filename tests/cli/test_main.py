@@ -59,6 +59,7 @@ def failing(error):
         (SystemExit('stopped for a reason'), 'stopped for a reason', True),
         (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has'), 'window_batch=4', True),
         (RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1'), '--resume', True),
+        (RuntimeError('[gloo/transport/tcp/pair.cc:598] writev [127.0.0.1]:1: Broken pipe'), '--resume', True),
         (RuntimeError('Pin memory thread exited unexpectedly'), 'loads images was killed', True),
         (RuntimeError('class `A` in a.py: DataLoader worker (pid 5) is killed by signal'), 'images was killed', True),
         (ConnectionResetError(104, 'Connection reset by peer'), 'ConnectionResetError: [Errno 104] Conn', False),
