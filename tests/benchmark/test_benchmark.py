@@ -77,8 +77,8 @@ def test_the_demo_has_truth_and_all_figures_fit_together(figures):
     'argv, words',
     [
         (['--size', '60'], 'HEIGHTxWIDTH in pixels'),
-        (['--repeats', '0'], 'no positive whole number'),
-        (['--images', 'nowhere'], '--images nowhere is no folder'),
+        (['--repeats', '0'], 'not a positive whole number'),
+        (['--images', 'nowhere'], '--images nowhere is not a folder'),
         (['sclip_voc20', '--methods', 'clip'], '--methods needs one sclip_DATASET'),
         (['--random-weights'], 'builtin:demo brings its weights'),
         (['--json', __file__], 'not written by mmseg_sclip'),
