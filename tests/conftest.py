@@ -87,6 +87,15 @@ def shipped_configs():
         yield
 
 
+@pytest.fixture(scope='session', autouse=True)
+def plain_configs():
+    """MMEngine lays out each config that it logs, which takes longer than the rest of a short test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # as old and new versions import it
+            patch.setattr(f'{place}.FormatCode', lambda text, **_: (text, True), raising=False)
+        yield
+
+
 @pytest.fixture
 def fresh_cache(tmp_path, monkeypatch):
     """A cache that no other test has filled."""

@@ -184,7 +184,7 @@ def demo_miou():
     """`demo_miou('sclip_demo')`, of a config on eight painted scenes; chance is below 10."""
     scenes = [scene('evaluation', 1, index, 128, 5) for index in range(8)]
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
-    truth, source = np.stack([painted.label for painted in scenes]), ClipSource(dict(model_name='builtin:demo'))
+    truth, source = np.stack([painted.label for painted in scenes]), ClipSource(model_name='builtin:demo')
 
     @cache
     def measure(name):

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from ..files import MARK, refuse_taken, write_atomically
-from ..outputs import OutputFolder
+from ..outputs import OutputFolder, check_outputs
 from .runs import Run
 
 EMPTY = '–'
@@ -90,7 +90,7 @@ def check_table_files(folder: Path, names: Iterable[str], what: str = '--out') -
     """
     for name in names:
         refuse_taken(folder / name, what)
-    OutputFolder(folder, what).prepare()
+    check_outputs([OutputFolder(folder, what)], inputs=())
 
 
 def write_tables(folder: Path, texts: Mapping[str, str], what: str = '--out') -> list[Path]:

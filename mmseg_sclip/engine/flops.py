@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.datasets import PackSegInputs
-from mmseg.registry import TRANSFORMS
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS, TRANSFORMS
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checks import build_strategy, is_a
+from ..checks import is_a
 from ..images import steps_behind_loading
-from ..models.decoders import Decoder
+from ..models.affinity import Affinity
 from ..models.image.windows import WindowGrid
 from ..models.segmentors.settings import InferenceSettings
-from ..models.text import load_vocabulary
-from ..models.towers.source import build_source
-
-if TYPE_CHECKING:
-    from ..models.towers.image import ImageTower
-
-_DEFAULT = dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention'))  # the backbone's
+from ..models.towers.source import TowerSource, build_source
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,9 @@ class Cost:
         windows: Number of windows.
         clip_per_window: CLIP's own image tower with all its blocks, the number that papers give.
         clip_per_image: That for all windows.
-        per_window: This config: the tower as far as its decoder needs it, the decoder, the projection of all
-            tokens. Not in it: the products with the text, interpolation, and all that is done once an image.
+        per_window: This config: the tower as far as a part reads it, the decoder, the projection of all tokens, and
+            affinities of the patches. Not in it: the products with the text, interpolation, and all that is done once
+            per image.
         per_image: That for all windows.
     """
 
@@ -79,14 +75,10 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     window = (bottom - top, right - left)
 
     source = build_source(model.clip, 'The config')
-    tower = source.empty_image_tower(model.backbone.get('positions', 'scale'))
-    decoder = build_strategy('backbone.decoder', model.backbone.get('decoder') or _DEFAULT, Decoder)
-    decoder.bind(tower)
-    decoder.to('meta').eval()
-    image = torch.empty(1, 3, *window, device='meta')
-    queries = len(load_vocabulary(model.decode_head.vocabulary).queries)
+    segmentor = MODELS.build({**model, 'clip': _WithoutWeights(source)}).to('meta').eval()
+    tower, image = segmentor.backbone.tower, torch.empty(1, 3, *window, device='meta')
     clip = _gmac(lambda: tower.record(image, frozenset({tower.depth})))
-    own = _gmac(lambda: _encode(tower, decoder, image, queries))
+    own = _gmac(lambda: _encode(segmentor, image))
     number = len(windows)
     return Cost(source.name, tuple(shape), size, window, number, clip, clip * number, own, own * number)
 
@@ -106,10 +98,22 @@ def default_shape(config: Config) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else (375, 500)
 
 
-def _encode(tower: ImageTower, decoder: Decoder, image: torch.Tensor, queries: int) -> None:
-    record = tower.record(image, decoder.needs)
-    scores = torch.empty(1, queries, *record.grid, device='meta')
-    decoder.run(record, lambda tokens: scores)
+class _WithoutWeights(TowerSource):
+    """Another source, whose image tower has shapes only."""
+
+    def __init__(self, source: TowerSource) -> None:
+        super().__init__(source.name, source.mean, source.std, source.precision)
+        self.build_image_tower, self.build_text_encoder = source.empty_image_tower, source.build_text_encoder
+
+
+def _encode(segmentor: EncoderDecoder, image: torch.Tensor) -> None:
+    """All that is computed for a window from its pixels to its tokens, and the affinities that are read later."""
+    record = segmentor.backbone.record(image, segmentor.needs)
+    scores = torch.empty(1, segmentor.out_channels, *record.grid, device='meta')
+    segmentor.backbone.decoder.run(record, lambda tokens: scores)
+    for part in segmentor.modules():
+        if isinstance(part, Affinity):
+            record.once(part)
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ def bundle(configs: Sequence[Config]) -> Config:
         default = {key: own[key] for key in ('data_preprocessor',) if own.get(key) is not None}
         methods[f'{number}'] = {**default, **own.model}
         names = dict(prediction=MethodBundle.prediction(number), prefix=f'{name_of(own)} {number}')
-        config.test_evaluator.append({**_metrics(own)[0], **names})
+        config.test_evaluator.append({**metrics_in(own)[0], **names})
     config.model = dict(type='MethodBundle', methods=methods)
     return config
 
@@ -97,15 +97,10 @@ def _reason_alone(config: Config) -> str | None:
         return f'has the checkpoint {config.load_from}, which a pass of several configs does not load'
     if not is_a(MODELS, config.model, SCLIPSegmentor):
         return f'is of type {config.model.type} and has no CLIP to share'
-    metrics = _metrics(config)
+    metrics = metrics_in(config)
     if len(metrics) != 1 or not _counts_exactly(metrics[0]):
         return 'has other metrics in its test_evaluator than one IoUMetric'
     return None
-
-
-def _metrics(config: Config) -> list[Any]:
-    metrics = metrics_in(config.get('test_evaluator'))
-    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
 
 
 def _counts_exactly(metric: Any) -> bool:

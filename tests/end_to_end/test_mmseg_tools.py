@@ -12,9 +12,11 @@ import mmseg
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 from PIL import Image
 
 from mmseg_sclip.config import load_config
+from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.paths import config_path
 
 TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
@@ -52,13 +54,18 @@ def test_print_config(run_script, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_views_are_derived_for_the_plain_runner_too(run_main, run_script, config):
-    """`tools/test.py --tta` of MMSegmentation; it wants a checkpoint, which may be empty."""
+def test_views_are_derived_for_the_plain_runner_too(run_main, config):
+    """What `tools/test.py --tta` of MMSegmentation does with a config."""
     few = 'test_dataloader.dataset.indices=3'
     assert run_main(config, '--tta', '--device', 'cpu', '--cfg-options', few).code == 0
     expected = json.loads(Path('work/result.json').read_text())['metrics']
-    run_script('test.py', config, '', '--tta', '--work-dir', 'plain', '--cfg-options', few)
-    found = json.loads(next(Path('plain').glob('*/*.json')).read_text())
+    plain = Config.fromfile(config)
+    plain.merge_from_dict({'test_dataloader.dataset.indices': 3, 'work_dir': 'plain'})
+    plain.test_dataloader.dataset.pipeline = plain.tta_pipeline
+    plain.tta_model.module = plain.model
+    plain.model = plain.tta_model
+    with isolated():
+        found = Runner.from_cfg(plain).test()
     assert found['mIoU'] == round(expected['mIoU'], 2)
 
 

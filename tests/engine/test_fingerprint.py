@@ -18,7 +18,7 @@ from mmseg_sclip.files import MARK
 ATTENTION = """
 from mmseg.registry import MODELS
 from mmseg_sclip.models.attention import CorrelativeSelfAttention
-from helpers.numbers import FACTOR
+from my_helpers.numbers import FACTOR
 
 @MODELS.register_module()
 class NamedInTheConfig(CorrelativeSelfAttention):
@@ -138,9 +138,9 @@ def test_sources_of_the_user_and_all_that_they_import(config, tmp_path, monkeypa
     folder = tmp_path / 'mine'
     files = {
         'my_attention.py': ATTENTION,
-        'helpers/__init__.py': '',
-        'helpers/numbers.py': 'from . import more\nfrom .more import FACTOR\n',
-        'helpers/more.py': 'import constants\nFACTOR = constants.TWO\n',
+        'my_helpers/__init__.py': '',
+        'my_helpers/numbers.py': 'from . import more\nfrom .more import FACTOR\n',
+        'my_helpers/more.py': 'import constants\nFACTOR = constants.TWO\n',
         'constants.py': 'TWO = 2\n',
         'by_name.py': '',
         'unrelated.py': '',

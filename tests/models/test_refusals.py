@@ -209,7 +209,7 @@ REFUSED = [
 @pytest.fixture(scope='module')
 def source(mini_clip):
     """One copy of the towers for all models that are tried."""
-    return ClipSource(mini_clip)
+    return ClipSource(**mini_clip)
 
 
 def build(source, where, part, decoder=BLOCK, **test_cfg):

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_sclip.apis import SCLIPInferencer
 from mmseg_sclip.config import load_config
+from mmseg_sclip.engine import SetupHook
 from mmseg_sclip.engine.runner import build_runner, isolated
 from mmseg_sclip.files import is_ours
 from mmseg_sclip.visual import PredictionVisualizationHook, prediction_hook
@@ -113,10 +115,14 @@ def test_equal_stems_and_files_of_the_user(images, tmp_path, figures):
 def test_pictures_never_lie_beside_images(images, tmp_path, folder):
     (tmp_path / 'link').symlink_to(tmp_path / 'b')
     hook = PredictionVisualizationHook(draw=True, out_dir=str(tmp_path / folder))
+    runner = SimpleNamespace(
+        cfg=Config(dict(model=dict(type='Any'))),
+        hooks=[hook],
+        test_evaluator=SimpleNamespace(metrics=[]),
+        test_dataloader=SimpleNamespace(dataset=images),
+    )
     with pytest.raises(OSError, match='--show-dir .* name another folder'):
-        run(hook, images, None)
-    with pytest.raises(OSError, match='--show-dir .* name another folder'):
-        hook.refuse_inputs(images)
+        SetupHook().before_test(runner)
 
 
 def test_a_full_disk_is_named_and_costs_no_evaluation(images, tmp_path, monkeypatch):

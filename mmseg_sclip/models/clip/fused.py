@@ -1,8 +1,8 @@
-"""Modules that take the place of open_clip's in a block: the same weights and results, without the copies.
+"""Blocks that take the place of open_clip's: the same weights and results, without the copies.
 
 `nn.MultiheadAttention` copies q, k and v, and QuickGELU makes three tensors of a block's largest size. The modules
-here keep the names of parameters, so state dicts stay as they are, and everything around them stays open_clip's own
-code, so hooks and exchanged modules work as in any PyTorch model.
+here keep the names of parameters, so state dicts stay as they are. All that depends on how open_clip builds and calls
+a block stands here, so another version of open_clip is either known or refused.
 """
 
 from __future__ import annotations
@@ -14,26 +14,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...compat import open_clip
+from ...errors import ConfigError
 
 _QUICK = 1.702  # QuickGELU is x * sigmoid(1.702 x)
 
 
-def fuse_block(block: open_clip.transformer.ResidualAttentionBlock) -> None:
-    """Put the fused modules into a block, in place; parts of other kinds than CLIP's stay as they are."""
-    if type(block.attn) is nn.MultiheadAttention and block.attn.batch_first:
-        block.attn = FusedSelfAttention(block.attn)
-    if isinstance(getattr(block.mlp, 'gelu', None), open_clip.transformer.QuickGELU):
-        block.mlp.gelu = FusedQuickGELU()
+_PARTS = {'ln_1', 'attn', 'ls_1', 'ln_2', 'mlp', 'ls_2'}
+_OF_ATTENTION = {'in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias'}
+
+
+def fuse_block(block: Any) -> FusedBlock:
+    """A block with fused modules, which shares the weights of a block of open_clip.
+
+    Args:
+        block: Of CLIP's kind; its attention may be `nn.MultiheadAttention` or a class of open_clip's own.
+
+    Raises:
+        ConfigError: This version of open_clip builds it in a way that is not known here.
+    """
+    if isinstance(block, FusedBlock):
+        return block
+    parts, attention = {name for name, _ in block.named_children()}, getattr(block, 'attn', None)
+    weights = set() if attention is None else {name for name, _ in attention.named_parameters()}
+    if parts != _PARTS or weights != _OF_ATTENTION or not hasattr(attention, 'num_heads'):
+        raise ConfigError(
+            f'open_clip {open_clip.__version__} builds a {type(block).__name__} with the parts '
+            f'{", ".join(sorted(parts))} and a {type(attention).__name__}, which is not known here. Install '
+            'open_clip_torch 3.3.'
+        )
+    return FusedBlock(block)
+
+
+class FusedBlock(nn.Module):
+    """A residual block of CLIP: attention and feed-forward part, each after a LayerNorm and before a LayerScale.
+
+    Args:
+        block: Of open_clip; its parts are shared.
+    """
+
+    ln_1: nn.Module
+    ls_1: nn.Module
+    ln_2: nn.Module
+    ls_2: nn.Module
+    mlp: Any
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.ln_1, self.ls_1, self.ln_2, self.ls_2 = block.ln_1, block.ls_1, block.ln_2, block.ls_2
+        self.attn = FusedSelfAttention(block.attn)
+        self.mlp = block.mlp
+        if isinstance(getattr(self.mlp, 'gelu', None), open_clip.transformer.QuickGELU):
+            self.mlp.gelu = FusedQuickGELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output of the block from its input, both (B, N, width)."""
+        x = x + self.ls_1(self.attn(self.ln_1(x)))
+        return x + self.ls_2(self.mlp(self.ln_2(x)))
 
 
 class FusedSelfAttention(nn.Module):
-    """Self-attention on views of the projections, in place of `nn.MultiheadAttention` inside a block.
+    """Self-attention on views of the projections.
 
     Args:
         attention: Its parameters are shared.
     """
 
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         self.in_proj_weight = attention.in_proj_weight
@@ -49,28 +95,9 @@ class FusedSelfAttention(nn.Module):
         """(B, heads, N, head_dim) to (B, N, width), through the output projection."""
         return self.out_proj(heads.transpose(1, 2).flatten(2))
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor | None = None,
-        value: Tensor | None = None,
-        need_weights: bool = False,
-        attn_mask: Tensor | None = None,
-    ) -> tuple[Tensor, None]:
-        """Attend within query (B, N, width).
-
-        Args:
-            query: The block's input after its first LayerNorm.
-            key: The same tensor; kept for the call of open_clip's block.
-            value: Kept likewise.
-            need_weights: Kept likewise; no map is made.
-            attn_mask: Added to the logits.
-
-        Returns:
-            (B, N, width) and None, as `nn.MultiheadAttention` does.
-        """
-        q, k, v = self.project(query)
-        return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)), None
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within x (B, N, width), the block's input after its first LayerNorm."""
+        return self.merge(F.scaled_dot_product_attention(*self.project(x)))
 
 
 class FusedQuickGELU(nn.Module):

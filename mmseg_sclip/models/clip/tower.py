@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...compat import open_clip
 from ..towers.image import ImageTower
-from .fused import fuse_block
+from .fused import FusedBlock, fuse_block
 from .positions import POSITION_RULES
 
 
@@ -15,8 +15,8 @@ class VisionTower(ImageTower):
     """An open_clip `VisionTransformer` with its parts in reach.
 
     Args:
-        visual: A Vision Transformer with a class token. The attention and the activation of its blocks are
-            exchanged for fused modules that share their weights.
+        visual: A Vision Transformer with a class token. Its blocks are exchanged for fused ones that share their
+            weights.
         positions: Name of the rule that fits the positional table to other grids.
     """
 
@@ -29,10 +29,11 @@ class VisionTower(ImageTower):
         self.heads = visual.transformer.resblocks[0].attn.num_heads
         self.patch_size = tuple(visual.patch_size)
         self.out_dim = visual.output_dim
-        for block in visual.transformer.resblocks:
-            fuse_block(block)
+        blocks = visual.transformer.resblocks
+        for index, block in enumerate(blocks):
+            blocks[index] = fuse_block(block)
 
-    def block(self, number: int) -> open_clip.transformer.ResidualAttentionBlock:
+    def block(self, number: int) -> FusedBlock:
         """Block `number`, from 1 to depth."""
         return self.visual.transformer.resblocks[number - 1]
 
