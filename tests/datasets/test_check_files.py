@@ -197,9 +197,7 @@ def test_names_of_classes_from_a_file(tmp_path):
         with_class_names(dict(classes='no.txt'))
 
 
-def test_a_note_is_said_once(monkeypatch):
-    said = []
-    monkeypatch.setattr(notes, 'print_log', lambda text, logger, level: said.append((level, text)))
+def test_a_note_is_said_once(said):
     for text in ('this test says it', 'this test says it', 'another'):
         notes.say_once(notes.Note('kind', text))
     assert said == [(logging.WARNING, 'this test says it'), (logging.WARNING, 'another')]
