@@ -105,13 +105,16 @@ def test_settings_that_the_metric_cannot_work_with(settings, words):
         build(**settings)
 
 
-def test_255_is_a_class_where_there_are_more(monkeypatch):
+def test_255_is_a_class_where_there_are_more():
     names = [f'{number}' for number in range(300)]
     image = sample([[255, 0, 0]], [[255, 65535, 0]])
     for settings, counted in ((dict(), 2), (dict(ignore_index=255), 2), (dict(ignore_index=[255, 65535]), 1)):
         metric = build(names=names, **settings)
         metric.process({}, [image])
         assert metric.results[0][:, 2].sum() == counted, settings
+    metric = build(ignore_index=-1)  # as a byte it would be 255
+    metric.process({}, [sample([[1, 1]], torch.tensor([[255, 1]], dtype=torch.uint8))])
+    assert metric.results[0].tolist() == [[0, 0, 0, 0], [1, 2, 2, 1], [0, 0, 0, 0]]
 
 
 def test_classes_that_no_label_map_holds_are_named():
