@@ -23,7 +23,7 @@ class Record:
         images: (B, 3, H, W), the windows, normalised for the tower.
         grid: (h, w) in patches; a stream has N = tower.prefix + h * w tokens.
         outputs: Block outputs (B, N, width) by block number; 0 is the embedding.
-        places: Where each window lies; empty where the images are no windows of others.
+        places: Where each window lies; empty where the images are not windows of others.
 
     Attributes:
         companions: The second networks of the model that reads the record, by name; see `read_by`.

@@ -25,5 +25,5 @@ class Propagation(Part):
     """Changes the scores of all windows of an image after the head; named by `model.propagation`."""
 
     def forward(self, scores: Tensor, tokens: Tokens) -> Tensor:
-        """Scores of each distinct phrase (windows, P, h, w), float32, from such scores and the tokens behind them."""
+        """New scores of each distinct phrase (windows, P, h, w), float32; `tokens` are what they come from."""
         raise NotImplementedError(f'{type(self).__name__} must define forward(scores, tokens).')

@@ -81,8 +81,8 @@ def test_methods_alone_and_in_one_pass(figures):
     'argv, words',
     [
         (['--size', '60'], 'HEIGHTxWIDTH in pixels'),
-        (['--repeats', '0'], 'no positive whole number'),
-        (['--images', 'nowhere'], '--images nowhere is no folder'),
+        (['--repeats', '0'], 'not a positive whole number'),
+        (['--images', 'nowhere'], '--images nowhere is not a folder'),
         (['sclip_voc20', '--methods', 'clip'], '--methods needs one sclip_DATASET'),
         (['--random-weights'], 'builtin:demo brings its weights'),
         (['--json', __file__], 'not written by mmseg_sclip'),

@@ -2,7 +2,7 @@
 # tried on the demo (where the matrix is smaller, and the rate 3e-3); the rate for the photographs is not tuned.
 optim_wrapper = dict(
     type='OptimWrapper',
-    # Decay would pull the matrix to zero, which is no attention to likeness at all.
+    # Decay would pull the matrix to zero, which no longer attends to likeness.
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.0),
 )
 param_scheduler = [dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=400, by_epoch=False)]

@@ -1,4 +1,4 @@
-"""What an attention strategy must offer."""
+"""The seam of the attentions: what one must offer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAP = ('terms', 'weights')  # what says how the map is computed
 class Attention(Part):
     """What attends to what inside a block.
 
-    A strategy derives from this class, registers itself with `mmseg.registry.MODELS` and writes `terms`; everything
+    An attention derives from this class, registers itself with `mmseg.registry.MODELS` and writes `terms`; everything
     else has a default. A class that writes `terms` or `weights`, but not `attend`, gets the `attend` of this class,
     which follows them.
 
@@ -48,7 +48,7 @@ class Attention(Part):
 
         Args:
             b: The block's input.
-            mix: Applied to each term before the prior is added; other strategies wrap this one with it.
+            mix: Applied to each term before the prior is added; other attentions wrap this one with it.
         """
         prior = self.prior(b)
         total: Any = None
@@ -83,7 +83,7 @@ class Attention(Part):
 class ProductAttention(Attention):
     """An attention whose terms are scaled products of queries and keys; no map is held in memory.
 
-    A strategy writes `pairs`.
+    An attention writes `pairs`.
     """
 
     def pairs(self, b: BlockInput) -> list[tuple[Tensor, Tensor, float]]:

@@ -93,7 +93,7 @@ class RandomProjection(Projection):
         self.register_buffer('matrices', torch.randn(shape, generator=generator) * tower.width**-0.5, persistent=False)
 
     def forward(self, b: BlockInput) -> list[Tensor]:
-        """One stream a matrix."""
+        """One stream per matrix."""
         return [split_heads(b.x @ matrix.to(b.x.dtype), b.v.shape[1]) for matrix in self.matrices]
 
 
@@ -132,7 +132,7 @@ class LearnedProjection(Projection):
             if not (self.training and torch.is_grad_enabled()):
                 print_log(
                     f"The learned projection is still at its start ('{self.init}'): no checkpoint was loaded. Train "
-                    'it with tools/train.py CONFIG, and give the checkpoint behind the config.',
+                    'it with tools/train.py CONFIG, and give the checkpoint after the config.',
                     logger='current',
                     level=logging.WARNING,
                 )

@@ -84,7 +84,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     model = content.get('model_cfg', content) if isinstance(content, dict) else {}
     if not {'embed_dim', 'vision_cfg', 'text_cfg'} <= set(model):
         raise BadFileError(
-            f"{path} is no open_clip model description: it must hold 'embed_dim', 'vision_cfg' and "
+            f"{path} is not an open_clip model description: it must hold 'embed_dim', 'vision_cfg' and "
             "'text_cfg' (or a 'model_cfg' with them)."
         )
     return content
@@ -111,8 +111,8 @@ def _from_name(config: ClipConfig) -> Architecture:
     model = open_clip.get_model_config(name)
     if model is None:
         raise ConfigError(
-            f"model.clip.model_name is '{config.model_name}', which is no architecture of open_clip, no "
-            f'file and no schema.{nearest(name, open_clip.list_models())} All names: '
+            f"model.clip.model_name is '{config.model_name}', which is not an architecture of open_clip, a "
+            f'file or a schema.{nearest(name, open_clip.list_models())} All names: '
             "open_clip.list_models(); 'local-dir:' and 'hf-hub:' name folders and repositories."
         )
     tag = open_clip.get_pretrained_cfg(name, config.pretrained) if config.pretrained else {}

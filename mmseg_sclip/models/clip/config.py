@@ -29,7 +29,7 @@ class ClipConfig:
         pretrained: A tag of open_clip, a weights file, or None. The schemas bring their own weights,
             so it must be None with them; without a schema None means random weights.
         precision: Of both towers' weights and products: 'fp32', 'fp16' or 'bf16'. LayerNorms, softmaxes, the
-            products with the text and all behind them stay in float32. A number in a table is one of 'fp32'
+            products with the text and all after them stay in float32. A number in a table is one of 'fp32'
             unless it says otherwise.
         keep_text: Keep the text tower in memory after the vocabulary is encoded.
         activation: 'gelu' or 'quick_gelu' to override the architecture's on purpose, in both towers, or in one

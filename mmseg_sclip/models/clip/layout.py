@@ -50,7 +50,7 @@ def lay_out(architecture: Architecture, config: ClipConfig, tower: str, device: 
             return kind(**model, cast_dtype=PRECISIONS[config.precision])
     except TypeError as error:
         raise ConfigError(
-            f'{architecture.name} is no model description that open_clip {open_clip.__version__} can '
+            f'{architecture.name} is not a model description that open_clip {open_clip.__version__} can '
             f'build ({error}). Correct the key, or install a newer open_clip_torch.'
         ) from error
 

@@ -1,4 +1,4 @@
-"""Running prompts through a text tower, no token twice."""
+"""Running prompts through a text tower, and no token twice."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FULL = 64  # prompts in one run of a tower that reads all positions
 
 
 def encode_prompts(tower: Any, tokens: Tensor, description: str = 'Encoding') -> Tensor:
-    """One vector a prompt, as `tower.encode_text` gives it.
+    """One vector per prompt, as `tower.encode_text` gives it.
 
-    In a causal tower a token sees only what stands before it, so tokens behind the end of a prompt change
+    In a causal tower a token sees only what stands before it, so tokens after the end of a prompt change
     nothing, and prompts that begin alike have the same tokens there. Such prompts become the branches of
     trees, and each token of a tree is computed once. Where it takes longer than a few seconds a bar says how far
     it is.

@@ -24,7 +24,7 @@ def refuse_unsupported(name: str, model: Mapping[str, Any]) -> None:
         model: open_clip's model config.
 
     Raises:
-        ConfigError: The image tower is no Vision Transformer that pools at a class token.
+        ConfigError: The image tower is not a Vision Transformer that pools at a class token.
     """
     vision = model['vision_cfg']
     pool = vision.get('pool_type', 'tok')
@@ -34,7 +34,7 @@ def refuse_unsupported(name: str, model: Mapping[str, Any]) -> None:
         'pools by attention (attentional_pool)': vision.get('attentional_pool'),
         f"pools with pool_type='{pool}' instead of the class token ('tok')": pool != 'tok',
         'belongs to a CoCa (multimodal_cfg)': model.get('multimodal_cfg'),
-        'has its final LayerNorm behind the pooling (final_ln_after_pool)': vision.get('final_ln_after_pool'),
+        'has its final LayerNorm after the pooling (final_ln_after_pool)': vision.get('final_ln_after_pool'),
         'has blocks with a custom attention': vision.get('block_type') == 'custom' or any(map(vision.get, _CUSTOM)),
     }
     for reason, holds in reasons.items():

@@ -1,4 +1,4 @@
-"""Where the weights of a model lie: in a file, in a folder, or behind a name that has to be fetched."""
+"""Where the weights of a model lie: in a file, in a folder, or under a name that has to be fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A head whose scores are maps of the queries, no cosines."""
+"""A head whose scores are maps of the queries, not cosines."""
 
 from __future__ import annotations
 

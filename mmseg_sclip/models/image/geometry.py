@@ -27,7 +27,7 @@ class Axis:
 
     Attributes:
         side: Pixels of the network's input, padding included.
-        padding: Pixels that were added before and behind the image.
+        padding: Pixels that were added before and after the image.
         flipped: Whether the image was mirrored on this axis.
         original: Pixels of the image as it was loaded.
     """

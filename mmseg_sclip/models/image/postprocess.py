@@ -54,7 +54,7 @@ def large_classes(counts: Tensor, area_thd: float, background_index: int) -> Ten
     Args:
         counts: (C,), int64, pixels of each class in the labels without thresholds.
         area_thd: Share of the foreground, 0..1.
-        background_index: The class that is no foreground.
+        background_index: The class that is not foreground.
 
     Returns:
         (C,), bool.

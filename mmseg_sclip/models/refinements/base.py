@@ -22,7 +22,7 @@ COSINES, CLASS_SCORES = STAGES = ('cosines', 'class scores')
 
 @dataclass
 class ImageView:
-    """What a refinement may look at beside the scores of an image.
+    """What a refinement may look at besides the scores of an image.
 
     Attributes:
         image: (3, H, W), float32, the normalised image at its original size.

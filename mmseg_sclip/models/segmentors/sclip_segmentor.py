@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import print_log
 from mmengine.structures import PixelData
-from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -20,19 +18,17 @@ from ...errors import ConfigError
 from ..image.labels import label_in_bands
 from ..image.scores import ChangedScores, ClassScores, PixelScores, Scores
 from ..refinements.base import CLASS_SCORES, COSINES
-from ..tokens import Tokens
 from ..towers.source import TowerSource, build_source
 from .assembly import assemble, build_preprocessor, build_refinements, check_config
-from .checkpoints import check_checkpoint, forget_frozen_keys
+from .base import Images, TwoTowerSegmentor
+from .checkpoints import forget_frozen_keys
 from .refining import refine
 from .settings import InferenceSettings
 from .together import score_together
 
-Images = Tensor | Sequence[Tensor]
-
 
 @MODELS.register_module()
-class SCLIPSegmentor(EncoderDecoder):
+class SCLIPSegmentor(TwoTowerSegmentor):
     """Training-free open-vocabulary segmentation with CLIP (SCLIP, ECCV 2024).
 
     An `EncoderDecoder` whose windows run in batches and whose post-processing is SCLIP's. Images may
@@ -124,30 +120,6 @@ class SCLIPSegmentor(EncoderDecoder):
         parts = (self.backbone.decoder, self.decode_head, self.stitch, self.propagation, *self.refinements)
         return frozenset().union(*(getattr(part, 'needs', ()) for part in parts))
 
-    @property
-    def dataset_meta(self) -> dict[str, list]:
-        """MMSeg's `classes` and `palette`, of the vocabulary; see `TextSimilarityHead`."""
-        return self.decode_head.dataset_meta
-
-    @dataset_meta.setter
-    def dataset_meta(self, meta: Mapping | None) -> None:
-        # MMSeg's inferencer sets Cityscapes' names where there is no checkpoint.
-        meta = meta or {}
-        if list(meta.get('classes', ())) != self.decode_head.dataset_meta['classes']:
-            print_log(
-                'Classes are named by the vocabulary (decode_head.class_names, or set_vocabulary); other names that '
-                'were set as dataset_meta are not taken over.',
-                logger='current',
-            )
-        elif meta.get('palette') is not None:
-            self.decode_head.dataset_meta = {**self.decode_head.dataset_meta, 'palette': list(meta['palette'])}
-
-    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args) -> None:
-        """Refuse a checkpoint that does not fit this model; MMEngine would only log it."""
-        if not prefix:
-            check_checkpoint(self, state_dict)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def set_vocabulary(
         self, vocabulary, class_names=None, background_index: int | None = None, folder: Path | None = None
     ) -> None:
@@ -191,35 +163,6 @@ class SCLIPSegmentor(EncoderDecoder):
         model._checked = None
         _ = model.settings
         return model
-
-    def encode(self, images: Tensor) -> Tokens:
-        """Tokens of (B, 3, H, W), all passes of the decoder over one run of the tower."""
-        record = self.backbone.record(images, self.needs).read_by(self.companions)
-        return self.backbone.decoder.run(record, self.decode_head.between_passes)[0]
-
-    def extract_feat(self, inputs: Images) -> tuple[Tensor] | list[tuple[Tensor]]:
-        """Dense features: a tuple with one map (B, D, h, w), or a list of such tuples for a list of images."""
-        if isinstance(inputs, Tensor):
-            return (self.encode(inputs).map,)
-        return [(self.encode(image[None]).map,) for image in inputs]
-
-    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Scores (B, Q, H, W) of (B, 3, H, W), enlarged as `TextSimilarityHead.predict` says."""
-        return self.decode_head.predict(self.encode(inputs), batch_img_metas, self.test_cfg)
-
-    def _forward(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> Tensor | list[Tensor]:
-        """Cosines (B, Q, h, w) at patch resolution; a list of (1, Q, h, w) for a list of images."""
-        if isinstance(inputs, Tensor):
-            return self.decode_head(self.encode(inputs))
-        return [self.decode_head(self.encode(image[None])) for image in inputs]
-
-    def loss(self, inputs: Images, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
-        """The head's loss, averaged over the images."""
-        each = [
-            self.decode_head.loss(self.encode(image[None]), [sample], self.train_cfg)
-            for image, sample in zip(inputs, data_samples, strict=True)
-        ]
-        return {f'decode.{name}': torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
 
     def predict(self, inputs: Images, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
         """Label maps at original size: `score`, then `label`.

@@ -18,7 +18,7 @@ class Vocabulary:
 
     Attributes:
         name: What messages call it.
-        classes: One tuple of phrases a class.
+        classes: One tuple of phrases per class.
         class_names: What the classes are called; left out, each has its first phrase as name.
         background_index: The class that unsure pixels fall to; None where there is none.
     """
@@ -62,7 +62,7 @@ def load_vocabulary(spec: str | Path | Vocabulary | Sequence | None, folders: Se
     """Read a vocabulary.
 
     Args:
-        spec: The name of a shipped vocabulary, the path of a text file, or a list with one entry a
+        spec: The name of a shipped vocabulary, the path of a text file, or a list with one entry per
             class: a name, or a list of phrases. A shipped name wins over a file of that name. A phrase of a list is
             never split; of one that has a comma a warning says so.
         folders: Where relative paths are looked for before the current folder.
@@ -115,7 +115,7 @@ def find_vocabulary(spec: str, folders: Sequence[Path] = ()) -> Path:
 
 
 def _read(path: Path) -> Vocabulary:
-    """One class a line, see `split_phrases`; # starts a comment, in a line's middle after a space."""
+    """One class per line, see `split_phrases`; # starts a comment, in a line's middle after a space."""
     try:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
@@ -135,5 +135,5 @@ def _read(path: Path) -> Vocabulary:
         warn_of_line(f'Line {number} of the vocabulary {path}', phrases)
         classes.append(phrases)
     if not classes:
-        raise BadFileError(f'The vocabulary {path} names no class. Write one class a line.')
+        raise BadFileError(f'The vocabulary {path} names no class. Write one class per line.')
     return Vocabulary(path.name, tuple(classes))

@@ -41,6 +41,7 @@ class ImageTower(nn.Module):
     out_dim: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    _lower: bool | None = None  # whether its weights have a lower precision, once it is known
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens of (B, 3, H, W), normalised: (B, prefix + h * w, width), and the grid (h, w).
@@ -147,8 +148,13 @@ class ImageTower(nn.Module):
 
     def own_precision(self, device: torch.device) -> AbstractContextManager:
         """The caller's autocast for float32 weights; none for weights that have a lower precision already."""
-        lower = any(parameter.dtype != torch.float32 for parameter in self.parameters())
-        return without_autocast(device) if lower else nullcontext()
+        if self._lower is None:
+            self._lower = any(parameter.dtype != torch.float32 for parameter in self.parameters())
+        return without_autocast(device) if self._lower else nullcontext()
+
+    def _apply(self, *args, **kwargs) -> ImageTower:
+        self._lower = None  # the weights may get another type
+        return super()._apply(*args, **kwargs)
 
     def record(self, images: Tensor, needs: Iterable[int], places: Sequence[Place] = ()) -> Record:
         """Run the tower to the deepest output that is needed, and no further, and keep those outputs.

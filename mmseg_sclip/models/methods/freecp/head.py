@@ -29,7 +29,7 @@ class Purified:
 
     Attributes:
         boxes: (B, F, h, w), bool, where a query is sought.
-        refined: (B, F, h, w), in 0..1, the maps behind the affinity.
+        refined: (B, F, h, w), in 0..1, the maps after the affinity.
         agreement: (B, F), how much a map and the probabilities have in common, in 0..0.5.
     """
 

@@ -25,7 +25,7 @@ class ProcrustesAttention(ProductAttention):
     Args:
         alpha: Weight of the key-key term; 0 switches it off. PEARL takes 0.3 for Cityscapes and ADE20K.
         solver: 'newton_schulz' is the official one: five steps, which bring the larger singular values of kc^T qc to
-            about 1 and leave the small ones small, so R is no rotation. 'svd' gives the rotation itself.
+            about 1 and leave the small ones small, so R is not a rotation. 'svd' gives the rotation itself.
     """
 
     def __init__(
