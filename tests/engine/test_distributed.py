@@ -172,7 +172,7 @@ def test_torchrun_starts_a_test_and_an_error_of_one_process_ends_all(tmp_path):
         (tmp_path / 'bad' / name).write_bytes(b'no image')
     command += ['--data-root', str(tmp_path / 'bad')]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0 and 'cannot be decoded' in done.stderr + done.stdout
+    assert done.returncode != 0 and 'is damaged or no image' in done.stderr + done.stdout
 
 
 @pytest.mark.slow
