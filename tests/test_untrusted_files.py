@@ -120,7 +120,7 @@ def test_allowed_names_are_no_way_in(tmp_path, payload, named):
 
 INIT = 'model.backbone.init_cfg'
 PLACES = {
-    'argument': 'test sclip_demo PATH',
+    'argument': 'test sclip_demo PATH --cfg-options test_dataloader.dataset.count=3',
     'load_from': 'test sclip_demo --cfg-options load_from=PATH test_dataloader.dataset.count=3',
     'training': 'train sclip_learned_demo --cfg-options load_from=PATH train_dataloader.dataset.count=4',
     'unfinished': 'train sclip_learned_demo --resume --cfg-options train_dataloader.dataset.count=4',

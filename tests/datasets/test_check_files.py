@@ -105,8 +105,6 @@ def test_missing_files_are_named(folder, settings, gone, words):
         check_files({**dataset(folder), **settings})
     with pytest.raises(MissingFileError, match='train_dataloader.dataset.data_root'):
         check_files(dataset(folder / 'nowhere'), 'train_dataloader')
-    with pytest.raises(ConfigError, match='ann_file|petrel_client'):  # cannot be listed
-        check_files(dataset('s3://bucket', type='ImageFolderDataset'))
 
 
 def test_files_are_checked_inside_of_wrappers(folder):
@@ -122,6 +120,10 @@ def test_files_are_checked_inside_of_wrappers(folder):
     shutil.rmtree(folder / 'images')
     with pytest.raises(MissingFileError, match='images does not exist'):
         check_files(wrapped)
+    at_an_address = dataset(folder, 'ImageFolderDataset', pipeline=STEPS)
+    at_an_address['data_prefix'] = dict(img_path='s3://bucket/images', seg_map_path='s3://bucket/labels')
+    with pytest.raises(ConfigError, match='ann_file|petrel_client'):
+        build_dataset(at_an_address)
 
 
 @pytest.fixture
