@@ -27,7 +27,7 @@ COMMANDS = {
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'check': Command('check', 'look at every file of a test dataset, and say what is wrong'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
-    'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
+    'attention': Command('attention', 'show what points of an image attend to, with several attentions'),
     'compare': Command('compare', 'draw what several configs make of the same images, side by side'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
     'compare-methods': Command(

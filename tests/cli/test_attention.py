@@ -44,7 +44,7 @@ def test_the_demo(run, tmp_path, figures):
     code, out, _ = run('attention', '--demo', '--out-dir', 'out', '--pdf')
     assert code == 0
     ((maps, panels, _),) = figures
-    assert [row.strategy for row in maps.rows] == ['VanillaSelfAttention', 'CorrelativeSelfAttention']
+    assert [row.attention for row in maps.rows] == ['VanillaSelfAttention', 'CorrelativeSelfAttention']
     assert {row.layer for row in maps.rows} == {5}
     written = sorted((tmp_path / 'out').iterdir())
     assert [path.name for path in written] == ['scene_13.png', 'scene_13_attention.pdf', 'scene_13_attention.png']
@@ -60,7 +60,7 @@ def test_every_wish(run, photo, figures, tmp_path):
     assert run('attention', photo, '--points', '10,80', '119,0', *attentions, *more).code == 0
     ((maps, panels, figure),) = figures
     heads = [f'head {i} of 4' for i in (1, 2, 3, 4)]
-    assert [(row.strategy, row.layer, row.heads) for row in maps.rows] == [
+    assert [(row.attention, row.layer, row.heads) for row in maps.rows] == [
         *(('LocalSelfAttention(window=1)', layer, head) for layer in (5, 2) for head in heads),
         *(('IdentityAttention', layer, 'one map for all heads') for layer in (5, 2)),
     ]
