@@ -20,9 +20,7 @@ from PIL import Image
 
 from mmseg_sclip import apis, paths
 from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import flops
-from mmseg_sclip.engine.loading import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ('README.md', 'README_zh-CN.md', 'CONTRIBUTING.md')]
@@ -79,14 +77,6 @@ def test_every_picture_and_page_is_shown():
     assert not [path.name for path in (ROOT / 'docs').glob('*.md') if f'(docs/{path.name})' not in text('README.md')]
 
 
-def test_the_commands_of_the_ci_stand_where_it_looks_for_them():
-    for mark, command in (('run', 'python tools/test.py configs/sclip_demo.py'), ('test', 'pytest -n 2')):
-        extras = 'onedl' if mark == 'run' else 'onedl,test'
-        block = f"<!-- ci: {mark} -->\n```bash\npip install -e '.[{extras}]' && {command}\n```\n"
-        assert text('README.md').count(block) == text('README_zh-CN.md').count(block) == 1
-        assert f'$(readme_command {mark})' in text('.ci/run')
-
-
 def commands(document):
     """(command, arguments) of each call of a tool, in blocks and in running text."""
     blocks = [block['body'] for block in BLOCK.finditer(text(document)) if block['language'] == 'bash']
@@ -133,13 +123,12 @@ def test_versions_are_those_of_the_setup_and_of_the_workflow():
     rows = {name: SpecifierSet(value) for name, value in re.findall(r'^\| ([\w-]+) \| (>= [^|]+) \|$', page, re.M)}
     assert rows == {name: allowed[name] for name in allowed if name in rows or 'mm' in name}
     assert {'Python', 'torch', 'open_clip_torch'} < set(rows)
-    runs = re.findall(r'^\| (3\.\d+) \| ([\d.]+) \| [\d.]+ \| (.+?) \| demo', page, re.M)
-    for python_version, torch_version, packages in runs:
+    for line in re.findall(r'^\| 3\.\d+ \| .* demo', page, re.M):
+        python_version, torch_version, _, packages, _ = line.strip('| ').split(' | ')
         for package in (f'Python {python_version}', f'torch {torch_version}', *packages.split(', ')):
             assert package.split()[1] in allowed[package.split()[0]], package
     job = yaml.safe_load(text('.github/workflows/ci.yml'))['jobs']['run']
-    assert runs and job['strategy']['matrix']['python'] == [f'3.{minor}' for minor in range(10, 14)]
-    assert job['steps'][-1] == {'run': '.ci/run'}
+    assert job['strategy']['matrix']['python'] == [f'3.{minor}' for minor in range(10, 14)]
 
 
 @pytest.mark.slow
@@ -259,11 +248,3 @@ def test_the_script_for_coco(monkeypatch, tmp_path):
     assert len(list(stem.parent.iterdir())) == 3
     written = [np.array(Image.open(f'{stem}_{kind}TrainIds.png'))[0] for kind in ('label', 'instance')]
     assert np.stack(written, 1).tolist() == [list(pair) for pair in expected.values()]
-
-
-def test_the_config_of_the_baselines(fresh_engine, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path('segformer_b0.py').write_text(python('docs/baselines.md', '_base_'))
-    config = load_config('segformer_b0.py')
-    assert f'/{config.pop("load_from")}\n' in text('docs/baselines.md')  # the file that is downloaded
-    assert build_model(config, 'cpu').decode_head.num_classes == 150

@@ -55,14 +55,6 @@ def test_nothing_overlaps(size, rows, columns, classes):
     assert max(figure.dpi * figure.get_size_inches()) <= 8001
 
 
-def test_pictures_stand_in_rows_and_columns():
-    colours = [[RED, GREEN], [BLUE, None]]
-    drawn = to_pixels(draw([[colour and Panel(plain(100, 150, colour)) for colour in row] for row in colours], 'title'))
-    red, green, blue = (np.argwhere((drawn == colour).all(axis=-1)).mean(axis=0) for colour in (RED, GREEN, BLUE))
-    assert abs(red[0] - green[0]) < 2 < green[1] - red[1]
-    assert abs(red[1] - blue[1]) < 2 < blue[0] - red[0]
-
-
 @pytest.mark.parametrize('side, most, expected', [(900, None, 900), (900, 600, 600), (100, None, 500)])
 def test_resolution(side, most, expected):
     """Small pictures are enlarged by a whole number."""
