@@ -103,10 +103,8 @@ KEYS = [
 ]
 PATHS = [
     ('sclip_voc12', r"'sclip_voc12'\. Did you mean .*sclip_voc2[01].*mmseg-sclip configs"),
-    ('qqq', r"'qqq'\. `mmseg-sclip configs` lists"),
     ('../setup', 'No shipped config'),
     (__file__, 'No shipped config'),
-    ('mine/sclip_demo', 'No shipped config'),
     ('_base_/sclip_demo', 'No shipped config'),
     # Configs that became rows name their command.
     ('baselines/clip_pamr_voc21', 'ablate --table 1 --rows clip[+]pamr --datasets voc21`'),

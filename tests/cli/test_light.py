@@ -17,8 +17,8 @@ from mmseg_sclip.cli.arguments import attention, compare, segment
 from mmseg_sclip.cli.cfg_options import read_value
 from mmseg_sclip.engine import evaluation
 from mmseg_sclip.visual.attention_names import METHODS
-from mmseg_sclip.visual.comparison import CRITERIA
 from mmseg_sclip.visual.bound_attention import OWN
+from mmseg_sclip.visual.comparison import CRITERIA
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'numpy', 'PIL', 'matplotlib', 'rich')

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
+from mmseg_sclip.models.streams import Memory
 from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
@@ -15,7 +16,6 @@ from mmseg_sclip.models.methods.freecp.head import purify
 from mmseg_sclip.models.methods.gem.attention import _set_length
 from mmseg_sclip.models.methods.pearl.propagation import propagate
 from mmseg_sclip.models.methods.resclip.label_grids import patch_labels, refined_labels, same_label
-from mmseg_sclip.models.streams import Memory
 
 ATTENTION = 'backbone.decoder.attention'
 

@@ -74,15 +74,6 @@ def test_the_legend_has_what_occurs():
     assert class_legend(['a'], [RED], []) == []
 
 
-def test_a_scale_says_what_heat_means():
-    figure = draw([[Panel(plain(100, 100))]], scale='probability')
-    bar = figure.axes[-1]
-    assert bar.get_xlabel() == 'probability' and bar.get_xlim() == (0, 1)
-    below = to_pixels(figure)[-90:].reshape(-1, 3).astype(int)
-    for end in ([48, 18, 59], [122, 4, 3]):  # of turbo
-        assert (np.abs(below - end).max(axis=-1) < 12).sum() > 5
-
-
 @pytest.mark.parametrize('suffix, start', [('png', b'\x89PNG'), ('pdf', b'%PDF')])
 def test_files_are_ours_and_have_no_date(suffix, start, tmp_path):
     folder, path = OutputFolder(tmp_path, '--out-dir'), tmp_path / f'figure.{suffix}'
