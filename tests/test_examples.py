@@ -3,7 +3,6 @@
 import importlib
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import mmengine
 import numpy as np
@@ -73,14 +72,6 @@ def test_attentions_of_the_examples_attend_by_their_weights(mini_clip, name):
     attention.attend = watched
     assert model._forward(torch.randn(2, 3, 48, 64)).shape == (2, 4, 3, 4)
     assert seen == [False, True][: ATTENTIONS[name]]
-
-
-@torch.no_grad()
-def test_the_prior_of_the_examples():
-    b = SimpleNamespace(grid=(2, 3), prefix=1, x=torch.zeros(1, 7, 4))
-    prior = MODELS.build(dict(type='MyNeighbourAttention', sigma=2.0)).prior(b)
-    assert prior.shape == (7, 7) and not prior[0].any() and not prior[:, 0].any()
-    torch.testing.assert_close(prior[1, 6], torch.tensor(-5 / 8).exp())  # from (0, 0) to (1, 2)
 
 
 @torch.no_grad()

@@ -55,13 +55,6 @@ def test_nothing_overlaps(size, rows, columns, classes):
     assert max(figure.dpi * figure.get_size_inches()) <= 8001
 
 
-@pytest.mark.parametrize('side, most, expected', [(900, None, 900), (900, 600, 600), (100, None, 500)])
-def test_resolution(side, most, expected):
-    """Small pictures are enlarged by a whole number."""
-    drawn = to_pixels(draw([[Panel(plain(side * 6 // 10, side))]], max_side=most))
-    assert drawn.shape[1] == pytest.approx(expected, abs=40)
-
-
 def test_the_legend_has_what_occurs():
     legend = class_legend(['a', 'b', '  $c$', 'd'], [RED, GREEN, BLUE, RED], {0, 2, 255})
     figure = draw([[Panel(plain())]], legend=[*legend, legend_entry('wrong', (130, 130, 130), '////')])
