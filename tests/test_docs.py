@@ -69,12 +69,6 @@ def test_links_paths_and_quotes_are_right(document):
             assert block['body'] == text(block['note'].removeprefix('file: ')), block['note']
 
 
-def test_every_picture_and_page_is_shown():
-    shown = ''.join(map(text, DOCUMENTS))
-    assert not [path.name for path in (ROOT / 'docs' / 'images').iterdir() if f'images/{path.name})' not in shown]
-    assert not [path.name for path in (ROOT / 'docs').glob('*.md') if f'(docs/{path.name})' not in text('README.md')]
-
-
 def commands(document):
     """(command, arguments) of each call of a tool, in blocks and in running text."""
     blocks = [block['body'] for block in BLOCK.finditer(text(document)) if block['language'] == 'bash']
