@@ -6,13 +6,12 @@ from functools import cache as remember
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
-from helpers import random_source, write_clip
+from helpers import Result, random_source, write_clip
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -22,18 +21,6 @@ from mmseg.visualization import SegLocalVisualizer
 from mmseg_sclip.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Result(NamedTuple):
-    """What a person sees of a run."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self):
-        return self.err.rstrip('\n').rpartition('\n')[2]
 
 
 def forget_runs():

@@ -98,7 +98,7 @@ KEYS = [
     ('model.backbone.out_clss', 'True', "'out_clss'.*Did you mean 'out_cls'"),
     ('model.test_cgf.stride', '112', "'test_cgf'.*Did you mean 'test_cfg'"),
     ('model.type', 'SCLIPSegmenter', "SCLIPSegmenter.*Did you mean 'SCLIPSegmentor'"),
-    ('model', 3, 'has no model, or it is no dict'),
+    ('model', 3, 'has no model, or it is not a dict'),
 ]
 PATHS = [
     ('sclip_voc12', r"'sclip_voc12'\. Did you mean .*sclip_voc2[01].*mmseg-sclip configs"),

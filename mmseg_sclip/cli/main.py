@@ -61,7 +61,7 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]!r}? ' if near else ''
-        raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
+        raise errors.UsageError(f'{name!r} is not a command; {hint}The commands are: {", ".join(COMMANDS)}.')
     module, _, registers = COMMANDS[name]
     if not registers:
         return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)

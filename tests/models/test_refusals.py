@@ -14,7 +14,6 @@ from mmseg_sclip import checks
 from mmseg_sclip.checks import build_strategy, check_arguments, check_parameters, find_registered
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Attention
-from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.rules import AtLeast, Between, check_fields
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ REFUSED = [
     attention('LocalSelfAttention', 'window is -1; it must be an odd', window=-1),
     attention('LocalSelfAttention', 'window is 3.0; it must be an odd', window=3.0),
     attention('SharpenedSelfAttention', f'temperature is 0; {POSITIVE}.', temperature=0),
-    attention('EarlierAttention', 'it must name one or more blocks, from 1', block=0),
+    attention('EarlierAttention', 'EarlierAttention.block is (0,); blocks count from 1', block=0),
     attention('EarlierAttention', "block is 'last'; it must be a whole number.", block='last'),
     attention('BlockMeanAttention', 'blocks is (); it must be a non-empty list, each entry a whole num', blocks=()),
     attention('BlockMeanAttention', 'blocks is 3; it must be a non-empty list', blocks=3),
@@ -204,12 +203,6 @@ REFUSED = [
     refinement('DenseCRF', 'DenseCRF.steps is -1; it must be a whole number, at least 0.', steps=-1),
     refinement('DenseCRF', "smoothness is 'x'; it must be a number.", smoothness='x'),
 ]
-
-
-@pytest.fixture(scope='module')
-def source(mini_clip):
-    """One copy of the towers for all models that are tried."""
-    return ClipSource(**mini_clip)
 
 
 def build(source, where, part, decoder=BLOCK, **test_cfg):

@@ -104,6 +104,6 @@ def _parse_point(text: str) -> tuple[int, int]:
         x, y = map(int, parts)
     except ValueError:
         raise UsageError(
-            f'--points: {text!r} is no point. A point is X,Y without a space, two whole numbers, such as 120,80.'
+            f'--points: {text!r} is not a point. A point is X,Y without a space, two whole numbers, such as 120,80.'
         ) from None
     return x, y
