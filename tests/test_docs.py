@@ -21,8 +21,7 @@ from PIL import Image
 from mmseg_sclip import apis, paths
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP = [ROOT / name for name in ('README.md', 'README_zh-CN.md', 'CONTRIBUTING.md')]
-DOCUMENTS = [*TOP, *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'README_zh-CN.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
 METHODS = {path.stem.removesuffix('_context59') for path in paths.list_configs() if path.stem.endswith('_context59')}
 BLOCK = re.compile(r'(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$', re.M | re.S)
 OF_DOCUMENTS = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
