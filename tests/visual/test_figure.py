@@ -52,7 +52,11 @@ def test_nothing_overlaps(size, rows, columns, classes):
     for one, other in combinations(boxes(figure), 2):
         overlap = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
         assert min(overlap) < 1, (one, other)  # a soft edge may touch
-    assert max(figure.dpi * figure.get_size_inches()) <= 8001
+
+
+def test_large_figures_have_a_limit():
+    large = draw([[Panel(plain(1200, 1800))] * 8] * 8)
+    assert large.dpi * max(large.get_size_inches()) == pytest.approx(8000)
 
 
 def test_the_legend_has_what_occurs():
