@@ -54,7 +54,7 @@ def description(text=None, **vision):
 
 
 def write_clip(folder, state=None, name='clip', text=None, **vision):
-    """The `clip` entry of a config, for files of a changed `MINI` and its weights by OpenAI's names; None: random ones."""
+    """The `clip` entry of a config, of a changed `MINI` with weights by OpenAI's names; None for random ones."""
     (folder / f'{name}.json').write_text(json.dumps(description(text, **vision)))
     if state is not None:
         torch.save(state, folder / f'{name}.pt')
