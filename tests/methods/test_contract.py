@@ -15,7 +15,6 @@ import torch
 from helpers import WORDS, random_model, sample
 from mmengine.config import Config
 from mmseg.registry import MODELS
-from mmseg_sclip.visual.bound_attention import OWN, bind_attention
 from torch.nn import functional as F
 
 from mmseg_sclip.engine.flops import count
@@ -23,6 +22,7 @@ from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Affinity, Attention, Decoder, Head, Part, Propagation, Record, Refinement, Stitch
 from mmseg_sclip.models.attention import Projection
 from mmseg_sclip.models.methods.sfp import OutlierDetector
+from mmseg_sclip.visual.bound_attention import OWN, bind_attention
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CSA, VANILLA = dict(type='CorrelativeSelfAttention'), dict(type='VanillaSelfAttention')
