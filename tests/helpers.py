@@ -54,15 +54,7 @@ def description(text=None, **vision):
 
 
 def write_clip(folder, state=None, name='clip', text=None, **vision):
-    """The `clip` entry of a model config, for a description and weights that are written to a folder.
-
-    Args:
-        folder: A `Path`.
-        state: The weights, tensors by OpenAI's names; None for random ones.
-        name: Of the files.
-        text: Changes to `MINI`'s text tower.
-        **vision: Changes to its image tower.
-    """
+    """The `clip` entry of a config, of a changed `MINI` with weights by OpenAI's names; None for random ones."""
     (folder / f'{name}.json').write_text(json.dumps(description(text, **vision)))
     if state is not None:
         torch.save(state, folder / f'{name}.pt')
@@ -93,10 +85,8 @@ def build(clip, attention=None, decoder=None, backbone=None, head=None, data_pre
 
     Args:
         clip: The `clip` entry of a model config, or a source.
-        attention: Config of the attention in a `LastBlock`; None for SCLIP's.
-        decoder: More settings of the decoder, or another `type`.
-        backbone: More settings of the backbone.
-        head: More settings of the head, or another `type`.
+        attention: Of a `LastBlock`; None for SCLIP's.
+        decoder, backbone, head: More settings of each, or another `type`.
         data_preprocessor: Its config; None for the source's own.
         **test_cfg: More settings of the test.
     """

@@ -19,14 +19,9 @@ from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 from mmseg_sclip import apis, paths
-from mmseg_sclip.ablation.protocols import common_protocol
-from mmseg_sclip.config import load_config
-from mmseg_sclip.engine import flops
-from mmseg_sclip.engine.loading import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP = [ROOT / name for name in ('README.md', 'README_zh-CN.md', 'CONTRIBUTING.md')]
-DOCUMENTS = [*TOP, *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'README_zh-CN.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
 METHODS = {path.stem.removesuffix('_context59') for path in paths.list_configs() if path.stem.endswith('_context59')}
 BLOCK = re.compile(r'(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$', re.M | re.S)
 OF_DOCUMENTS = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
@@ -71,20 +66,6 @@ def test_links_paths_and_quotes_are_right(document):
     for block in BLOCK.finditer(text(document)):
         if (block['note'] or '').startswith('file: '):
             assert block['body'] == text(block['note'].removeprefix('file: ')), block['note']
-
-
-def test_every_picture_and_page_is_shown():
-    shown = ''.join(map(text, DOCUMENTS))
-    assert not [path.name for path in (ROOT / 'docs' / 'images').iterdir() if f'images/{path.name})' not in shown]
-    assert not [path.name for path in (ROOT / 'docs').glob('*.md') if f'(docs/{path.name})' not in text('README.md')]
-
-
-def test_the_commands_of_the_ci_stand_where_it_looks_for_them():
-    for mark, command in (('run', 'python tools/test.py configs/sclip_demo.py'), ('test', 'pytest -n 2')):
-        extras = 'onedl' if mark == 'run' else 'onedl,test'
-        block = f"<!-- ci: {mark} -->\n```bash\npip install -e '.[{extras}]' && {command}\n```\n"
-        assert text('README.md').count(block) == text('README_zh-CN.md').count(block) == 1
-        assert f'$(readme_command {mark})' in text('.ci/run')
 
 
 def commands(document):
@@ -133,13 +114,12 @@ def test_versions_are_those_of_the_setup_and_of_the_workflow():
     rows = {name: SpecifierSet(value) for name, value in re.findall(r'^\| ([\w-]+) \| (>= [^|]+) \|$', page, re.M)}
     assert rows == {name: allowed[name] for name in allowed if name in rows or 'mm' in name}
     assert {'Python', 'torch', 'open_clip_torch'} < set(rows)
-    runs = re.findall(r'^\| (3\.\d+) \| ([\d.]+) \| [\d.]+ \| (.+?) \| demo', page, re.M)
-    for python_version, torch_version, packages in runs:
+    for line in re.findall(r'^\| 3\.\d+ \| .* demo', page, re.M):
+        python_version, torch_version, _, packages, _ = line.strip('| ').split(' | ')
         for package in (f'Python {python_version}', f'torch {torch_version}', *packages.split(', ')):
             assert package.split()[1] in allowed[package.split()[0]], package
     job = yaml.safe_load(text('.github/workflows/ci.yml'))['jobs']['run']
-    assert runs and job['strategy']['matrix']['python'] == [f'3.{minor}' for minor in range(10, 14)]
-    assert job['steps'][-1] == {'run': '.ci/run'}
+    assert job['strategy']['matrix']['python'] == [f'3.{minor}' for minor in range(10, 14)]
 
 
 @pytest.mark.slow
@@ -156,12 +136,9 @@ def test_the_demo_prints_what_the_documents_say(run_main, tmp_path):
     assert list(map(float, total)) == pytest.approx([result['metrics'][m] for m in ('aAcc', 'mIoU', 'mAcc')], abs=0.02)
 
 
-def test_published_numbers_are_those_of_the_metafile():
+def test_every_method_has_a_section_and_a_row_and_numbers_are_those_of_the_metafile():
     rows = re.findall(r'`python tools/test.py (configs/\S+)` \| ([\d.]+) \|$', text('README.md'), re.M)
     assert rows == re.findall(r'Config: (\S+).*?mIoU: ([\d.]+)', text('configs/metafile.yml'), re.S)
-
-
-def test_every_method_has_a_section_and_a_row():
     for document in ('README.md', 'docs/methods.md'):
         assert set(re.findall(r'`(\w+)_\*`', text(document))) == METHODS
     rooms = {path.stem.replace('_', '-') for path in (ROOT / 'mmseg_sclip' / 'models' / 'methods').glob('[a-z]*')}
@@ -185,17 +162,6 @@ def test_the_protocols_are_those_of_the_configs():
             assert re.findall(r'`(\w+)`', refinement) == [part.type for part in cut.get('refine', [])], name
             names.add(name)
     assert names == METHODS - {'maskclip_official'}
-
-
-@pytest.mark.slow
-def test_costs_are_those_that_are_counted():
-    rows = re.findall(r'^\| `(\w+)` \| ([\d.]+) \| ([\d.]+)', text('docs/methods.md'), re.M)
-    assert len(rows) == 16
-    for method, window, image in rows:
-        config = common_protocol(method, 'voc21')
-        cost = flops.count(config, (375, 500))
-        assert f'{cost.per_image:.1f}' == image, method
-        assert config.model.test_cfg.mode == 'whole' or f'{cost.per_window:.2f}' == window, method
 
 
 def test_the_config_reference(mini_clip):
@@ -259,11 +225,3 @@ def test_the_script_for_coco(monkeypatch, tmp_path):
     assert len(list(stem.parent.iterdir())) == 3
     written = [np.array(Image.open(f'{stem}_{kind}TrainIds.png'))[0] for kind in ('label', 'instance')]
     assert np.stack(written, 1).tolist() == [list(pair) for pair in expected.values()]
-
-
-def test_the_config_of_the_baselines(fresh_engine, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path('segformer_b0.py').write_text(python('docs/baselines.md', '_base_'))
-    config = load_config('segformer_b0.py')
-    assert f'/{config.pop("load_from")}\n' in text('docs/baselines.md')  # the file that is downloaded
-    assert build_model(config, 'cpu').decode_head.num_classes == 150

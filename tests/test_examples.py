@@ -3,7 +3,6 @@
 import importlib
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import mmengine
 import numpy as np
@@ -73,20 +72,6 @@ def test_attentions_of_the_examples_attend_by_their_weights(mini_clip, name):
     attention.attend = watched
     assert model._forward(torch.randn(2, 3, 48, 64)).shape == (2, 4, 3, 4)
     assert seen == [False, True][: ATTENTIONS[name]]
-
-
-@torch.no_grad()
-def test_bonus_and_prior_of_the_examples(mini_clip):
-    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    decoders = [last_block(), *(last_block('MyTwoPassAttention', bonus=bonus) for bonus in (0.0, 3.0))]
-    once, same, other = (build(mini_clip, decoder=decoder)._forward(images) for decoder in decoders)
-    torch.testing.assert_close(same, once)
-    assert (other - once).abs().max() > 1e-5
-    b = SimpleNamespace(grid=(2, 3), prefix=1, x=torch.zeros(1, 7, 4))
-    prior = MODELS.build(dict(type='MyNeighbourAttention', sigma=2.0)).prior(b)
-    assert prior.shape == (7, 7) and not prior[0].any() and not prior[:, 0].any()
-    # Patch 0 is at (0, 0), patch 5 at (1, 2): a squared distance of 5.
-    torch.testing.assert_close(prior[1, 6], torch.tensor(-5 / 8).exp())
 
 
 @torch.no_grad()

@@ -1,7 +1,4 @@
-"""Time configs against a plain implementation, or methods against each other, side by side.
-
-It needs a checkout, for tests/reference.py.
-"""
+"""Time configs against a plain implementation, or methods against each other, side by side."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / 'tests'))
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import torch

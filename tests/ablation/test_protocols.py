@@ -1,9 +1,9 @@
-"""The common protocol: what its settings do to the scores of heads that are no cosines."""
+"""The common protocol: what its settings do to the scores of heads that give no cosines."""
 
 import pytest
 import torch
+from helpers import sample
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.models.image.scores import PixelScores
@@ -25,9 +25,10 @@ def test_a_small_object_is_all_of_the_foreground(method, mini_clip):
     expected[2:4, 2:4] = 8
     eye = torch.eye(SIDE)
     scores = PixelScores(maps.transpose(0, 1), eye, eye, model.decode_head.phrase_of_query)
-    sample = model.label(scores, torch.zeros(3, SIDE, SIDE), SegDataSample(metainfo=dict(ori_shape=(SIDE, SIDE))))
-    torch.testing.assert_close(sample.pred_sem_seg.data[0], expected)
-    # SCLIP's share of the foreground would be that of all pixels where the background comes in behind it.
+    image, found = torch.zeros(3, SIDE, SIDE), sample((SIDE, SIDE))
+    found = model.label(scores, image, found)
+    torch.testing.assert_close(found.pred_sem_seg.data[0], expected)
+    # SCLIP's share of the foreground would be that of all pixels where the background is found only afterwards.
     model.test_cfg.area_thd = 0.1
-    sample = model.label(scores, torch.zeros(3, SIDE, SIDE), SegDataSample(metainfo=dict(ori_shape=(SIDE, SIDE))))
-    assert (8 in sample.pred_sem_seg.data) == (method == 'freecp_sclip')
+    found = model.label(scores, image, sample((SIDE, SIDE)))
+    assert (8 in found.pred_sem_seg.data) == (method == 'freecp_sclip')

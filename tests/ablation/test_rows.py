@@ -40,7 +40,10 @@ def test_rows_with_parameters():
     (row,) = select('3', ['local:5'])
     assert (row.name, row.method, row.paper) == ('local:5', 'sclip', None)
     assert attention('local:5', '3') == dict(type='LocalSelfAttention', window=5)
+    assert attention('local', '3') == dict(type='LocalSelfAttention', window=3)
+    assert attention('earlier', '3') == dict(type='EarlierAttention', block=3)
     assert attention('earlier:-1', '3') == dict(type='EarlierAttention', block=-1)
+    assert attention('sharpening', '3') == dict(type='SharpenedSelfAttention', temperature=2)
     assert names('3', ['sharpening:2.50']) == ['sharpening:2.5']
     assert attention('sharpening:2.50', '3') == dict(type='SharpenedSelfAttention', temperature=2.5)
     assert attention('random:8,gain=2')['gain'] == 2
@@ -97,29 +100,12 @@ def test_rows_differ_from_sclip_in_what_their_table_says(table, dataset):
     for row in select(table):
         if row.method != 'sclip_learned':
             variant = flatten(configure(row, dataset, {}).to_dict())
+            assert flatten(configure(row, dataset, {}).to_dict()) == variant  # options are not used up
             base['model.decode_head.vocabulary'] = variant['model.decode_head.vocabulary']  # a path there
             changed = {key for key in base.keys() | variant.keys() if base.get(key) != variant.get(key)}
             allowed = (f'{ATTENTION}.', 'model.test_cfg.refine')[: 2 if '+pamr' in row.name else 1]
             assert all(key.startswith(allowed) for key in changed), changed
             assert bool(changed) == (row.name not in ('sclip', 'q+k'))
-
-
-@pytest.mark.parametrize(
-    'name, method, expected',
-    [
-        ('clip', 'clip', dict(type='VanillaSelfAttention')),
-        ('maskclip', 'maskclip', dict(type='IdentityAttention')),
-        ('sharpening', 'sclip', dict(type='SharpenedSelfAttention', temperature=2)),
-        ('local', 'sclip', dict(type='LocalSelfAttention', window=3)),
-        ('earlier', 'sclip', dict(type='EarlierAttention', block=3)),
-    ],
-)
-def test_rows_have_the_attention_of_the_paper(name, method, expected):
-    (row,) = select('3', [name])
-    assert row.method == method
-    for _ in range(2):  # options are not used up
-        decoder = configure(row, 'voc21', {}).model.backbone.decoder
-        assert decoder.to_dict() == dict(type='LastBlock', attention=expected, residual=True, ffn=True)
 
 
 @pytest.mark.parametrize('name, side, window', [('mode1', 224, 224), ('mode2', 336, 224), ('mode5', 448, 448)])

@@ -15,7 +15,6 @@ import torch
 from helpers import WORDS, random_model, sample
 from mmengine.config import Config
 from mmseg.registry import MODELS
-from mmseg_sclip.visual.strategies import OWN, bind_strategy
 from torch.nn import functional as F
 
 from mmseg_sclip.engine.flops import count
@@ -23,6 +22,7 @@ from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Affinity, Attention, Decoder, Head, Part, Propagation, Record, Refinement, Stitch
 from mmseg_sclip.models.attention import Projection
 from mmseg_sclip.models.methods.sfp import OutlierDetector
+from mmseg_sclip.visual.bound_attention import OWN, bind_attention
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CSA, VANILLA = dict(type='CorrelativeSelfAttention'), dict(type='VanillaSelfAttention')
@@ -253,21 +253,21 @@ def pictures_agree_with_the_evaluation(model):
     """The map that pictures show in a block, times the values, is what this block hands on."""
     if not hasattr(model.backbone.decoder, 'attention'):
         with pytest.raises(ConfigError, match='has no attention of its own'):
-            bind_strategy(model, OWN)
+            bind_attention(model, OWN)
         return
     record, seen = full_record(model), []
-    strategy = bind_strategy(model, OWN)
+    bound = bind_attention(model, OWN)
     tower, merge = record.tower, record.tower.merge_heads
     tower.merge_heads = lambda number, heads: seen.append((number, heads)) or merge(number, heads)
     try:
         model.backbone.decoder.run(record, model.decode_head.between_passes)
     finally:
         del tower.merge_heads
-    feedback = strategy.feedback(model, record)
+    feedback = bound.feedback(model, record)
     assert tower.depth in dict(seen)
     for number in dict(seen):
         b = model.backbone.decoder.block_input(number, record, feedback)
-        shown = strategy.weights(number, record, feedback) @ b.v
+        shown = bound.weights(number, record, feedback) @ b.v
         handed_on = [heads for other, heads in seen if other == number]
         assert min((shown[:, :, -heads.shape[2] :] - heads).abs().max() for heads in handed_on) < 1e-5
 

@@ -1,9 +1,7 @@
-"""Rows of attention maps against softmaxes written out on the raw weights."""
+"""Rows of attention maps against the maps that attentions make of the recorded streams."""
 
-import numpy as np
 import pytest
 import torch
-from helpers import softmax
 from torch.nn import functional as F
 
 from mmseg_sclip.models.attention import CorrelativeSelfAttention, IdentityAttention, VanillaSelfAttention
@@ -11,7 +9,7 @@ from mmseg_sclip.models.record import Feedback
 from mmseg_sclip.visual.attention import attention_maps
 from mmseg_sclip.visual.bound_attention import bind_attention
 
-WIDTH, HEADS, PATCH = 128, 2, 16
+PATCH = 16
 
 
 @pytest.fixture
@@ -19,53 +17,26 @@ def image():
     return torch.randn(3, 120, 140, generator=torch.Generator().manual_seed(1))
 
 
-def qk(model, crop, layer):
-    """Queries and keys (heads, N, head_dim) in float64, from the tower's own forward and its raw weights."""
-    blocks = model.backbone.tower.visual.transformer.resblocks
-    seen = {}
-    handle = blocks[layer - 1].register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
-    with torch.no_grad():
-        x, _ = model.backbone.tower.embed(crop[None])
-        for block in blocks:
-            x = block(x)
-    handle.remove()
-    block = blocks[layer - 1]
-    x = seen['x'][0].double().numpy()
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    x = (x - mean) / np.sqrt(variance + block.ln_1.eps)
-    x = x * block.ln_1.weight.double().numpy() + block.ln_1.bias.double().numpy()
-    weight, bias = block.attn.in_proj_weight.double().numpy(), block.attn.in_proj_bias.double().numpy()
-    q, k, _ = np.split(x @ weight.T + bias, 3, axis=-1)
-    return [part.reshape(len(x), HEADS, -1).transpose(1, 0, 2) for part in (q, k)]
-
-
-def by_hand(name, q, k):
-    scale = (WIDTH // HEADS) ** -0.5
-    if name == 'VanillaSelfAttention':
-        return softmax(scale * q @ k.transpose(0, 2, 1))
-    return softmax(scale * q @ q.transpose(0, 2, 1)) + softmax(scale * k @ k.transpose(0, 2, 1))
-
-
 @pytest.mark.parametrize('name', ['VanillaSelfAttention', 'CorrelativeSelfAttention'])
 @pytest.mark.parametrize('layer, mode', [(1, 'slide'), (3, 'whole')])
+@torch.no_grad()
 def test_the_row_of_the_point(model, image, name, layer, mode):
-    point = (75, 40)
     window = dict(whole=(0, 120, 0, 140), slide=(0, 96, 44, 140))[mode]  # centres at x = 48, 92, 92 moved; y = 48, 72
-    crop = image[:, window[0] : window[1], window[2] : window[3]]
-    rows, columns = crop.shape[1] // PATCH, crop.shape[2] // PATCH
+    crop = image[None, :, window[0] : window[1], window[2] : window[3]]
+    rows, columns = crop.shape[2] // PATCH, crop.shape[3] // PATCH
     token = (40 - window[0]) // PATCH * columns + (75 - window[2]) // PATCH
-    expected = by_hand(name, *qk(model, crop, layer))[:, 1 + token, 1:].reshape(HEADS, rows, columns)
-
-    attentions = [bind_attention(model, name)]
-    maps = attention_maps(model, image, [point], attentions, [layer], 'all', mode)
+    bound, point = bind_attention(model, name), (75, 40)
+    record = model.backbone.tower.record(crop, {layer - 1})
+    expected = bound.attention.weights(record.block_input(layer))[0, :, 1 + token, 1:].unflatten(1, (rows, columns))
+    maps = attention_maps(model, image, [point], [bound], [layer], 'all', mode)
     assert maps.views[0].window == window
     assert [(row.layer, row.heads) for row in maps.rows] == [(layer, 'head 1 of 2'), (layer, 'head 2 of 2')]
     for row, values in zip(maps.rows, expected, strict=True):
-        assert np.allclose(row.weights[0], values, rtol=2e-3, atol=1e-12)
-    (mean,) = attention_maps(model, image, [point], attentions, [layer - 4], 'mean', mode).rows
+        torch.testing.assert_close(row.weights[0], values)
+    (mean,) = attention_maps(model, image, [point], [bound], [layer - 4], 'mean', mode).rows
     assert mean.layer == layer and mean.heads == 'mean of 2 heads'
-    assert np.allclose(mean.weights[0], expected.mean(0), rtol=2e-3, atol=1e-12)
-    (second,) = attention_maps(model, image, [point], attentions, [layer], 2, mode).rows
+    torch.testing.assert_close(mean.weights[0], expected.mean(0))
+    (second,) = attention_maps(model, image, [point], [bound], [layer], 2, mode).rows
     assert torch.equal(second.weights[0], maps.rows[1].weights[0])
 
 

@@ -52,11 +52,10 @@ def test_what_is_refused(model, text, message):
 
 def test_the_model_is_not_changed(model):
     decoder = model.backbone.decoder
-    attention, needs = decoder.attention, decoder.needs
+    before = decoder, decoder.attention, decoder.needs
     bound = bind_attention(model, 'EarlierAttention(block=1)')
-    assert model.backbone.decoder is decoder and decoder.attention is attention and decoder.needs == needs
-    assert bound.attention.needs == {0}
-    assert bound.decoder.attention is bound.attention is not attention
+    assert before == (model.backbone.decoder, decoder.attention, decoder.needs) and bound.attention.needs == {0}
+    assert bound.decoder.attention is bound.attention is not decoder.attention
 
 
 def test_entries_and_their_labels(model, monkeypatch):

@@ -34,13 +34,7 @@ def boxes(figure):
 
 @pytest.mark.parametrize(
     'size, rows, columns, classes',
-    [
-        ((240, 320), 1, 1, 171),
-        ((320, 240), 2, 3, 1),
-        ((20, 400), 4, 3, 60),
-        ((1, 1), 1, 12, 0),
-        ((1200, 1800), 8, 8, 0),
-    ],
+    [((240, 320), 1, 1, 171), ((320, 240), 2, 3, 1), ((20, 400), 4, 3, 60), ((1, 1), 1, 12, 0)],
 )
 def test_nothing_overlaps(size, rows, columns, classes):
     names = [f'class {number}' for number in range(classes)]
@@ -52,22 +46,11 @@ def test_nothing_overlaps(size, rows, columns, classes):
     for one, other in combinations(boxes(figure), 2):
         overlap = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
         assert min(overlap) < 1, (one, other)  # a soft edge may touch
-    assert max(figure.dpi * figure.get_size_inches()) <= 8001
 
 
-def test_pictures_stand_in_rows_and_columns():
-    colours = [[RED, GREEN], [BLUE, None]]
-    drawn = to_pixels(draw([[colour and Panel(plain(100, 150, colour)) for colour in row] for row in colours], 'title'))
-    red, green, blue = (np.argwhere((drawn == colour).all(axis=-1)).mean(axis=0) for colour in (RED, GREEN, BLUE))
-    assert abs(red[0] - green[0]) < 2 < green[1] - red[1]
-    assert abs(red[1] - blue[1]) < 2 < blue[0] - red[0]
-
-
-@pytest.mark.parametrize('side, most, expected', [(900, None, 900), (900, 600, 600), (100, None, 500)])
-def test_resolution(side, most, expected):
-    """Small pictures are enlarged by a whole number."""
-    drawn = to_pixels(draw([[Panel(plain(side * 6 // 10, side))]], max_side=most))
-    assert drawn.shape[1] == pytest.approx(expected, abs=40)
+def test_large_figures_have_a_limit():
+    large = draw([[Panel(plain(1200, 1800))] * 8] * 8)
+    assert large.dpi * max(large.get_size_inches()) == pytest.approx(8000)
 
 
 def test_the_legend_has_what_occurs():
@@ -80,15 +63,6 @@ def test_the_legend_has_what_occurs():
     assert not any(text.get_parse_math() for text in drawn.get_texts())
     assert (to_pixels(figure) == BLUE).all(axis=-1).sum() > 50
     assert class_legend(['a'], [RED], []) == []
-
-
-def test_a_scale_says_what_heat_means():
-    figure = draw([[Panel(plain(100, 100))]], scale='probability')
-    bar = figure.axes[-1]
-    assert bar.get_xlabel() == 'probability' and bar.get_xlim() == (0, 1)
-    below = to_pixels(figure)[-90:].reshape(-1, 3).astype(int)
-    for end in ([48, 18, 59], [122, 4, 3]):  # of turbo
-        assert (np.abs(below - end).max(axis=-1) < 12).sum() > 5
 
 
 @pytest.mark.parametrize('suffix, start', [('png', b'\x89PNG'), ('pdf', b'%PDF')])

@@ -48,14 +48,6 @@ def test_errors_have_no_colour():
     assert (stripes == 40).mean() == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize('point', [(0, 0), (319, 239), (100, 50)])
-def test_a_mark_is_centred_on_its_pixel(point):
-    marked = pixels.mark(np.zeros((240, 320, 3), np.uint8), point)
-    y, x = np.argwhere((marked == pixels.POINT_COLOUR).all(axis=-1)).T
-    assert (marked[point[1], point[0]] == pixels.POINT_COLOUR).all() and marked.any(-1).sum() < 80
-    assert point != (100, 50) or (x.mean(), y.mean()) == point
-
-
 def test_a_label_map_reads_back(tmp_path):
     labels = np.random.RandomState(1).randint(0, 3, (5, 7))
     labels[0, 0] = 255

@@ -23,13 +23,10 @@ def small_voc(tmp_path_factory, recipe):
     """A VOC2012 folder with three images, two of one stem, whose labels are their numbers."""
     root, names = tmp_path_factory.mktemp('VOC2012'), ['a/one', 'b/one', 'b/two']
     for number, name in enumerate(names):
-        image = Image.fromarray(recipe.image(number, 40, 60)[..., ::-1])
-        for folder, suffix, picture in (
-            ('JPEGImages', 'jpg', image),
-            ('SegmentationClass', 'png', Image.fromarray(np.full((40, 60), number, np.uint8))),
-        ):
-            (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
-            picture.save(root / folder / f'{name}.{suffix}')
+        image, labels = recipe.image(number, 40, 60)[..., ::-1], np.full((40, 60), number, np.uint8)
+        for path, array in ((f'JPEGImages/{name}.jpg', image), (f'SegmentationClass/{name}.png', labels)):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / path)
     (root / 'ImageSets' / 'Segmentation').mkdir(parents=True)
     (root / 'ImageSets' / 'Segmentation' / 'val.txt').write_text('\n'.join(names))
     return root
@@ -59,7 +56,7 @@ def test_images_of_the_dataset_by_name(voc, given, index, tmp_path, monkeypatch)
     (subject,) = find_subjects([given], voc)
     assert subject.index == index
     packed = subject.pack(voc)
-    assert (packed['data_samples'].gt_sem_seg.data == index).all() and packed['inputs'].shape == (3, 336, 504)
+    assert (packed['data_samples'].gt_sem_seg.data == index).all()
 
 
 def test_files_of_the_dataset(voc, small_voc, monkeypatch):
@@ -103,10 +100,10 @@ def test_wrong_names(voc, given, error, message):
 
 
 def test_files_need_no_dataset(small_voc, tmp_path):
-    nowhere, path = make(tmp_path / 'nowhere'), small_voc / 'JPEGImages' / 'b' / 'two.jpg'
-    assert find_subjects([str(path)], nowhere) == [Subject(str(path), None)]
+    path = str(small_voc / 'JPEGImages' / 'b' / 'two.jpg')
+    assert find_subjects([path], make(tmp_path / 'nowhere')) == [Subject(path, None)]
     with pytest.raises(FileNotFoundError, match='There is no file two, and the dataset .*nowhere.* does not exist'):
-        find_subjects(['two'], nowhere)
+        find_subjects(['two'], make(tmp_path / 'nowhere'))
 
 
 def test_one_dataset_may_be_written_in_several_ways(small_voc, tmp_path):

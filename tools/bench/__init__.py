@@ -1,1 +1,1 @@
-"""Speed and memory of configs against the plain implementation in tests/reference.py; see tools/benchmark.py."""
+"""Speed and memory of configs against the plain implementation in plain.py; see tools/benchmark.py."""

@@ -18,12 +18,11 @@ from mmengine.model import BaseModel
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from reference import Reference
 from torch import Tensor
 
 from bench.inputs import Item, build_model
 from bench.meters import Stages, peak_gflops, peak_mib, seconds
-from bench.plain import check, encode_phrase
+from bench.plain import Reference, check, encode_phrase
 from mmseg_sclip.engine import ExactIoUMetric
 from mmseg_sclip.engine.fingerprint import device_name
 from mmseg_sclip.engine.flops import count
