@@ -109,7 +109,6 @@ def test_commas_within_parentheses_belong_to_the_phrase_and_shipped_files_read_w
         shipped = {name: load_vocabulary(name) for name in shipped_vocabularies()}
     assert read.classes == (('sky (blue, clear;bright)', 'sea'), ('room [old (1900, 1910), red]',), ('(a, b) c', 'd'))
     assert len(shipped['coco_object'].distinct) == 112  # 'bed' is background and class
-    assert shipped['context60'].classes[-1] == ('wood',)  # its file has a space after it in SCLIP's repository
 
 
 def test_a_phrase_of_a_list_is_never_split_and_a_doubtful_one_is_named_once(source):
@@ -208,18 +207,13 @@ def test_prompts_as_branches_of_trees_equal_the_run_over_all_positions(
     monkeypatch.setattr(tower, 'encode_text', lambda part: seen.append(part.shape[1]) or original(part))
     torch.testing.assert_close(encode_prompts(tower, tokens), expected, atol=2e-6, rtol=1e-5)
     assert set(seen) == (set() if shared else {77})  # towers that are not causal read all positions
+    prompts = [row[: end + 1] for row, end in zip(tokens.tolist(), tokens.argmax(1).tolist(), strict=True)]
+    (tree,) = _plant(prompts, 10**6)  # in which no token is computed twice
+    assert len(tree.tokens) == len({tuple(prompt[: end + 1]) for prompt in prompts for end in range(len(prompt))})
+    assert max(len(tree.tokens) for tree in _plant(prompts, 100)) <= 100
     assert capfd.readouterr() == ('', '')  # progress is shown on a terminal only
     clip = write_clip(tmp_path, tower.state_dict())
     content = dict(embed_dim=64, vision_cfg=VISION, text_cfg=dict(TEXT, **text), quick_gelu=kind is CLIP)
     (tmp_path / 'clip.json').write_text(json.dumps(dict(content, custom_text=kind is CustomTextCLIP)))
     lower = ClipSource(**clip, precision='bf16').text_tower()
     assert torch.cosine_similarity(encode_prompts(lower, tokens), expected).min() > 0.99
-
-
-def test_no_token_of_a_tree_is_computed_twice():
-    tokens = tokens_of(load_templates('openai_imagenet'))
-    prompts = [row[: end + 1] for row, end in zip(tokens.tolist(), tokens.argmax(1).tolist(), strict=True)]
-    beginnings = {tuple(prompt[: length + 1]) for prompt in prompts for length in range(len(prompt))}
-    (tree,) = _plant(prompts, 10**6)
-    assert len(tree.tokens) == len(beginnings)
-    assert max(len(tree.tokens) for tree in _plant(prompts, 100)) <= 100
