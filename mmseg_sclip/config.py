@@ -1,4 +1,4 @@
-"""Reading a config, and changing what a command changes of it."""
+"""Reading a config, and changing the settings that flags of commands change."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load_config(name: str | Path, options: Mapping | None = None, own_modules: b
         name: A path, a name such as `sclip_voc21`, or MMEngine's name of a config that another package ships, such as
             `mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py`.
         options: Settings to override, by dotted names.
-        own_modules: Let `custom_imports` find modules beside the config and in the current folder, behind all others.
-            Only the command line does so; elsewhere the user's `sys.path` decides.
+        own_modules: Let `custom_imports` find modules beside the config and in the current folder, after all other
+            places. Only the command line does so; elsewhere the user's `sys.path` decides.
 
     Raises:
         MissingFileError: There is no such config, or no such vocabulary.
@@ -46,8 +46,8 @@ def load_config(name: str | Path, options: Mapping | None = None, own_modules: b
     for key in ('model', 'test_dataloader'):
         if not isinstance(config.get(key), Mapping):
             raise ConfigError(
-                f'{path} has no {key}, or it is no dict. Start from a shipped config: _base_ = [...], or copy one that '
-                '`mmseg-sclip configs` lists.'
+                f'{path} has no {key}, or it is not a dict. Start from a shipped config: _base_ = [...], or copy one '
+                'that `mmseg-sclip configs` lists.'
             )
     backbone, head = config.model.get('backbone'), named_head(config)
     for where, part in (('model', config.model), ('model.backbone', backbone), ('model.decode_head', head)):
@@ -107,13 +107,13 @@ def _find(name: str | Path) -> Path:
 
 @contextmanager
 def _importing_from(*folders: Path) -> Iterator[None]:
-    """Search folders for modules meanwhile, behind what is there.
+    """Search these folders for modules meanwhile, after the places that are searched already.
 
     No longer than that: libraries try to import modules that need not exist, and must not find a file of that name in
     the user's folder.
     """
     added = [str(folder) for folder in folders if str(folder) not in sys.path]
-    # The folder of a script of ours steps aside: its train.py is not the module `train` that a config may name.
+    # The folder of our own script is left out: its train.py is not the module `train` that a config may name.
     tools = [entry for entry in sys.path if entry in map(str, (PACKAGE.parent / 'tools', PACKAGE / '.mim' / 'tools'))]
     for entry in tools if folders else ():
         sys.path.remove(entry)
@@ -139,7 +139,7 @@ def input_files(config: Config) -> list[str]:
     """What a run reads, as `outputs.refuse_inputs` takes it, before the files of its dataset are listed.
 
     The config file, vocabulary, weights and checkpoint; of the datasets the split files and the folders, and the folder
-    of the painted scenes. What is no path here, such as the tag of weights, is harmless in the list.
+    of the painted scenes. What is not a path here, such as the tag of weights, is harmless in the list.
     """
     clip, head = config.model.get('clip') or {}, named_head(config)
     named = [config.filename, config.get('load_from'), head.get('vocabulary')]

@@ -53,7 +53,7 @@ def write_atomically(path: Path | str, what: str = '', replace: bool = False) ->
 
 
 def refuse_taken(path: Path | str, what: str = '') -> None:
-    """Refuse a name that a file has which is not ours.
+    """Refuse a path where a file lies that is not ours.
 
     Raises:
         OutputError: With the name.
@@ -66,7 +66,7 @@ def refuse_taken(path: Path | str, what: str = '') -> None:
 
 
 def is_ours(path: Path | str) -> bool:
-    """Whether a file was written by this package, so that it may be replaced and is not a photograph; links are not."""
+    """Whether this package wrote a file, which may then be replaced; a link never counts as ours."""
     path = Path(path)
     if path.is_symlink() or not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Which settings of a config are read, and where the value of a name has gone that only fed others."""
+"""Which settings of a config are read, and where the value of a name that only fed other settings has gone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-# What MMEngine's runner reads of a config: its arguments, and these behind them; then what this package reads.
+# What MMEngine's runner reads of a config beside its arguments.
 _BESIDE_ARGUMENTS = (
     'activation_checkpointing',
     'compile',
@@ -39,7 +39,7 @@ def _rank(key: str) -> int:
 
 
 def gone_to(config: Config, first: str, rest: Place) -> list[Place]:
-    """Where the value of a name is read; the rest of an option has an effect behind these places."""
+    """Where the value of a name is read; the rest of an option takes effect below these places."""
     value, found = _plain(config[first]), _settings(config)
     # Numbers, switches and None stand in many places that have nothing to do with each other.
     telling = isinstance(value, (dict, list, str)) and bool(value)
@@ -47,7 +47,7 @@ def gone_to(config: Config, first: str, rest: Place) -> list[Place]:
     named = [place for place in places if _named(place, first)]
     if named and isinstance(value, str):
         return named
-    part = None if all(key.isdigit() for key in rest) else _at(value, rest)  # a number alone stands in any list
+    part = None if all(key.isdigit() for key in rest) else _at(value, rest)  # any list may hold a single number
     if not places and part is not None:  # it was merged with others, or taken apart
         places = [place[: -len(rest)] for place, item in found if place[-len(rest) :] == rest and item == part]
     return sorted(dict.fromkeys(places), key=lambda place: (_rank((*place, *rest)[0]), place not in named))

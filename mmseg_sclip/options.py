@@ -1,4 +1,4 @@
-"""Options, which are settings of a config by dotted names: each must change something, or it is refused."""
+"""Options: settings of a config by dotted names. An option that would change nothing is refused."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def cache_root() -> Path:
 
 
 def scenes_root() -> Path:
-    """The folder of the painted scenes, one folder a set."""
+    """The folder of the painted scenes, one folder per set."""
     return cache_root() / 'scenes'
 
 

@@ -1,18 +1,17 @@
 import copy
 import gc
-import importlib.util
 import os
-import subprocess
 import sys
 from functools import cache as remember
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
-from helpers import random_source, write_clip
+from helpers import Result, random_source, write_clip
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -22,18 +21,6 @@ from mmseg.visualization import SegLocalVisualizer
 from mmseg_sclip.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Result(NamedTuple):
-    """What a person sees of a run."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self):
-        return self.err.rstrip('\n').rpartition('\n')[2]
 
 
 def forget_runs():
@@ -72,8 +59,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope='session', autouse=True)
-def shipped_configs():
-    """MMEngine reads each file in configs/ once, in place of once for each config that stands on it."""
+def quick_configs():
+    """MMEngine reads each file in configs/ once, not once per config on it, and does not lay out what it logs."""
     original, folder = Config._file2dict, f'{ROOT}/configs/'
     read = remember(original)
 
@@ -84,13 +71,6 @@ def shipped_configs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, '_file2dict', staticmethod(read_once))
-        yield
-
-
-@pytest.fixture(scope='session', autouse=True)
-def plain_configs():
-    """MMEngine lays out each config that it logs, which takes longer than the rest of a short test."""
-    with pytest.MonkeyPatch.context() as patch:
         for place in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # as old and new versions import it
             patch.setattr(f'{place}.FormatCode', lambda text, **_: (text, True), raising=False)
         yield
@@ -107,16 +87,20 @@ def fresh_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def recipe():
     """The module that makes weights and images from numbers."""
-    spec = importlib.util.spec_from_file_location('recipe', ROOT / 'tests' / 'data' / 'recipe.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader('recipe', str(ROOT / 'tests' / 'data' / 'recipe.py'))
+    module = ModuleType('recipe')
+    loader.exec_module(module)
     return module
+
+
+def tensors(arrays):
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
 @pytest.fixture(scope='session')
 def mini_state(recipe):
     """The mini CLIP's weights of seed 0, OpenAI's names to float32 tensors; not to be changed."""
-    return {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0).items()}
+    return tensors(recipe.mini_clip_state_dict(0))
 
 
 @pytest.fixture(scope='session')
@@ -140,32 +124,13 @@ def mini_weights(mini_clip):
 @pytest.fixture(scope='session')
 def deep_clip(recipe, tmp_path_factory):
     """The twelve-layer variant of the synthetic CLIP."""
-    state = {name: torch.from_numpy(np.array(value)) for name, value in recipe.mini_clip_state_dict(0, 12).items()}
-    return write_clip(tmp_path_factory.mktemp('deep'), state, 'deep', layers=12)
+    return write_clip(tmp_path_factory.mktemp('deep'), tensors(recipe.mini_clip_state_dict(0, 12)), 'deep', layers=12)
 
 
 @pytest.fixture(scope='session')
 def random_clip(tmp_path_factory):
     """`random_clip(layers=12, patch_size=16)` is one source of random towers for the session; not to be changed."""
     return remember(lambda **vision: random_source(tmp_path_factory.mktemp('random'), **vision))
-
-
-@pytest.fixture(scope='session')
-def run_tool():
-    """`run_tool(*argv, cwd=None, env=None)` runs tools/test.py as a person would, and returns the finished process."""
-
-    def run(*argv, cwd=None, env=None):
-        environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200', **(env or {})}
-        return subprocess.run(
-            [sys.executable, str(ROOT / 'tools' / 'test.py'), *map(str, argv)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from typing import NamedTuple
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
@@ -19,6 +20,18 @@ MINI = dict(
     text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2),
 )
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
+
+
+class Result(NamedTuple):
+    """What a person sees of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self):
+        return self.err.rstrip('\n').rpartition('\n')[2]
 
 
 def softmax(logits):

@@ -2,28 +2,21 @@
 
 import importlib.util
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from safetensors.torch import load_file
 
-from mmseg_sclip.datasets.scenes import MATERIALS, scene
+from mmseg_sclip.datasets.scenes import scene
 from mmseg_sclip.demo import WEIGHTS
 from mmseg_sclip.errors import ConfigError, UsageError
 from mmseg_sclip.files import is_ours
 from mmseg_sclip.paths import PACKAGE, config_path
 
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location('train_demo_clip', PACKAGE.parent / 'tools' / 'train_demo_clip.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-training = load_tool()
+SPEC = importlib.util.spec_from_file_location('train_demo_clip', PACKAGE.parent / 'tools' / 'train_demo_clip.py')
+training = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(training)
 
 
 def test_training_is_reproducible_and_goes_on_where_it_was_interrupted(tmp_path, capsys):
@@ -36,19 +29,8 @@ def test_training_is_reproducible_and_goes_on_where_it_was_interrupted(tmp_path,
         training.train(out=out, log=log, steps=steps, seed=seed, batch_size=2, resume_every=2)
         return load_file(out)
 
-    flags = [
-        '--steps',
-        '3',
-        '--batch-size',
-        '2',
-        '--seed',
-        '5',
-        '--threads',
-        '1',
-        '--out',
-        str(tmp_path / 'whole.safetensors'),
-    ]
-    assert training.main(flags) == 0
+    flags = ['--steps', '3', '--batch-size', '2', '--seed', '5', '--threads', '1', '--out']
+    assert training.main([*flags, str(tmp_path / 'whole.safetensors')]) == 0
     assert 'step 2 of 3: loss' in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):
         run('broken', stop_after_two)
@@ -58,26 +40,10 @@ def test_training_is_reproducible_and_goes_on_where_it_was_interrupted(tmp_path,
     whole, broken, other = load_file(tmp_path / 'whole.safetensors'), run('broken'), run('other', seed=6)
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
     assert not torch.equal(whole['visual.proj'], other['visual.proj'])
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f'{name}.safetensors' for name in ('whole', 'broken', 'other')
-    }
+    assert {path.stem for path in tmp_path.iterdir()} == {'whole', 'broken', 'other'}
     assert {tensor.dtype for tensor in whole.values()} == {torch.float16} and is_ours(tmp_path / 'whole.safetensors')
     assert WEIGHTS.stat().st_size < 16 * 2**20
     assert {key: tensor.shape for key, tensor in load_file(WEIGHTS).items()} == {k: t.shape for k, t in whole.items()}
-
-
-def test_captions_name_what_is_visible_and_sometimes_leave_one_out():
-    rng = np.random.default_rng(0)
-    label = np.zeros((50, 50), np.uint8)
-    label[:10] = 3
-    label[0, :20] = 7  # 0.8 %: too small to be named
-    captions = [training.write_caption(rng, label) for _ in range(200)]
-    named = [materials for _, materials in captions]
-    assert set(named) == {frozenset({0, 3}), frozenset({0}), frozenset({3})}
-    assert 0.2 < np.mean([len(materials) == 1 for materials in named]) < 0.4
-    for text, materials in captions:
-        assert all((MATERIALS[i] in text) == (i in materials) for i in (0, 3, 7))
-        assert any(text.startswith(template.split('{}')[0]) for template in training.TEMPLATES)
 
 
 def test_pairs_that_name_the_same_set_are_positives():
@@ -110,5 +76,4 @@ def test_the_shipped_clip_keeps_the_papers_order():
         ious = [((labels == c) & (truth == c)).sum() / ((labels == c) | (truth == c)).sum() for c in range(12)]
         scores[name] = 100 * torch.stack(ious).mean().item()
     clip, maskclip, sclip = scores.values()
-    assert clip + 6 < sclip
-    assert clip < maskclip < sclip
+    assert clip < maskclip < sclip and clip + 6 < sclip

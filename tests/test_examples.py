@@ -9,6 +9,7 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from helpers import build
 from mmseg.registry import MODELS
 from PIL import Image
 from torch.nn import functional as F
@@ -40,7 +41,7 @@ def test_the_own_dataset_runs(run_main, mini_clip, recipe, tmp_path):
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'cup.png', 'plate.png'}
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='module', autouse=True)
 def examples():
     """The example modules, imported as a config imports them."""
     with pytest.MonkeyPatch.context() as patch:
@@ -48,14 +49,6 @@ def examples():
         for path in EXAMPLES.rglob('*.py'):
             if not path.stem.startswith('sclip_'):
                 importlib.import_module(path.stem)
-
-
-def segmentor(clip, decoder=None, head='TextSimilarityHead'):
-    head = dict(type=head, vocabulary=['cat', 'dog', 'tree'], templates='simple')
-    backbone = dict(type='CLIPVisionTransformer', decoder=decoder)
-    settings = dict(crop_size=(64, 64), stride=(32, 32))
-    model = dict(type='SCLIPSegmentor', clip=clip, backbone=backbone, decode_head=head, test_cfg=settings)
-    return MODELS.build(model).eval()
 
 
 def last_block(attention='CorrelativeSelfAttention', ffn=True, **arguments):
@@ -67,26 +60,26 @@ ATTENTIONS = {'MyCosineAttention': 1, 'MyEarlierAttention': 1, 'MyNeighbourAtten
 
 @pytest.mark.parametrize('name', ATTENTIONS)
 @torch.no_grad()
-def test_attentions_of_the_examples_attend_by_their_weights(examples, mini_clip, name):
-    model, seen = segmentor(mini_clip, last_block(name)), []
+def test_attentions_of_the_examples_attend_by_their_weights(mini_clip, name):
+    model, seen = build(mini_clip, dict(type=name)), []
     attention = model.backbone.decoder.attention
     attend = attention.attend
 
     def watched(b):
         torch.testing.assert_close(attend(b), attention.weights(b) @ b.v)
-        seen.append(b)
+        seen.append(b.feedback is not None)
         return attend(b)
 
     attention.attend = watched
-    assert model._forward(torch.randn(2, 3, 48, 64)).shape == (2, 3, 3, 4)
-    assert [b.feedback is not None for b in seen] == [False, True][: ATTENTIONS[name]]
+    assert model._forward(torch.randn(2, 3, 48, 64)).shape == (2, 4, 3, 4)
+    assert seen == [False, True][: ATTENTIONS[name]]
 
 
 @torch.no_grad()
-def test_bonus_and_prior_of_the_examples(examples, mini_clip):
+def test_bonus_and_prior_of_the_examples(mini_clip):
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     decoders = [last_block(), *(last_block('MyTwoPassAttention', bonus=bonus) for bonus in (0.0, 3.0))]
-    once, same, other = (segmentor(mini_clip, decoder)._forward(images) for decoder in decoders)
+    once, same, other = (build(mini_clip, decoder=decoder)._forward(images) for decoder in decoders)
     torch.testing.assert_close(same, once)
     assert (other - once).abs().max() > 1e-5
     b = SimpleNamespace(grid=(2, 3), prefix=1, x=torch.zeros(1, 7, 4))
@@ -97,26 +90,24 @@ def test_bonus_and_prior_of_the_examples(examples, mini_clip):
 
 
 @torch.no_grad()
-def test_the_decoders_of_the_examples_agree_with_the_last_block(examples, mini_clip):
+def test_the_decoders_of_the_examples_agree_with_the_last_block(mini_clip):
     """After the last block nothing is left to exit from, and one second stream is the block without its second half."""
     v = dict(type='CorrelativeSelfAttention', projections='v')
     for example, decoder in (
         (dict(type='MyEarlyExit', block=-1), last_block('VanillaSelfAttention')),
         (dict(type='MyTwoStreams', attention=v, blocks=1), last_block(projections='v', ffn=False)),
     ):
-        models = [segmentor(mini_clip, part) for part in (example, decoder)]
+        models = [build(mini_clip, decoder=part) for part in (example, decoder)]
         ours, theirs = (model.encode(torch.ones(1, 3, 48, 64)) for model in models)
         torch.testing.assert_close(ours.patches, theirs.patches, atol=1e-5, rtol=1e-5)
-    early, two = (dict(type='MyEarlyExit', block=-2), dict(type='MyTwoStreams', attention=v, blocks=2))
-    assert segmentor(mini_clip, early).backbone.decoder.needs == {2}
-    assert segmentor(mini_clip, two).backbone.decoder.needs == {1, 2}
+    for decoder, needs in ((dict(type='MyEarlyExit', block=-2), {2}), (dict(example, blocks=2), {1, 2})):
+        assert build(mini_clip, decoder=decoder).backbone.decoder.needs == needs
 
 
 @torch.no_grad()
-def test_the_head_and_the_refinement_of_the_examples(examples, mini_clip):
+def test_the_head_and_the_refinement_of_the_examples(mini_clip):
     images = torch.randn(1, 3, 64, 64)
-    cosines = segmentor(mini_clip)._forward(images)
-    centred = segmentor(mini_clip, head='MyCentredHead')._forward(images)
+    cosines, centred = (build(mini_clip, head=head)._forward(images) for head in (None, dict(type='MyCentredHead')))
     torch.testing.assert_close(centred, cosines - cosines.mean(1, keepdim=True))
     scores = torch.rand(2, 5, 6)
     padded = F.pad(scores, [1] * 4)

@@ -1,4 +1,4 @@
-"""Writing: whole or not at all, never over what the user gave."""
+"""Writing: whole or not at all, never over what the user gave, and never where inputs lie."""
 
 import errno
 import os
@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mmseg_sclip import files
+from mmseg_sclip import files, outputs
 from mmseg_sclip.errors import BadFileError, OutputError
 from mmseg_sclip.files import MARK, file_hash, is_ours, write_atomically
+from mmseg_sclip.outputs import OutputFolder, check_outputs, refuse_inputs
 
 
-def write_png(path, mark=True):
+def write_png(path, software=MARK):
     info = PngInfo()
-    info.add_text('Software', MARK if mark else 'GIMP')
+    info.add_text('Software', software)
     Image.new('L', (300, 300)).save(path, pnginfo=info)
 
 
@@ -29,22 +30,23 @@ def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-# --- one file ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / 'new' / 'folder' / 'a.png'
     with write_atomically(path) as place:
         write_png(place)
         assert place.suffix == '.png' and not path.exists()
     assert is_ours(path) and names(path.parent) == ['a.png']
-    result(path)  # one of ours is replaced
-    assert names(path.parent) == ['a.png']
+    os.link(path, tmp_path / 'truth.png')
+    with write_atomically(path) as place:  # one of ours is replaced; what is linked to it keeps its content
+        place.write_text(MARK)
+    assert names(path.parent) == ['a.png'] and path.read_text() == MARK
+    assert (tmp_path / 'truth.png').read_bytes()[:4] == b'\x89PNG'
 
 
-@pytest.mark.parametrize(
-    'error', [KeyboardInterrupt(), ValueError('x'), OSError(errno.ENOSPC, 'No space left on device')]
-)
+FULL = OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), ValueError('x'), BadFileError('b.jpg is cut'), FULL])
 def test_an_unfinished_file_leaves_everything_as_it_was(tmp_path, error):
     path = tmp_path / 'a.png'
     result(path)
@@ -55,37 +57,27 @@ def test_an_unfinished_file_leaves_everything_as_it_was(tmp_path, error):
             place.write_text('half')
             raise error
 
-    with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
+    with pytest.raises(OutputError if error is FULL else type(error)):
         write()
     assert names(tmp_path) == ['a.png'] and path.read_bytes() == before
 
 
-@pytest.mark.parametrize('code, step', [(errno.ENOSPC, 'replace'), (errno.EACCES, 'mkdir')])
+@pytest.mark.parametrize('code, step', [(errno.ENOSPC, (os, 'replace')), (errno.EACCES, (Path, 'mkdir'))])
 def test_an_error_says_which_output_and_what_to_do(tmp_path, monkeypatch, code, step):
     def refuse(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(Path if step == 'mkdir' else os, step, refuse)
+    monkeypatch.setattr(*step, refuse)
     with pytest.raises(OutputError, match=rf'Cannot write .*a\.png \(--out\): {os.strerror(code)}. Free some space'):
         result(tmp_path / 'a.png')
     assert names(tmp_path) == []
 
 
-def test_an_error_of_ours_inside_stays_what_it_is(tmp_path):
-    with pytest.raises(BadFileError, match='cut'), write_atomically(tmp_path / 'a.png'):
-        raise BadFileError('b.jpg is cut')
-
-
-def make_link(path):
-    (path.parent / 'target.png').touch()
-    path.symlink_to(path.parent / 'target.png')
-
-
 TAKEN = {
-    'a file of the user': lambda path: write_png(path, mark=False),
+    'a file of the user': lambda path: write_png(path, 'GIMP'),
     'an empty file': Path.touch,
     'a folder': Path.mkdir,
-    'a link': make_link,
+    'a link': lambda path: path.symlink_to('.'),
     'a link to nowhere': lambda path: path.symlink_to('nowhere'),
 }
 
@@ -111,19 +103,6 @@ def test_a_file_that_comes_while_ours_is_made_is_not_replaced(tmp_path):
     assert (tmp_path / 'a.txt').read_text() == 'another program' and names(tmp_path) == ['a.txt']
 
 
-def test_a_hard_link_to_a_file_of_ours_keeps_its_content(tmp_path):
-    result(tmp_path / 'truth.png')
-    before = (tmp_path / 'truth.png').read_bytes()
-    (tmp_path / 'out').mkdir()
-    os.link(tmp_path / 'truth.png', tmp_path / 'out' / 'a.png')
-    with write_atomically(tmp_path / 'out' / 'a.png') as place:
-        place.write_text(MARK)
-    assert (tmp_path / 'truth.png').read_bytes() == before
-
-
-# --- hashes -----------------------------------------------------------------------------------------------------------
-
-
 def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     path, memory = tmp_path / 'weights.pt', tmp_path / 'hashes.json'
     path.write_bytes(b'one')
@@ -135,16 +114,98 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     path.write_bytes(b'two!')
     assert file_hash(path, memory) != first
     memory.write_text('{damaged')
-    assert file_hash(path, memory) == file_hash(path)
     monkeypatch.setattr(files, 'write_atomically', lambda *_, **__: (_ for _ in ()).throw(OSError('full')))
-    memory.unlink()
-    assert file_hash(path, memory) == file_hash(path)  # where it cannot be remembered
+    assert file_hash(path, memory) == file_hash(path)  # neither read nor remembered
 
 
 def test_a_text_that_speaks_of_the_mark_does_not_carry_it(tmp_path):
     path = tmp_path / 'notes.txt'
     path.write_text('This file was written by mmseg_sclip, says the documentation.')
-    assert not is_ours(path)
-    assert not is_ours(files.__file__)
+    assert not is_ours(path) and not is_ours(files.__file__)
     path.write_text(f'{{"software": "{files.MARK}"}}')
     assert is_ours(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of the user's with two files."""
+    (tmp_path / 'photos').mkdir()
+    for name in ('a.png', 'b.png'):
+        write_png(tmp_path / 'photos' / name, 'GIMP')
+    return tmp_path / 'photos'
+
+
+def test_equal_stems_get_names_of_their_own(tmp_path):
+    inputs = ['x/scene.jpg', 'y/scene.jpg', 'y/SCENE.JPG', 'z/scene.png', 'z/other.png']
+    folder = OutputFolder(tmp_path)
+    for _ in range(2):
+        names = [folder.name(path, '.png') for path in inputs]
+        assert names == ['scene', 'scene-2', 'SCENE-3', 'scene-4', 'other']
+    write_png(tmp_path / 'a_overlay.png', 'GIMP')  # all suffixes of a name must be free
+    assert folder.name('x/a.jpg', '.png', '_overlay.png') == 'a-2'
+    (tmp_path / 'b.png').symlink_to('nowhere')
+    assert folder.name('elsewhere/b.jpg', '.png') == 'b-2'
+
+
+def linked(photos):
+    photos.with_name('link').symlink_to(photos)
+    return photos.with_name('link')
+
+
+WAYS = {
+    'itself': lambda photos: photos,
+    'relative': lambda photos: Path(os.path.relpath(photos)),
+    'with dots': lambda photos: photos / '..' / 'photos' / '.',
+    'a link to it': linked,
+    'through a link': lambda photos: linked(photos) / '..' / 'photos',
+}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_a_folder_of_inputs_is_refused_however_it_is_written(photos, tmp_path, monkeypatch, way):
+    monkeypatch.chdir(tmp_path)
+    folder = WAYS[way](photos)
+    with pytest.raises(OutputError, match=r'--out .* is where the inputs of this run are \(.*a\.png\).*another folder'):
+        check_outputs([OutputFolder(folder, '--out')], [photos / 'a.png'])
+    with pytest.raises(OutputError):  # the input may be the one that is linked
+        refuse_inputs(photos, [folder / 'a.png'])
+
+
+def test_folders_with_linked_inputs_and_below_inputs(photos, tmp_path):
+    (tmp_path / 'dataset').mkdir()
+    (tmp_path / 'dataset' / 'a.png').symlink_to(photos / 'a.png')
+    for folder in (photos, tmp_path / 'dataset'):
+        with pytest.raises(OutputError):
+            refuse_inputs(folder, [tmp_path / 'dataset' / 'a.png'])
+    for folder in (photos, photos / 'out', linked(photos) / 'deep' / 'out'):
+        with pytest.raises(OutputError):
+            refuse_inputs(folder, [photos])
+    for folder in (tmp_path, tmp_path / 'out', tmp_path / 'photos-2'):
+        refuse_inputs(folder, [photos])
+    refuse_inputs(photos / 'out', [photos / 'a.png'])  # beside a file is not below a folder
+    refuse_inputs(tmp_path, ['s3://bucket/a.png', tmp_path / 'missing.png', 'openai'])  # not files here
+
+
+def test_two_outputs_in_one_folder_are_refused(tmp_path, photos):
+    check_outputs([OutputFolder(tmp_path / 'one', '--out'), OutputFolder(tmp_path / 'two', '--show-dir')], [photos])
+    (tmp_path / 'link').symlink_to(tmp_path / 'one')
+    for second in ('one', 'link', 'two/../one'):
+        both = [OutputFolder(tmp_path / 'one', '--out'), OutputFolder(tmp_path / second, '--show-dir')]
+        with pytest.raises(OutputError, match='--out and --show-dir are the same folder'):
+            check_outputs(both, [])
+    assert names(tmp_path / 'one') == [] and names(photos) == ['a.png', 'b.png']
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_run(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('kept')
+    for name in ('file', 'file/inside'):
+        with pytest.raises(OutputError, match='--out .* must be a folder, but .*file is a file'):
+            check_outputs([OutputFolder(tmp_path / name, '--out')], [])
+    assert (tmp_path / 'file').read_text() == 'kept'
+
+    def refuse(**kwargs):
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(outputs, 'NamedTemporaryFile', refuse)
+    with pytest.raises(OutputError, match=r'Cannot write .*out \(--show-dir\): Permission denied'):
+        check_outputs([OutputFolder(tmp_path / 'out', '--show-dir')], [])

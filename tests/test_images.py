@@ -1,4 +1,4 @@
-"""Reading images as evaluated and as photographs, the check of files, and packing."""
+"""Reading images as evaluated and as photographs: colours, bands, white, transparency, damaged files, packing."""
 
 import io
 
@@ -6,15 +6,17 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+import rasterio
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms.loading import InferencerLoader
 from PIL import Image
+from rasterio.enums import ColorInterp
 
-from mmseg_sclip.datasets.transforms import ResizeToPatches
 from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.images import (
     CheckImageFile,
+    LoadImage,
     array_to_rgb,
     open_image,
     pack_photograph,
@@ -22,8 +24,10 @@ from mmseg_sclip.images import (
     picture_to_rgb,
     read_evaluated,
     read_photograph,
-    steps_behind_loading,
+    readable_suffixes,
+    steps_after_loading,
 )
+from mmseg_sclip.images.reading import decode
 from mmseg_sclip.paths import scenes_root
 
 equal = np.testing.assert_array_equal
@@ -55,17 +59,16 @@ def saved(tmp_path, rgb):
 
 @pytest.mark.parametrize('mode', ['RGB', 'L'])
 def test_jpegs_are_decoded_as_in_the_evaluation(saved, rgb, mode):
-    picture = Image.fromarray(rgb).convert(mode)
-    wanted = mmcv.imread(str(saved('a.jpg', picture, quality=80)), channel_order='rgb')
-    rubbish = saved('b.jpg', picture, quality=80, exif=b'Exif\x00\x00rubbish')
-    for path in (saved('a.jpg', picture, quality=80), rubbish):
-        equal(read_photograph(path), wanted)
-        equal(read_evaluated(str(path)), wanted)
+    path = saved('a.jpg', picture := Image.fromarray(rgb).convert(mode), quality=80)
+    wanted = mmcv.imread(str(path), channel_order='rgb')
+    for jpeg in (path, saved('b.jpg', picture, quality=80, exif=b'Exif\x00\x00rubbish')):
+        equal(read_photograph(jpeg), wanted)
+        equal(read_evaluated(str(jpeg)), wanted)
 
 
 # What an orientation means: the row 0 and the column 0 of the file are this side of the picture.
 TURNS = {
-    1: lambda a: a,
+    **dict.fromkeys([0, 1, 9], lambda a: a),
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
     4: lambda a: a[::-1],
@@ -73,21 +76,18 @@ TURNS = {
     6: lambda a: a[::-1].transpose(1, 0, 2),
     7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
     8: lambda a: a[:, ::-1].transpose(1, 0, 2),
-    0: lambda a: a,
-    9: lambda a: a,
 }
 
 
-@pytest.mark.parametrize('orientation', TURNS)
 @pytest.mark.parametrize('name', ['a.png', 'a.webp', 'a.tif', 'a.bmp', 'a.ppm'])
-def test_lossless_files_are_shown_upright(saved, rgb, orientation, name):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    turned = name not in ('a.bmp', 'a.ppm')  # which have no such tag
-    path = saved(name, exif=exif, **(dict(lossless=True) if name == 'a.webp' else {}))
-    read = read_photograph(path)
-    assert read.dtype == np.uint8
-    equal(read, TURNS[orientation](rgb) if turned else rgb)
+def test_lossless_files_are_shown_upright(saved, rgb, name):
+    for orientation, turn in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned = name not in ('a.bmp', 'a.ppm')  # which have no such tag
+        read = read_photograph(saved(name, exif=exif, **(dict(lossless=True) if name == 'a.webp' else {})))
+        assert read.dtype == np.uint8
+        equal(read, turn(rgb) if turned else rgb)
 
 
 def test_grey_palette_and_two_colours(saved, rgb):
@@ -119,6 +119,8 @@ def test_transparent_pixels_are_laid_over_white(saved, rgb, tmp_path):
     equal(read_photograph(saved('p.png', few, transparency=1)), two)
     # A colour of an RGB file may be the transparent one.
     path = saved('colour.png', few.convert('RGB'), transparency=(200, 100, 50))
+    grey = read_photograph(saved('grey.png', Image.fromarray(np.uint8([[1, 9]])), transparency=9))
+    assert grey.tolist() == [[[1, 1, 1], [255, 255, 255]]]
     for read in (read_photograph(path), read_evaluated(str(path)), picture_to_rgb(Image.open(path))):
         equal(read, two)
     cv2.imwrite(str(tmp_path / '16.png'), np.dstack([rgb[..., ::-1], alpha]).astype(np.uint16) * 257)
@@ -136,6 +138,8 @@ def test_cmyk(saved, rgb):
 def test_16_bits_become_8_by_rounding(saved, rgb, tmp_path):
     values = np.array([[0, 128, 129, 257, 385, 386, 32768, 65280, 65407, 65535]], np.uint16)
     wanted = [0, 0, 1, 1, 1, 2, 128, 254, 255, 255]  # no shift and no cut gives these
+    content = cv2.imencode('.png', np.repeat(values[..., None], 3, axis=2))[1].tobytes()
+    assert decode(content, 'x.png', None, []).rgb[0, :, 0].tolist() == wanted
     for name in ('g.png', 'g.tif'):
         assert read_photograph(saved(name, Image.fromarray(values)))[0, :, 0].tolist() == wanted
     assert array_to_rgb(values)[0, :, 1].tolist() == wanted
@@ -158,112 +162,229 @@ DAMAGES = {
     'empty': lambda content: b'',
     'no picture': lambda content: b'no picture' * 50,
 }
+ZEROS_ARE_PIXELS = ('TIFF', 'BMP', 'WEBP')
 
 
-@pytest.mark.parametrize('damage', DAMAGES)
 @pytest.mark.parametrize('kind', ['JPEG', 'cmyk', 'PNG', 'TIFF', 'GIF', 'WEBP', 'BMP'])
-def test_damaged_files_are_named(rgb, tmp_path, kind, damage):
-    if kind in ('TIFF', 'BMP', 'WEBP') and damage == 'half, then zeros':
-        pytest.skip('zeros are pixels there')
-    path = tmp_path / 'broken.jpg'
-    path.write_bytes(DAMAGES[damage](file(kind, Image.fromarray(rgb).resize((200, 150)))))
-    with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Save it anew'):
-        read_photograph(path)
-    with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Fetch it again'):
-        CheckImageFile().transform(dict(img_path=str(path)))
+def test_damaged_files_are_named(rgb, tmp_path, kind):
+    path, content = tmp_path / 'broken.jpg', file(kind, Image.fromarray(rgb).resize((200, 150)))
+    for damage in DAMAGES:
+        if damage == 'half, then zeros' and kind in ZEROS_ARE_PIXELS:
+            continue
+        path.write_bytes(DAMAGES[damage](content))
+        with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Save it anew'):
+            read_photograph(path)
+        with pytest.raises(BadFileError, match='broken.jpg is damaged or no image.*Fetch it again'):
+            CheckImageFile().transform(dict(img_path=str(path)))
 
 
-def test_a_damaged_painted_scene_is_painted_again_not_fetched(fresh_cache):
+def test_a_damaged_painted_scene_is_painted_again_not_fetched(fresh_cache, tmp_path):
     path = scenes_root() / 'v1-evaluation' / 'images' / '000000.jpg'
     with pytest.raises(BadFileError, match=f'Delete {path.parents[1]}, and it is painted again'):
         open_image(b'no picture', path)
-
-
-def test_an_image_is_not_blamed_for_the_death_of_a_worker(monkeypatch, tmp_path):
-    path = tmp_path / 'a.png'
-    Image.new('RGB', (4, 4)).save(path)
-
-    def load(self):
-        raise RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed.')
-
-    monkeypatch.setattr('PIL.PngImagePlugin.PngImageFile.load', load)
-    with pytest.raises(RuntimeError, match='DataLoader worker'):
-        open_image(path.read_bytes(), path)
-
-
-@pytest.mark.parametrize('tail', [b'', bytes(100), b'tail'])
-def test_good_files_pass(rgb, tmp_path, tail):
-    for kind in ('JPEG', 'cmyk', 'PNG', 'WEBP'):
-        path = tmp_path / 'good.jpg'
-        path.write_bytes(file(kind, Image.fromarray(rgb)) + tail)
-        sample = dict(img_path=str(path), img=None)
-        assert CheckImageFile().transform(dict(sample)) == sample
-
-
-def test_formats_that_pillow_lacks_are_left_to_opencv(tmp_path):
     mmcv.imwrite(np.ones((4, 6, 3), np.float32), str(tmp_path / 'a.hdr'))
-    assert open_image((tmp_path / 'a.hdr').read_bytes(), 'a.hdr') is None
+    assert open_image((tmp_path / 'a.hdr').read_bytes(), 'a.hdr') is None  # a format that is left to OpenCV
 
 
-class TestPipeline:
-    """What a pipeline gives for a file that is to be turned: 13 x 21 as stored, 21 x 13 upright."""
-
-    @pytest.fixture
-    def turned(self, saved):
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        return str(saved('turned.jpg', exif=exif, quality=100, subsampling=0))
-
-    @pytest.fixture(autouse=True)
-    def scope(self):
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            yield
-
-    def test_an_image_of_a_dataset_stays_as_it_is_stored(self, turned):
-        image = Compose(STEPS[:2])(dict(img_path=turned, sample_idx=0))
-        assert image['img_shape'] == image['ori_shape'] == (13, 21)
-        equal(image['img'][..., ::-1], read_evaluated(turned))
-
-    def test_a_photograph_from_elsewhere_is_upright_as_mmseg_draws_it(self, turned):
-        image = Compose(STEPS[:2])(dict(img_path=turned))
-        assert image['img_shape'] == image['ori_shape'] == (21, 13)
-        equal(image['img'], mmcv.imread(turned))
-        equal(image['img'][..., ::-1], read_photograph(turned))
-
-    def test_an_array_passes(self, rgb):
-        steps = [InferencerLoader(color_type='color_ignore_orientation'), CheckImageFile()]
-        equal(Compose(steps)(rgb)['img'], rgb)
-
-    def test_packing(self, turned):
-        assert [step['type'] for step in steps_behind_loading(STEPS)] == ['Resize', 'PackSegInputs']
-        with pytest.raises(FileNotFoundError):
-            Compose(STEPS)(dict(img_path=turned, seg_map_path='missing.png', reduce_zero_label=False, seg_fields=[]))
-        rgb = mmcv.imread(turned, channel_order='rgb')
-        for packed in (pack_without_truth(STEPS, dict(img_path=turned)), pack_photograph(STEPS, rgb, 'x')):
-            assert packed['inputs'].shape == (3, 26, 42)
-            assert packed['data_samples'].ori_shape == (21, 13)
-            small = mmcv.imresize(mmcv.imread(turned), (42, 26))
-            equal(packed['inputs'].numpy(), small.transpose(2, 0, 1))
-        assert packed['data_samples'].img_path == 'x'
+def test_good_files_pass(rgb, tmp_path):
+    path = tmp_path / 'good.jpg'
+    for kind, tail in (('JPEG', b''), ('cmyk', bytes(100)), ('PNG', b'tail'), ('WEBP', b'tail'), ('JPEG', b'tail')):
+        path.write_bytes(file(kind, Image.fromarray(rgb)) + tail)
+        assert CheckImageFile().transform(dict(img_path=str(path), img=None)) == dict(img_path=str(path), img=None)
 
 
-def test_what_has_no_white(saved):
+@pytest.fixture
+def turned(saved):
+    """A file that is to be turned: 13 x 21 as stored, 21 x 13 upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield str(saved('turned.jpg', exif=exif, quality=100, subsampling=0))
+
+
+def test_images_of_a_dataset_stay_as_stored_and_others_are_upright(turned, rgb):
+    image = Compose(STEPS[:2])(dict(img_path=turned, sample_idx=0))
+    assert image['img_shape'] == image['ori_shape'] == (13, 21)
+    equal(image['img'][..., ::-1], read_evaluated(turned))
+    image = Compose(STEPS[:2])(dict(img_path=turned))
+    assert image['img_shape'] == image['ori_shape'] == (21, 13)
+    equal(image['img'], mmcv.imread(turned))  # as MMSegmentation draws it
+    equal(image['img'][..., ::-1], read_photograph(turned))
+    steps = [InferencerLoader(color_type='color_ignore_orientation'), CheckImageFile()]
+    equal(Compose(steps)(rgb)['img'], rgb)
+
+
+def test_packing(turned):
+    assert [step['type'] for step in steps_after_loading(STEPS)] == ['Resize', 'PackSegInputs']
+    rgb = mmcv.imread(turned, channel_order='rgb')
+    for packed in (pack_without_truth(STEPS, dict(img_path=turned)), pack_photograph(STEPS, rgb, 'x')):
+        assert packed['data_samples'].ori_shape == (21, 13)
+        equal(packed['inputs'].numpy(), mmcv.imresize(mmcv.imread(turned), (42, 26)).transpose(2, 0, 1))
+    assert packed['data_samples'].img_path == 'x'
+
+
+def test_arrays_and_what_has_no_white(saved, rgb):
+    equal(array_to_rgb(rgb, 'rgb'), rgb)
+    equal(array_to_rgb(rgb[..., ::-1].astype(np.uint16) * 257, 'bgr'), rgb)
+    for grey in (rgb[..., 0], rgb[..., :1]):
+        equal(array_to_rgb(grey), rgb[..., :1].repeat(3, 2))
     for values in (np.float32([[0.5]]), np.int32([[-1]]), np.int32([[70000]])):
         with pytest.raises(BadFileError, match=r'a\.tif .*Its pixels are'):
             read_photograph(saved('a.tif', Image.fromarray(values)))
 
 
-def test_arrays_say_their_order(rgb):
-    equal(array_to_rgb(rgb, 'rgb'), rgb)
-    equal(array_to_rgb(rgb[..., ::-1].astype(np.uint16) * 257, 'bgr'), rgb)
-    for grey in (rgb[..., 0], rgb[..., :1]):
-        equal(array_to_rgb(grey), rgb[..., :1].repeat(3, 2))
+# --- bands of TIFF files
+
+RANDOM = np.random.RandomState(0)
+RGB = RANDOM.randint(0, 256, (12, 16, 3)).astype(np.uint8)
+NIR = RANDOM.randint(0, 256, (12, 16, 1)).astype(np.uint8)
+FOUR = np.dstack([RGB, NIR])
+COLOURS = ('red', 'green', 'blue')
 
 
-@pytest.mark.parametrize(
-    'side, shape, wanted',
-    [(24, (24, 40), (32, 48)), (4, (24, 24), (16, 16)), (39, (39, 39), (32, 32))],
-)
-def test_sides_become_whole_patches_half_ones_upward(side, shape, wanted):
-    results = ResizeToPatches(side).transform(dict(img=np.zeros((*shape, 3), np.uint8)))
-    assert results['img'].shape == (*wanted, 3)
+@pytest.fixture
+def read(tmp_path):
+    """`read(bands, kinds, chosen, **profile)` writes a TIFF, and reads it in both ways: RGB, kinds of notes."""
+
+    def run(bands, kinds=None, chosen=None, **profile):
+        path = tmp_path / 'x.tif'
+        shape = dict(height=bands.shape[0], width=bands.shape[1], count=bands.shape[2], dtype=bands.dtype)
+        with rasterio.open(path, 'w', driver='GTiff', **shape, **profile) as file:
+            if kinds is not None:
+                file.colorinterp = [getattr(ColorInterp, kind) for kind in kinds]
+            file.write(bands.transpose(2, 0, 1))
+        notes = []
+        photograph = read_photograph(path, chosen, notes)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            step = LoadImage(color_type='color_ignore_orientation', bands=chosen)
+        sample = step.transform(dict(img_path=str(path)))
+        equal(sample['img'][..., ::-1], photograph)
+        equal(read_evaluated(str(path), bands=chosen), photograph)
+        assert sample['notes'] == notes
+        return photograph, [note.kind for note in notes]
+
+    return run
+
+
+@pytest.mark.parametrize('interleave, compress', [('pixel', 'none'), ('band', 'lzw'), ('pixel', 'deflate')])
+def test_near_infrared_is_a_band(read, interleave, compress):
+    how = dict(compress=compress, interleave=interleave, photometric='RGB')
+    for alpha, kinds in (('NO', ['bands']), ('YES', ['band marked as transparency'])):
+        shown, noted = read(FOUR, alpha=alpha, **how)
+        equal(shown, RGB)
+        assert noted == kinds
+
+
+def test_transparency_is_honoured(read):
+    alpha = np.full((12, 16, 1), 255, np.uint8)
+    assert read(np.dstack([RGB, alpha]), (*COLOURS, 'alpha'))[1] == []
+    alpha[:, :8], alpha[:, 8] = 0, 51
+    wanted = np.where(alpha == 0, 255, RGB).astype(float)
+    wanted[:, 8] = 0.2 * RGB[:, 8] + 0.8 * 255
+    multiplied = np.rint(RGB * (alpha / 255)).astype(np.uint8)
+    for bands, kinds, how, noted in (
+        ([RGB, alpha], (*COLOURS, 'alpha'), {}, ['transparency']),
+        ([multiplied, alpha], None, dict(alpha='PREMULTIPLIED', photometric='RGB'), ['transparency']),
+        ([RGB, alpha, NIR], (*COLOURS, 'alpha', 'undefined'), dict(photometric='RGB'), ['transparency', 'bands']),
+    ):
+        shown, kinds_of_notes = read(np.dstack(bands), kinds, **how)
+        np.testing.assert_allclose(shown, wanted, atol=1 if 'alpha' in how else 0.5)
+        assert kinds_of_notes == noted
+    shown, noted = read(np.dstack([RGB, 0 * alpha]), (*COLOURS, 'alpha'))
+    assert noted == ['invisible']
+    equal(shown, RGB)
+
+
+@pytest.mark.parametrize('share, shades, is_band', [(0.45, 40, False), (0.55, 40, True), (0.55, 8, False)])
+def test_what_varies_as_a_picture_is_a_band(read, share, shades, is_band):
+    """More than half of it between the ends, in more than a few shades; a soft mask is none of both."""
+    alpha = np.full(192, 255, np.uint8)
+    alpha[: int(share * 192)] = np.resize(np.arange(10, 10 + shades), int(share * 192))
+    _, noted = read(np.dstack([RGB, alpha.reshape(12, 16, 1)]), (*COLOURS, 'alpha'))
+    assert noted == ['band marked as transparency' if is_band else 'transparency']
+
+
+def test_bands_without_colours(read):
+    grey = ('gray', 'undefined', 'undefined', 'undefined')
+    for count in (3, 4):
+        shown, noted = read(FOUR[..., :count], grey[:count], photometric='MINISBLACK')
+        equal(shown, RGB)
+        assert noted == ['bands']
+    with pytest.raises(BadFileError, match='cannot be used as an image: It has 2 bands.*--bands'):
+        read(RGB[..., :2], grey[:2], photometric='MINISBLACK')
+    shown, noted = read(RGB[..., :1])
+    equal(shown, RGB[..., :1].repeat(3, axis=2))
+    assert noted == []
+
+
+def test_chosen_bands(read):
+    for chosen, wanted in (((4, 3, 2), [3, 2, 1]), ([2], [1, 1, 1]), (1, [0, 0, 0])):
+        shown, noted = read(FOUR, (*COLOURS, 'alpha'), chosen)
+        equal(shown, FOUR[..., wanted])
+        assert noted == []
+    for chosen in ((1, 2), (1, 2, 5), (0, 1, 2)):
+        with pytest.raises(BadFileError, match='cannot be taken from 4'):
+            read(FOUR, chosen=chosen)
+
+
+WHITE = [(200, 255, ['white 255']), (255, 255, ['white 255']), (256, 4095, ['white 4095'])]
+WHITE += [(4095, 4095, ['white 4095']), (4096, 65535, ['dark']), (16383, 65535, ['dark']), (16384, 65535, [])]
+
+
+@pytest.mark.parametrize('most, white, kinds', WHITE)
+def test_the_value_of_white(read, tmp_path, most, white, kinds):
+    values = RANDOM.randint(0, most, (9, 8, 3)).astype(np.uint16)
+    values[0, 0, 0] = most
+    wanted = np.rint(values.astype(float) * 255 / white)
+    for bands, of in ((values, COLOURS), (np.dstack([values, values[..., 0]]), (*COLOURS, 'undefined'))):
+        shown, noted = read(bands, of, photometric='RGB')
+        equal(shown, wanted)
+        assert [kind for kind in noted if kind != 'bands'] == kinds
+    for name in ('x.png', 'x.ppm'):
+        cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+        equal(read_photograph(tmp_path / name), wanted)
+        equal(read_evaluated(str(tmp_path / name)), wanted)
+
+
+def test_white_that_a_file_tells(read):
+    for values in (RGB[..., :1], RGB[..., :1] * np.uint16(257)):
+        equal(read(values, photometric='MINISWHITE')[0], 255 - RGB[..., [0, 0, 0]])
+    values = np.array([[[0], [511], [1023]]], np.uint16)
+    shown, noted = read(values, nbits=10)
+    assert shown[0, :, 0].tolist() == [0, 127, 255] and noted == []
+    shown, noted = read((values // 16).astype(np.int8))
+    assert shown[0, :, 0].tolist() == [0, 31, 63] and noted == ['white 255']
+
+
+def test_whole_files_that_are_not_supported_are_not_called_damaged(tmp_path, read):
+    for bands in (RGB.astype(np.float32), RGB.astype(np.int16) - 5):
+        with pytest.raises(BadFileError, match='x.tif cannot be used as an image: Its pixels are'):
+            read(bands)
+    heic = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic'
+    for name, content in {'x.heic': heic, 'x.svg': b'<svg xmlns="x"/>', 'x.pdf': b'%PDF-1.7'}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(BadFileError, match=f'{name} cannot be used as an image: it is .*, which is not supported'):
+            read_photograph(tmp_path / name)
+
+
+@pytest.mark.parametrize('suffix', ['jfif', 'jp2', 'avif', 'gif', 'tga', 'webp', 'ppm', 'pcx'])
+def test_tests_and_photographs_agree_on_every_suffix(tmp_path, suffix):
+    path, smooth = tmp_path / f'x.{suffix}', cv2.resize(RGB[:2, :3], (48, 32))
+    Image.fromarray(smooth).save(path, **(dict(format='JPEG') if suffix == 'jfif' else {}))
+    sample = LoadImage(color_type='color_ignore_orientation').transform(dict(img_path=str(path)))
+    equal(sample['img'][..., ::-1], read_photograph(path))
+    assert f'.{suffix}' in readable_suffixes() and np.abs(sample['img'][..., ::-1].astype(int) - smooth).mean() < 8
+
+
+TURNED = [('color', 'x', 3, True, 1), ('color', None, 3, True, 0), ('color', 'x', 1, False, 0)]
+TURNED += [('color_ignore_orientation', 'x', 3, False, 0)]
+
+
+@pytest.mark.parametrize('color_type, labels, orientation, turned, noted', TURNED)
+def test_an_image_that_is_turned_while_its_label_map_is_not(tmp_path, color_type, labels, orientation, turned, noted):
+    exif, path = Image.Exif(), str(tmp_path / 'x.png')
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(path, exif=exif)
+    sample = LoadImage(color_type=color_type).transform(dict(img_path=path, seg_map_path=labels))
+    equal(sample['img'][..., ::-1], RGB[::-1, ::-1] if turned else RGB)
+    assert [f'{path} has the EXIF orientation 3' in note.text for note in sample['notes']] == [True] * noted

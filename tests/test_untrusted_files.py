@@ -1,24 +1,27 @@
 """Nothing that is read runs code: a pickle that would make a file is put into every place where files are read."""
 
+import copy
 import io
-import json
 import pickle
 import re
+import sys
+import types
 import zipfile
 from collections import OrderedDict
+from datetime import datetime
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
-from PIL import Image
+from addict import Dict
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
 from torch import nn
 
 from mmseg_sclip.apis import read_photograph
 from mmseg_sclip.cli import main
-from mmseg_sclip.config import load_config
-from mmseg_sclip.engine.loading import read_checkpoint
+from mmseg_sclip.engine.loading import build_model, read_checkpoint
 from mmseg_sclip.errors import BadFileError
 from mmseg_sclip.files import MARK
 from mmseg_sclip.images import read_evaluated
@@ -26,7 +29,6 @@ from mmseg_sclip.models.clip.weights import read_weights
 from mmseg_sclip.paths import PACKAGE
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning', 'ignore:Detected pickle:UserWarning')
-FEW = ['test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3']
 
 
 class Payload:
@@ -67,56 +69,37 @@ def saved(payload, **how):
     return file.getvalue()
 
 
-def array(payload):
-    """What `np.save` writes of objects."""
-    file = io.BytesIO()
-    np.save(file, np.array([payload], dtype=object), allow_pickle=True)
-    return file.getvalue()
-
-
 FORMS = dict(
     zip=saved,
     old=lambda payload: saved(payload, _use_new_zipfile_serialization=False),
     plain=lambda payload: pickle.dumps(dict(state_dict=payload)),
     archive=archive,
-    npy=array,
 )
-READERS = {
-    read_weights: ['a.pt', 'a.safetensors', 'a.pth', 'a.bin'],
-    lambda path: read_checkpoint(str(path)): ['a.pth'],
-    read_photograph: ['a.png', 'a.tif'],
-    lambda path: read_evaluated(str(path)): ['a.png'],
-}
+READERS = {'a.pt': read_weights, 'a.safetensors': read_weights, 'a.pth': lambda path: read_checkpoint(str(path))}
+READERS |= {'a.tif': read_photograph, 'a.png': lambda path: read_evaluated(str(path))}
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('read, name', [(read, name) for read, names in READERS.items() for name in names])
-def test_readers(tmp_path, payload, read, name, form):
+@pytest.mark.parametrize('name', READERS)
+def test_readers(tmp_path, payload, name, form):
     (tmp_path / name).write_bytes(FORMS[form](payload))
     with pytest.raises(BadFileError, match=name):
-        read(tmp_path / name)
+        READERS[name](tmp_path / name)
 
 
 class Call:
     """A pickle of it calls `function(*arguments)` when it is read."""
 
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+    def __init__(self, *call):
+        self.call = call
 
     def __reduce__(self):
-        return self.call
+        return self.call[0], self.call[1:]
 
 
-def log_of(payload):
-    log = HistoryBuffer([1.0], [1])
-    log.payload = payload
-    return log
-
-
-# What stands behind names that checkpoints may hold, as NumPy and MMEngine pickle their own.
+# Misuses of names that checkpoints may hold, as NumPy pickles its own.
 NUMBER, ARRAY = np.float32(1).__reduce__()[0], np.zeros(1).__reduce__()[0]
 ALLOWED = {
-    'io.open': log_of,
     'numpy.dtype[O8]': lambda payload: np.array([payload], dtype=object),
     'numpy.dtype[O]': lambda payload: Call(NUMBER, Call(np.dtype, 'O'), pickle.dumps(payload)),
     'numpy.generic[objects]': lambda payload: Call(NUMBER, np.dtype('f4'), 'text'),
@@ -135,96 +118,30 @@ def test_allowed_names_are_no_way_in(tmp_path, payload, named):
     assert f'asks for {named})' in str(refusal.value)
 
 
-# --- the same through the commands: each place where one of these readers is called ---
+INIT = 'model.backbone.init_cfg'
+PLACES = {
+    'argument': 'test sclip_demo PATH',
+    'load_from': 'test sclip_demo --cfg-options load_from=PATH test_dataloader.dataset.count=3',
+    'training': 'train sclip_learned_demo --cfg-options load_from=PATH train_dataloader.dataset.count=4',
+    'unfinished': 'train sclip_learned_demo --resume --cfg-options train_dataloader.dataset.count=4',
+    'init_cfg': f'train sclip_learned_demo --cfg-options {INIT}.type=Pretrained {INIT}.checkpoint=PATH',
+    'attention': 'attention --demo --checkpoint PATH --out-dir out',
+}
 
 
-@pytest.fixture
-def refused(fresh_engine, tmp_path, capfd):
-    """`refused(command, config, *flags)` runs it, which must end with one plain message, and returns that."""
-
-    def run(command, config, *flags, options=()):
-        argv = [command, config, '--device', 'cpu', '--work-dir', tmp_path / 'work', *flags]
-        code = main.main([*map(str, argv), '--cfg-options', *FEW, *options])
-        last = capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
-        assert code == 1 and last.startswith('Error: ')
-        return last
-
-    return run
-
-
-@pytest.mark.parametrize('name', ['weights.pt', 'open_clip_pytorch_model.bin', 'open_clip_model.safetensors'])
-def test_weights(refused, mini_json, tmp_path, payload, name):
-    folder = tmp_path / 'folder'
-    folder.mkdir()
-    (folder / name).write_bytes(saved(payload))
-    content = dict(model_cfg=json.loads(mini_json.read_text()), preprocess_cfg={})
-    (folder / 'open_clip_config.json').write_text(json.dumps(content))
-    flags = ['--model-name', f'local-dir:{folder}']
-    if name == 'weights.pt':
-        flags = ['--model-name', mini_json, '--pretrained', folder / name]
-    assert name in refused('test', 'sclip_demo', *flags)
-
-
-@pytest.mark.parametrize('how', ['argument', 'load_from', 'an address', 'resume', 'training', 'unfinished', 'init_cfg'])
-def test_checkpoints(refused, tmp_path, payload, how):
-    work = tmp_path / 'work'
-    work.mkdir()
-    path = work / ('unfinished.pth' if how == 'unfinished' else 'iter_1.pth')
-    path.write_bytes(saved(payload))
-    if how == 'argument':
-        said = refused('test', 'sclip_demo', path)
-    elif how in ('training', 'unfinished', 'init_cfg'):
-        options = ['train_dataloader.dataset.count=4', 'train_dataloader.num_workers=0']
-        options += [f'load_from={path}'] * (how == 'training')
-        if how == 'init_cfg':
-            options += ['model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={path}']
-        said = refused('train', 'sclip_learned_demo', '--resume', options=options)
-    else:
-        config = load_config('sclip_demo')
-        if how == 'resume':  # MMEngine's own takes the last checkpoint of the work folder
-            config.resume = True
-            (work / 'last_checkpoint').write_text(str(path))
-        else:
-            config.load_from = str(path) if how == 'load_from' else path.as_uri()
-        config.dump(tmp_path / 'config.py')
-        said = refused('test', tmp_path / 'config.py')
-    assert ('init_cfg' if how == 'init_cfg' else 'more than tensors') in said
-
-
-@pytest.mark.parametrize('kind, suffix', [('images', 'jpg'), ('annotations', 'png')])
-def test_files_of_a_dataset(refused, recipe, tmp_path, payload, kind, suffix):
-    for folder, name in (('images', '0.jpg'), ('annotations', '0.png')):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(recipe.image(0, 64, 64)[..., 0] % 12).save(tmp_path / folder / name)
-    path = tmp_path / kind / f'0.{suffix}'
-    path.write_bytes(array(payload))
-    assert str(path) in refused('test', 'sclip_demo', '--data-root', tmp_path)
-
-
-def test_journals(refused, tmp_path, payload):
-    """Of an evaluation with other settings, whose difference is to be shown."""
-    folder = tmp_path / 'work' / 'journal' / 'other'
-    folder.mkdir(parents=True)
-    for name in ('fingerprint.json', 'counts-0.jsonl'):
-        (folder / name).write_bytes(pickle.dumps(payload))
-    assert str(folder) in refused('test', 'sclip_demo', '--resume')
-
-
-def test_hashes_and_encoded_words_are_made_anew(fresh_engine, fresh_cache, mini_clip, tmp_path, payload):
-    argv = ['test', 'sclip_demo', '--model-name', mini_clip['model_name'], '--pretrained', mini_clip['pretrained']]
-    argv = [*map(str, [*argv, '--work-dir', tmp_path / 'work', '--cfg-options', *FEW])]
-    assert main.main(argv) == 0
-    files = [*fresh_cache.glob('file_hashes.json'), *fresh_cache.glob('text_banks/*.safetensors')]
-    assert len(files) == 2
-    for path in files:
-        path.write_bytes(saved(payload))
-    assert main.main(argv) == 0
+@pytest.mark.parametrize('place', [pytest.param(name, marks=pytest.mark.slow) for name in PLACES])
+def test_checkpoints_through_the_commands(fresh_engine, tmp_path, monkeypatch, capfd, payload, place):
+    monkeypatch.chdir(tmp_path)
+    argv = [word.replace('PATH', str(tmp_path / 'unfinished.pth')) for word in PLACES[place].split()]
+    (tmp_path / 'unfinished.pth').write_bytes(saved(payload))
+    assert main.main([*argv[:2], *['--work-dir', '.'] * (place != 'attention'), *argv[2:], '--device', 'cpu']) == 1
+    last = capfd.readouterr().err.rstrip('\n').rpartition('\n')[2]
+    assert ('init_cfg' if place == 'init_cfg' else 'more than tensors') in last
 
 
 def test_no_other_reader_of_pickles_stands_in_the_package():
-    readers = re.compile(
-        r'(?:torch\.load|jit\.load|np\.load|pickle\.loads?|Unpickler|load_checkpoint)\(([^`\n]*)$', re.M
-    )
+    names = r'torch\.load|jit\.load|np\.load|pickle\.loads?|Unpickler|load_checkpoint'
+    readers = re.compile(rf'(?:{names})\(([^`\n]*)$', re.M)
     files = [*PACKAGE.rglob('*.py'), *PACKAGE.parent.glob('tools/**/*.py')]
     found = sorted((path.name, given) for path in files for given in readers.findall(path.read_text()))
     assert found == [
@@ -234,3 +151,79 @@ def test_no_other_reader_of_pickles_stands_in_the_package():
         ('train_demo_clip.py', 'resume, weights_only=True)'),
         ('weights.py', "file, map_location='cpu', weights_only=True, mmap=mmap)"),
     ]
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """The class of settings of MMCV 0.x, which is not installed."""
+
+    class ConfigDict(Dict):
+        def __missing__(self, name):
+            raise KeyError(name)
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except KeyError:
+                raise AttributeError(name) from None
+
+    ConfigDict.__module__, ConfigDict.__qualname__ = 'mmcv.utils.config', 'ConfigDict'
+    monkeypatch.setitem(sys.modules, 'mmcv.utils.config', module := types.ModuleType('mmcv.utils.config'))
+    module.ConfigDict = ConfigDict
+    return ConfigDict
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='names can be allowed since torch 2.5')
+@pytest.mark.parametrize('numpy_2', [True, False])
+def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings, numpy_2):
+    """What MMEngine's and MMCV's runners save, with both names of NumPy's module."""
+    hub = MessageHub('a training')
+    for loss in (3.5, 1.25):
+        hub.update_scalar('train/loss', loss)
+    hub.update_info('best_score', np.float32(18.25))
+    values = dict(
+        PALETTE=np.arange(6, dtype=np.uint8).reshape(2, 3),
+        columns=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        other_order=np.array([1, 2], '>i4'),
+        names=np.array(['grass', 'käse']),
+        flag=np.bool_(True),
+        time=datetime(2022, 5, 17, 12),
+        CLASSES=('a', 'b'),
+    )
+    meta = dict(values, cfg=settings(model=dict(items=[dict(a=1)])), newer=ConfigDict(keys=dict(a=1)))
+    state_dict = torch.nn.Linear(2, 2).state_dict()
+    allowed = torch.serialization.get_safe_globals()
+    saved, path = tmp_path / 'saved.pth', tmp_path / 'checkpoint.pth'
+    torch.save(dict(meta=meta, state_dict=state_dict, message_hub=hub.state_dict()), saved)
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, 'w') as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b'numpy._core', b'numpy.core')
+            new.writestr(name, content.replace(b'numpy.core', b'numpy._core') if numpy_2 else content)
+    monkeypatch.delitem(sys.modules, 'mmcv.utils.config')
+
+    read = read_checkpoint(str(path))
+
+    assert set(torch.serialization.get_safe_globals()) == set(allowed)
+    assert read['state_dict']._metadata == state_dict._metadata
+    assert all(torch.equal(read['state_dict'][key], value) for key, value in state_dict.items())
+    for key, value in values.items():
+        assert np.array_equal(read['meta'][key], value), key
+    assert (read['meta']['cfg'], read['meta']['newer']) == (dict(model=dict(items=[dict(a=1)])), dict(keys=dict(a=1)))
+    assert read['message_hub']['runtime_info']['best_score'] == np.float32(18.25)
+    assert list(read['message_hub']['log_scalars']['train/loss'].values['_log_history']) == [3.5, 1.25]
+
+    monkeypatch.delattr(torch.serialization, 'safe_globals')
+    with pytest.raises(BadFileError, match=r'asks for [\w.]+, which torch 2.5 or newer can read'):
+        read_checkpoint(str(path))
+
+
+def test_a_model_of_mmsegmentation_is_built_from_its_config_twice():
+    """Its segmentor moves `pretrained` into the backbone's config, and refuses to find it there."""
+    head = dict(type='FCNHead', in_channels=64, channels=4, num_convs=1, concat_input=False, num_classes=2)
+    backbone = dict(type='ResNetV1c', depth=18, base_channels=8)
+    model = dict(type='EncoderDecoder', pretrained='open-mmlab://resnet18_v1c', backbone=backbone, decode_head=head)
+    config = Config(dict(model=model))
+    before = copy.deepcopy(config.model.to_dict())
+    for _ in range(2):
+        build_model(config, 'cpu')
+    assert config.model.to_dict() == before

@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog='tools/benchmark.py',
         description='Time configs against a plain implementation of the same method, side by side in one run: '
-        'start-up, seconds an image, stages, memory, and whether the labels are the same.',
+        'start-up, seconds per image, stages, memory, and whether the labels are the same.',
     )
     parser.add_argument(
         'configs', nargs='*', default=['sclip_voc20'], metavar='CONFIG', help='files or names (default: sclip_voc20)'
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.methods and (len(args.configs) > 1 or not args.configs[0].startswith('sclip_')):
         raise UsageError(f'--methods needs one sclip_DATASET, such as sclip_voc20, and not {" ".join(args.configs)}.')
     if args.json == '-':
-        with redirect_stdout(sys.stderr):  # tables and log lines are no JSON
+        with redirect_stdout(sys.stderr):  # tables and log lines are not JSON
             results = _run(args)
         print(json.dumps(results, indent=1))
         return 0
@@ -148,13 +148,13 @@ def _run(args: argparse.Namespace) -> list[dict]:
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r'(\d+)[xX](\d+)', text)
     if not match or not all(int(side) > 0 for side in match.groups()):
-        raise argparse.ArgumentTypeError(f'{text!r} is no size; write HEIGHTxWIDTH in pixels, such as 375x500')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a size; write HEIGHTxWIDTH in pixels, such as 375x500')
     return int(match[1]), int(match[2])
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
     return int(text)
 
 

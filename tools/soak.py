@@ -29,7 +29,7 @@ _SCENES, _SIDES = 50, (48, 192)  # the shortest and the longest side of an image
 
 @HOOKS.register_module()
 class MemoryHook(Hook):
-    """Notes the memory behind the warm-up and behind the last image.
+    """Notes the memory after the warm-up and after the last image.
 
     Args:
         marks: Numbers of images after which it is read.
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog='tools/soak.py',
         description='Test painted scenes, each of a size of its own, in one process, and print its resident memory on '
-        f'the way. The exit code is 1 where it grew by {MOST_MIB} MiB or more behind the warm-up.',
+        f'the way. The exit code is 1 where it grew by {MOST_MIB} MiB or more after the warm-up.',
     )
     parser.add_argument('config', nargs='?', default='sclip_demo', help='a config of the demo (default: sclip_demo)')
     parser.add_argument('--images', type=int, default=2000, metavar='N', help='default: 2000')

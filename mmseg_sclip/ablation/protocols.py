@@ -11,11 +11,10 @@ from ..paths import config_path, configs_root
 def common_protocol(method: str, dataset: str) -> Config:
     """SCLIP's config of a dataset with the model part of a method, `_base_/models/METHOD.py`.
 
-    Sizes, windows, words, scale and thresholds are SCLIP's for everybody; numbers that a paper tunes for each dataset
-    keep the value of the model part. The method's are its blocks, head, templates and refinements, and the whole image
-    where it cannot do with windows. Heads that give class scores have no logit scale, and no area threshold, which is
-    made for probabilities that the background's words compete for. The config `METHOD_DATASET` is the method's own
-    protocol.
+    Sizes, windows, words, scale and thresholds are SCLIP's for every method; numbers that a paper tunes per dataset
+    keep the value of the model part. Blocks, head, templates and refinements are the method's, and so is the
+    whole image if the method cannot use windows. Heads that give class scores have no logit scale and no area threshold,
+    which is made for probabilities that the background's words compete for. The config `METHOD_DATASET` is the method's own protocol.
 
     Args:
         method: Such as `clearclip`.
@@ -25,15 +24,15 @@ def common_protocol(method: str, dataset: str) -> Config:
         MissingFileError: There is no such method or dataset.
     """
     if not (configs_root() / '_base_' / 'models' / f'{method}.py').is_file():
-        return load_config(f'{method}_{dataset}')  # such as CLIP: SCLIP's config with another attention already
+        return load_config(f'{method}_{dataset}')  # such as CLIP, which is SCLIP's config with another attention
     config, general = load_config(f'sclip_{dataset}'), Config.fromfile(config_path(f'_base_/models/{method}')).model
-    # The tiny CLIP of the demo has five blocks, so its configs name other ones.
+    # The tiny CLIP of the demo has five blocks, so its configs name other blocks.
     model = load_config(f'{method}_demo').model if dataset == 'demo' else general
     for key in ('vocabulary', 'class_names', 'background_index'):
         model.decode_head[key] = config.model.decode_head[key]
     settings = {key: general.test_cfg[key] for key in ('mode', 'whole_resize') if key in general.test_cfg}
     if general.test_cfg.logit_scale is None:  # the head gives no cosines
-        # The area threshold counts labels before `prob_thd`, after which these heads may have all of their background.
+        # The area threshold counts labels before `prob_thd`, which gives these heads their background.
         settings.update(logit_scale=None, area_thd=None)
     kinds = {entry.type for entry in general.test_cfg.get('refine', ())}  # a demo's config may have more
     refine = [entry for entry in model.test_cfg.get('refine', ()) if entry.type in kinds]

@@ -1,4 +1,4 @@
-"""What the table tool writes: results.json, and the tables in Markdown and CSV."""
+"""What `ablate` writes: results.json, and the tables in Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TableOfRows:
 
     Attributes:
         rows: Each once.
-        columns: The datasets, `mean` where all eight benchmarks are among them, and beside painted scenes the dataset
-            that their order is compared with.
+        columns: The datasets; for painted scenes also the dataset that their order is compared with, and `mean` if all
+            eight benchmarks are among them.
         grid: mIoU by the name of a row and the dataset.
     """
 
@@ -40,7 +40,7 @@ class TableOfRows:
         self.columns = [*datasets, *([_MEAN] if datasets.keys() >= set(BENCHMARKS) else [])]
 
     def lines(self) -> Iterator[tuple[Row, str, list[str]]]:
-        """A row, what its numbers are ('measured' or 'paper'), and one cell for each column."""
+        """Each row, the kind of its numbers ('measured' or 'paper'), and one cell per column."""
         for row in self.rows:
             yield row, 'measured', [self.grid.cell(row.name, *_datasets(name)) for name in self.columns]
             cited = [cite(row.paper, name) for name in self.columns]
@@ -48,7 +48,7 @@ class TableOfRows:
                 yield row, 'paper', [str(number or EMPTY) for number in cited]
 
     def markdown(self) -> str:
-        """The table, and below it what to know about it."""
+        """The table, and notes below it."""
         titles = ['mean of eight' if name == _MEAN else name for name in self.columns]
         rows = [
             [*((row.name, row.meaning) if kind == 'measured' else ('', '')), kind, *cells]
@@ -81,7 +81,7 @@ class TableOfRows:
         return [f'{", ".join(names)}: {reason}' for reason, names in reasons.items()]
 
     def _order(self) -> list[str]:
-        """For each dataset how many pairs of rows stand as in the paper, and one sentence for each that does not."""
+        """How many pairs of rows have the order of the paper on each dataset, and a sentence per pair that has not."""
         sentences = []
         for dataset in self.columns:
             on = f' on {REFERENCE[dataset]}' if dataset in REFERENCE else ''
@@ -114,7 +114,7 @@ class TableOfRows:
         )
 
     def _best_of_search(self) -> list[str]:
-        """Where several settings of PAMR were tried: the best one, and its gain over the method without PAMR."""
+        """If several settings of PAMR were tried: the best one, and its gain over the method without PAMR."""
         sentences = []
         meanings = {row.name: row.meaning for row in self.rows}
         for column in self.columns:
@@ -137,7 +137,7 @@ def tables(entries: Sequence[Entry]) -> list[TableOfRows]:
 
 
 def markdown(entries: Sequence[Entry]) -> str:
-    """All tables, with what to know about them."""
+    """All tables with their notes."""
     about = (
         'mIoU in percent. Lines called "measured" were measured with this software; lines called "paper" repeat what '
         'the SCLIP paper prints, for CLIP ViT-B/16, with a tag that says where the number was read:'

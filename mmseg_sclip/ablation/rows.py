@@ -1,4 +1,4 @@
-"""The rows of the SCLIP paper's tables as data: a method, and the options that make the row of it."""
+"""The rows of the SCLIP paper's tables as data: a method, and the options that turn it into the row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
         short_side: Of the images in pixels; None for the config's own.
         name: As in results, parameters after a colon.
         paper: The name of the row in `paper.json`, None for one that the paper does not have.
-        reading: Which reading of an unclear place of the paper it follows; rows of two readings are not compared.
+        reading: Which reading of an ambiguous place in the paper it follows; rows of two readings are not compared.
     """
 
     method: str
@@ -85,13 +85,13 @@ FAMILIES: dict[str, Callable[..., Row]] = {
         f"CLIP's attention within {window} x {window} patches", 'LocalSelfAttention', window=window
     ),
     'earlier': lambda block=3: _attention(f'attention map of block {block}', 'EarlierAttention', block=block),
-    # The setting of mode 3 is in none of the sources that we could read.
+    # None of the sources that we could read has the setting of mode 3.
     'mode1': lambda: _windows(224, 224),
     'mode2': lambda: _windows(336, 224),
     'mode4': lambda: _windows(448, 224),
     'mode5': lambda: _windows(448, 448),
 }
-_UNNAMED = ('count', 'temperature', 'window', 'block')  # these stand alone in a row's name
+_UNNAMED = ('count', 'temperature', 'window', 'block')  # written without a key in a row's name
 _SINGLE = ('identity', 'random', 'q', 'k')
 _SEARCH = product(_METHODS, (2, 5, 10, 20), ('1-2', '8-16', '1-2-4-8-12-24'))
 TABLES = {
@@ -101,10 +101,10 @@ TABLES = {
         # The default and the learned projection have rows that sum to 2, for which the residual weighs less.
         [*_SINGLE, 'random:4', *(f'{name}:gain=2' for name in _SINGLE), 'q+k', 'learned'],
     ),
-    # The paper's text measures this table by CLIP, MaskCLIP and SCLIP.
+    # The paper's text compares this table with CLIP, MaskCLIP and SCLIP.
     '3': ('Table 3: other ways to localise', [*_METHODS, 'sharpening', 'local', 'earlier']),
     '4': ('Table 4: pre-processing', ['mode1', 'mode2', 'mode4', 'mode5']),
-    # From a light touch to the setting that PAMR's family draws pictures with.
+    # From few steps to more than the default.
     'pamr': (
         'Search over the settings of PAMR',
         [*_METHODS, *(f'{name}+pamr:steps={steps},dilations={dilations}' for name, steps, dilations in _SEARCH)],
@@ -117,7 +117,7 @@ def select(table: str, names: Sequence[str] | None = None) -> list[Row]:
 
     Args:
         table: A key of `TABLES`.
-        names: Names of rows; one with parameters, such as `local:5`, need not be among the table's own rows, and
+        names: Of rows. A name with parameters, such as `local:5`, need not be among the table's own rows, and
             `maskclip+pamr` means all its settings in the table 'pamr'. None for all rows. Names that belong to other
             tables are passed over.
 
@@ -176,7 +176,7 @@ def make_row(name: str) -> Row:
         ) from error
     changed = {key: value for key, value in {**defaults, **given}.items() if value != defaults[key]}
     words = ','.join(_text(value) if key in _UNNAMED else f'{key}={_text(value)}' for key, value in changed.items())
-    # The paper does not say to what the rows of a single projection's map sum: both readings are measured by it.
+    # The paper does not say what the rows of a single projection's map sum to: both readings are compared with it.
     return replace(
         FAMILIES[family](**given),
         name=f'{family}:{words}' if words else family,

@@ -1,4 +1,4 @@
-"""How rows are run on datasets: from their configs to a `result.json` each, which is kept under its fingerprint."""
+"""How rows are run on datasets: from configs to one `result.json` per row, which is kept under its fingerprint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Change = Callable[[Config, str], None]  # called with each config and the name o
 
 
 class Skipped(UserError):
-    """A row makes no sense on a dataset, or has no number there."""
+    """A row cannot be run on a dataset, or has no number there."""
 
 
 @dataclass(kw_only=True)
@@ -76,17 +76,17 @@ class Entry(Run):
 def run(
     entries: Sequence[Entry], out: Path, device: torch.device | None, options: Mapping[str, Any], change: Change
 ) -> Iterator[Entry]:
-    """Run rows, or take their results where those of the same fingerprint are there; MMEngine's lines go to logs.
+    """Run rows, or take results that exist with the same fingerprint; MMEngine's lines go to logs.
 
-    Rows that share their images are tested in one pass, and then have its `seconds`. Where a pass fails, each of its
-    rows is tested alone.
+    Rows that share their images are tested in one pass and have its `seconds`. If a pass fails, each of its rows is
+    tested alone.
 
     Args:
-        entries: What became of them is written there.
+        entries: Their results are filled in.
         out: Folder of the results and of learned projections.
         device: None for a GPU where there is one.
         options: As `--cfg-options`, on top of the rows' own.
-        change: Applied to each config.
+        change: Is applied to each config.
 
     Yields:
         Each entry when it is finished.
@@ -94,7 +94,7 @@ def run(
     Raises:
         OutputError: The folder of the results cannot be written.
     """
-    waiting: dict[Path, list[Entry]] = {}  # by their folders: tables have rows in common
+    waiting: dict[Path, list[Entry]] = {}  # by folder, since tables have rows in common
     for entry in entries:
         with _told(entry):
             _prepare(entry, out, device, options, change)
@@ -110,7 +110,7 @@ def run(
                 _test(members, device)
             except OutputError:
                 raise
-            except Exception:  # whatever it is, it may be the fault of one row
+            except Exception:  # one row may be the cause
                 pass
         for first in members:
             with _told(first):
@@ -126,7 +126,7 @@ def run(
 
 @contextmanager
 def _told(entry: Entry) -> Iterator[None]:
-    """Write into the entry why there is no result, so that the other rows do not suffer."""
+    """Write into the entry why it has no result, so that the other rows go on."""
     try:
         yield
     except (MissingFileError, Skipped) as error:
@@ -145,7 +145,7 @@ def _prepare(entry: Entry, out: Path, device: torch.device | None, options: Mapp
         change(config, entry.dataset)
         if config.get('train_dataloader') is not None:
             config.load_from = str(_train(config, entry.dataset, out, device))
-        if entry.seed is not None:  # after the training: one projection is good for all scenes that are measured
+        if entry.seed is not None:  # after the training, which all measured scenes share
             config.test_dataloader.dataset.seed = entry.seed
         check_files(config.test_dataloader.dataset)
         expected = digest(fingerprint(config, device))
@@ -158,14 +158,14 @@ def _prepare(entry: Entry, out: Path, device: torch.device | None, options: Mapp
 
 
 def _require_number(entry: Entry) -> None:
-    """Take away a result that has no mIoU, and say so."""
+    """Drop a result without mIoU, and say so."""
     if entry.value() is None:
         entry.result, entry.kept = None, False
         raise Skipped('There is no mIoU: nothing was counted, or all ground truth is ignored.')
 
 
 def _test(entries: Sequence[Entry], device: torch.device | None) -> None:
-    """Test entries in one pass; it goes on where an earlier command stopped."""
+    """Test entries in one pass, from where an earlier command stopped."""
     unfinished = any((entry.folder / JOURNAL).is_dir() for entry in entries)
     with redirect_stdout(io.StringIO()):
         evaluate_pass(entries, device, resume=unfinished)
@@ -189,7 +189,7 @@ def configure(row: Row, dataset: str, options: Mapping[str, Any]) -> Config:
 
 
 def _train(config: Config, dataset: str, out: Path, device: torch.device | None) -> Path:
-    """The checkpoint of a learned projection; trained where it is not there, on from where a training stopped."""
+    """The checkpoint of a learned projection, which is trained if it does not exist; a stopped training goes on."""
     check_files(config.train_dataloader.dataset, 'train_dataloader')
     expected = digest(fingerprint(config, device, sections=TRAINING))
     folder = out / 'learned' / f'{dataset}-{expected[:16]}'

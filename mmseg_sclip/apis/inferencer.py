@@ -28,7 +28,7 @@ from .settings import build_config, thresholds
 from .words import AUTO, NONE, Background, Classes, read_words
 from .writing import ResultWriter
 
-MOST_CLASSES = 255  # of a label map with 8 bits, in which MMSeg's 255 stands for no label
+MOST_CLASSES = 255  # in a label map of 8 bits, where 255 means no label to MMSegmentation
 SAME = 'same'  # the background that the inferencer was made with
 
 
@@ -254,7 +254,7 @@ class SCLIPInferencer:
         path: str | None,
         heatmaps: bool,
     ) -> dict[str, Any]:
-        """The result of one picture (H, W, 3), but for its path and colours."""
+        """The result of one picture (H, W, 3), without its path and colours."""
         packed = pack_photograph(self._steps, rgb, path or 'The array')
         data = model.data_preprocessor(pseudo_collate([packed]), False)
         (image,), (sample,) = data['inputs'], data['data_samples']
@@ -282,5 +282,5 @@ class SCLIPInferencer:
 
     @staticmethod
     def _encode(model: SCLIPSegmentor) -> None:
-        """Now, since a phrase that is too long is no fault of the first picture."""
+        """Encode the words now, so that a phrase that is too long is not blamed on the first picture."""
         model.decode_head.encode_vocabulary(next(model.parameters()).device)

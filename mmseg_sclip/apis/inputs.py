@@ -32,7 +32,7 @@ def list_pictures(given: Any) -> list[Picture]:
 
     Raises:
         MissingFileError: A file is missing, or a folder or glob holds no picture.
-        TypeError: Something is none of these.
+        TypeError: Something is neither a path nor a picture.
         ConfigError: Nothing is given.
     """
     if isinstance(given, (str, os.PathLike)):
@@ -79,7 +79,7 @@ def _expand(name: str) -> list[str]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """What a glob finds; folders that are there are taken by their names, brackets included."""
+    """The files that a glob finds; the name of a folder that exists is taken as it is, brackets included."""
     folder = next(parent for parent in pattern.parents if os.path.isdir(parent))
     by_name = Path(glob.escape(str(folder)), pattern.relative_to(folder))
     for reading in dict.fromkeys((str(by_name), str(pattern), str(pattern).replace('[', '[[]'))):

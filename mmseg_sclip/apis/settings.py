@@ -46,7 +46,7 @@ def build_config(
     background = words is not None and words.background_index is not None
     loaded = load_config(_name(config, background), cfg_options)
     if 'clip' not in loaded.model or 'decode_head' not in loaded.model:
-        raise ConfigError(f'The model of {config} has no clip or no decode_head: it is no SCLIPSegmentor.')
+        raise ConfigError(f'The model of {config} has no clip or no decode_head: it is not an SCLIPSegmentor.')
     apply_clip_flags(loaded, model_name, pretrained)
     if attention is not None:
         _set_attention(loaded, attention, config)
@@ -91,7 +91,7 @@ def _set_attention(config: Config, attention: str | Mapping, name: str | Path | 
     if config.model.backbone.get('decoder') is None:  # the backbone's default is SCLIP's
         config.model.backbone.decoder = load_config(WITHOUT_BACKGROUND).model.backbone.decoder
     decoder = config.model.backbone.decoder
-    while 'attention' not in decoder and 'decoder' in decoder:  # one that stands around another
+    while 'attention' not in decoder and 'decoder' in decoder:  # a decoder that wraps another one
         decoder = decoder.decoder
     if 'attention' not in decoder:
         raise ConfigError(

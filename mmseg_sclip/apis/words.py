@@ -21,8 +21,8 @@ def read_words(classes: Classes, background: Background) -> Vocabulary:
 
     Args:
         classes: A list with a name or a list of synonyms for each class, the first of which is its name; or the name
-            of a shipped vocabulary or the path of a text file, one class a line, synonyms after a comma and a space.
-        background: 'auto' for SCLIP's 26 words of what is usually behind things, without those that the classes
+            of a shipped vocabulary or the path of a text file, one class per line, synonyms after a comma and a space.
+        background: 'auto' for SCLIP's 26 words for backgrounds, without those that the classes
             name; a list of phrases; or None or 'none' for no background: every pixel then gets one of the classes.
 
     Raises:
@@ -41,11 +41,11 @@ def read_words(classes: Classes, background: Background) -> Vocabulary:
         )
     phrases = [tuple(map(_tidy, group)) for group in load_vocabulary(list(classes)).classes]
     names = [group[0] for group in phrases]
-    behind = _background_phrases(background, phrases)
-    if behind is not None:
-        names, phrases = [BACKGROUND_NAME, *names], [behind, *phrases]
+    others = _background_phrases(background, phrases)
+    if others is not None:
+        names, phrases = [BACKGROUND_NAME, *names], [others, *phrases]
     _refuse_repeated(names, phrases)
-    return Vocabulary('given by the user', tuple(phrases), tuple(names), None if behind is None else 0)
+    return Vocabulary('given by the user', tuple(phrases), tuple(names), None if others is None else 0)
 
 
 def _background_phrases(background: Background, classes: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
@@ -77,7 +77,7 @@ def _background_phrases(background: Background, classes: Sequence[Sequence[str]]
 
 
 def _refuse_repeated(names: Sequence[str], phrases: Sequence[Sequence[str]]) -> None:
-    """Two equal phrases have equal scores, so the second class would never be seen. CLIP reads lower case."""
+    """Refuse equal phrases: their scores are equal, so the second class would never win. CLIP ignores case."""
     owners: dict[str, str] = {}
     for name, group in zip(names, phrases, strict=True):
         for phrase in group:

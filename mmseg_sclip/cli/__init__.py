@@ -1,1 +1,1 @@
-"""The command line: a module a command, each with `main(argv) -> int`. Nothing outside of it imports from here."""
+"""The command line: one module per command, each with `main(argv) -> int`. The library imports nothing from here."""

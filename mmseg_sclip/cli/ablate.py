@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the rows and write the tables; see `--help`.
 
     Returns:
-        1 where a row failed. Rows that cannot run here are no failure.
+        1 where a row failed. Rows that cannot run here do not count as failed.
 
     Raises:
         UsageError: The flags name what does not exist.
@@ -48,14 +48,14 @@ def main(argv: Sequence[str]) -> int:
         apply_clip_flags(config, args.model_name, args.pretrained)
         if dataset == 'demo' and args.demo_count is not None:
             config.test_dataloader.dataset.count = args.demo_count
-        # The demo is trained on other scenes than it is tested on, and a folder has those of the test.
+        # The folder holds the scenes of the test; the projection is trained on other scenes.
         training = None if dataset == 'demo' else config.get('train_dataloader')
         for loader in (training, config.test_dataloader) if dataset in roots else ():
             if loader is not None:
                 loader.dataset.data_root = roots[dataset]
 
     console = Console(file=sys.stdout, highlight=False, markup=False)
-    # Drawn at each row's ends only: a thread that draws would be forked into the loaders' workers.
+    # Drawn only before and after each row: a drawing thread would be forked into the loaders' workers.
     with Progress(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as progress:
         bar = progress.add_task('Rows that share their images are tested in one pass', total=len(entries))
         progress.refresh()

@@ -18,8 +18,8 @@ from ..outputs import OutputFolder
 from ..visual.attention import attention_maps, check_points
 from ..visual.attention_figure import attention_figure
 from ..visual.attention_names import parse_attention
+from ..visual.bound_attention import bind_attention
 from ..visual.png import save_png
-from ..visual.strategies import bind_strategy
 from .arguments.attention import CONFIG, DEMO_CONFIG, OWN, parse
 from .figure_flags import open_folder, save_figure
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         UsageError: The flags do not fit each other or the machine.
-        ConfigError: A point, layer, head or strategy does not exist, or the config is wrong.
+        ConfigError: A point, layer, head or attention does not exist, or the config is wrong.
         MissingFileError: The image, the weights or the config are missing.
         OutputError: The folder holds the image, or cannot be written to.
     """
@@ -56,11 +56,11 @@ def main(argv: Sequence[str]) -> int:
         model = build_model(config, find_device(args.device))
     except FileNotFoundError as error:  # without weights
         raise MissingFileError(f'{error} To try this command without weights, add --demo.') from error
-    strategies = [bind_strategy(model, text, config.model) for text in args.attention]
+    attentions = [bind_attention(model, text, config.model) for text in args.attention]
     packed = pack_photograph(config.test_dataloader.dataset.pipeline, pixels, path)
     image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
     model.backbone.tower.check_size(image, str(path))
-    maps = attention_maps(model, image, args.points, strategies, args.layers, args.heads, args.mode, pixels.shape[:2])
+    maps = attention_maps(model, image, args.points, attentions, args.layers, args.heads, args.mode, pixels.shape[:2])
     title = f'{path.name}, {model.source.name}.'
     figure = attention_figure(pixels, maps, title, args.max_side)
     save_figure(figure, args, folder, folder.name(path, '_attention.png', '_attention.pdf') + '_attention')

@@ -21,7 +21,7 @@ class CfgOptions(argparse.Action):
             key, equals, value = pair.partition('=')
             if not equals:
                 parser.error(
-                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is none; values cannot contain spaces'
+                    f'{option_string} takes KEY=VALUE pairs, and {pair!r} is not one; values cannot contain spaces'
                 )
             if re.search(r'[^\s,(\[]\s+[^\s,)\]]', value):
                 parser.error(

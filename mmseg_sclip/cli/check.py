@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _inspectors(config: Config, dataset: Any) -> list[Inspector]:
-    """One for each sample, shared by those of one part of the dataset."""
+    """The inspector of each sample; samples of one part of the dataset share one."""
     parts, built = parts_of(config.test_dataloader.dataset), built_parts(dataset)
     found = []
     for part, own in zip(parts, built, strict=True):

@@ -120,7 +120,7 @@ def _draw(
 
 
 def _refuse_without_truth(args: argparse.Namespace, without: Sequence[str], count: int) -> None:
-    """Flags that ask for ground truth, and images that have none."""
+    """Refuse flags that ask for ground truth where the images have none."""
     if args.gt and without:
         raise UsageError(f'--gt: {without[0]} has no ground truth. Leave --gt out, or the image.')
     if args.error_map and without and len(without) == count:

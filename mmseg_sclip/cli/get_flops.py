@@ -16,12 +16,12 @@ def main(argv: Sequence[str]) -> int:
     """Print the counts; see `--help`.
 
     Raises:
-        UsageError: The shape is none.
+        UsageError: `--shape` does not name a size.
         ConfigError: The config is wrong.
         MissingFileError: There is no such config.
     """
     args = parse(argv)
-    with redirect_stdout(sys.stderr):  # the model's own log lines are no JSON
+    with redirect_stdout(sys.stderr):  # the model's own log lines are not JSON
         config = load_config(args.config, args.cfg_options, own_modules=True)
         check_is_clip(config)
         apply_clip_flags(config, args.model_name, None)
@@ -51,4 +51,4 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _costs(window: float, image: float) -> str:
-    return f'{window:.3f} GMAC a window, {image:.3f} GMAC an image'
+    return f'{window:.3f} GMAC per window, {image:.3f} GMAC per image'

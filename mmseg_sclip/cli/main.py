@@ -27,7 +27,7 @@ COMMANDS = {
     'test': Command('test', 'measure a config on its dataset, and write pictures'),
     'check': Command('check', 'look at every file of a test dataset, and say what is wrong'),
     'train': Command('train', 'train the learned projection, an ablation; all else is training-free'),
-    'attention': Command('attention', 'show what points of an image attend to, with several strategies'),
+    'attention': Command('attention', 'show what points of an image attend to, with several attentions'),
     'compare': Command('compare', 'draw what several configs make of the same images, side by side'),
     'ablate': Command('ablate', "run the rows of the paper's tables, and compare them with the paper"),
     'compare-methods': Command(
@@ -61,7 +61,7 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]!r}? ' if near else ''
-        raise errors.UsageError(f'{name!r} is no command; {hint}There are: {", ".join(COMMANDS)}.')
+        raise errors.UsageError(f'{name!r} is not a command; {hint}The commands are: {", ".join(COMMANDS)}.')
     module, _, registers = COMMANDS[name]
     if not registers:
         return importlib.import_module(f'mmseg_sclip.cli.{module}').main(rest)

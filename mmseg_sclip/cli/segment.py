@@ -115,11 +115,13 @@ def _build(args: argparse.Namespace, classes: list | str | None, background: lis
 
 
 def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
-    """Segment all pictures, and return the reasons for those that could not be."""
+    """Segment all pictures, and return why some of them could not be segmented."""
     failed: dict[str, str] = {}
     done = 0
     console = Console(stderr=True)
-    out = console if console.is_terminal and sys.stdout.isatty() else Console()  # above the bar, where both are seen
+    out = (
+        console if console.is_terminal and sys.stdout.isatty() else Console()
+    )  # above the progress bar where both go to a terminal
     say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False) as progress:
         task = progress.add_task('Segmenting', total=len(pictures) if len(pictures) > 1 else None)  # None: it moves
@@ -135,7 +137,7 @@ def _segment(inferencer: SCLIPInferencer, pictures: Sequence[str], args: argpars
 
         results = inferencer.stream(pictures, args.out_dir, heatmaps=args.heatmaps, on_error=fail)
         try:
-            with closing(results):  # an interrupt must not leave the summary behind
+            with closing(results):  # after an interrupt, too, the summary is complete
                 for result in results:
                     done += 1
                     show(_line(result))

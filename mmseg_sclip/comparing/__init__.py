@@ -1,1 +1,1 @@
-"""Several configs beside each other: their runs, and the tables of their numbers."""
+"""Runs of several configs, and the tables of their numbers."""

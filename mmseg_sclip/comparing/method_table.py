@@ -18,7 +18,7 @@ PROTOCOLS = {'own': "each method's own protocol", 'common': 'the protocol of SCL
 
 
 def method_table(runs: Sequence[Run]) -> str:
-    """Metrics by method and protocol, with what to know about them, as Markdown.
+    """Metrics by method and protocol, with notes, as Markdown.
 
     Args:
         runs: Finished ones on one dataset.
@@ -69,7 +69,7 @@ def _entry(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _passes(runs: Sequence[Run]) -> list[str]:
-    """One line for each pass: what ran in it, and how long."""
+    """One line per pass: what ran in it, and how long."""
     lines = []
     for number in dict.fromkeys(run.number for run in runs):
         members = [run for run in runs if run.number == number]

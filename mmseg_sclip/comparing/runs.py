@@ -1,4 +1,4 @@
-"""Runs: configs that are tested beside each other, in as few passes as their images allow."""
+"""Runs: configs that are tested together, in as few passes as their images allow."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ..engine.sharing import passes
 
 @dataclass(kw_only=True)
 class Run:
-    """A config that is tested beside others, and what became of it.
+    """A config that is tested together with others, and its result.
 
     Attributes:
         method: What tables call it.
         dataset: The name of its dataset.
-        config: Its `work_dir` is the folder of its log and its `result.json`; None until it has been read.
-        protocol: Whose image sizes, windows and words it has, such as 'own'; None where that goes without saying.
+        config: Its `work_dir` is the folder of its log and its `result.json`. None until it has been read.
+        protocol: Where its image sizes, windows and words are from, such as 'own'; None if there is only one.
         seed: Of the demo's scenes; None for other datasets.
         number: Of the pass in which it was tested, from 1.
         result: See `evaluate`; None where there is none.
-        kept: The result was there before.
+        kept: Whether the result is that of an earlier run.
         reason: Why there is no result.
-        failed: The reason is an error, and not missing data, weights or configs.
+        failed: Whether the reason is an error, and not missing data, weights or configs.
     """
 
     method: str
@@ -67,7 +67,7 @@ class Run:
 def evaluate_runs(
     runs: Sequence[Run], device: torch.device | str | None, resume: bool = False, on_error: str = 'stop'
 ) -> None:
-    """Test runs, those together that can share a pass; their results and the numbers of their passes are filled in.
+    """Test runs in as few passes as possible, and fill in their results and the numbers of their passes.
 
     Args:
         runs: Each with a config, in a folder of its own.
@@ -95,13 +95,13 @@ def evaluate_pass(
 
 
 def kept_result(folder: Path | str, expected: str) -> dict[str, Any] | None:
-    """The result in a work folder where it has the expected fingerprint, else None."""
+    """The result in a work folder if it has the expected fingerprint, else None."""
     result = read_result(folder)
     return result if result is not None and result.get('fingerprint') == expected else None
 
 
 def _keep(runs: Sequence[Run], device: torch.device | str | None, on_error: str) -> bool:
-    """Take the results of a pass that is finished already; every process gets the first one's answer."""
+    """Take the results of a pass that is finished already; all processes do what the first one finds."""
     results = []
     with isolated():
         init_default_scope('mmseg')

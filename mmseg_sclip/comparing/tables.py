@@ -17,10 +17,10 @@ EMPTY = '–'
 
 
 class Grid:
-    """One metric of runs, by row and column. Several runs of one place, such as those of several seeds, have a mean.
+    """One metric of runs by row and column; several runs of one cell, such as those of several seeds, are averaged.
 
     Args:
-        runs: Finished ones, and others, which have no number.
+        runs: Those without a result have no number.
         row: The row of a run, by default its method.
         column: The column of a run, by default its dataset.
         metric: Such as `mIoU`.
@@ -50,12 +50,12 @@ class Grid:
         return mean(means) if len(means) == len(columns) else None
 
     def gain(self, row: Hashable, other: Hashable, *columns: Hashable) -> float | None:
-        """What a row has more than another one, see `mean`; None where one of them has no number."""
+        """The `mean` of a row minus that of another; None if one of them has no number."""
         ours, theirs = self.mean(row, *columns), self.mean(other, *columns)
         return None if ours is None or theirs is None else ours - theirs
 
     def cell(self, row: Hashable, *columns: Hashable) -> str:
-        """`mean` with two decimals, and where one column has several values the smallest and the largest."""
+        """`mean` with two decimals, followed by the smallest and the largest if the column has several values."""
         value = self.mean(row, *columns)
         values = self._values.get((row, columns[0]), []) if len(columns) == 1 else []
         spread = f' ({min(values):.2f}–{max(values):.2f})' if values[1:] else ''
@@ -68,7 +68,7 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], words: 
     Args:
         titles: Of the columns.
         rows: A cell for each column.
-        words: How many columns hold words, from the left; the others hold numbers.
+        words: How many columns from the left hold words; the others hold numbers.
     """
     rule = '|---' * words + '|--:' * (len(titles) - words) + '|'
     first, *others = (f'| {" | ".join(cells)} |' for cells in (titles, *rows))
@@ -83,7 +83,7 @@ def comma_separated(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str
 
 
 def check_table_files(folder: Path, names: Iterable[str], what: str = '--out') -> None:
-    """Refuse a folder that cannot take the tables, before an hour of work finds out.
+    """Refuse a folder that cannot take the tables, before the work begins.
 
     Raises:
         OutputError: A file that is not ours has a name of theirs, or nothing can be written there.

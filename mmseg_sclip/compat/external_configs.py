@@ -1,4 +1,4 @@
-"""Paths such as `mmseg::_base_/models/segformer_mit-b0.py`, by which configs name those that MMSegmentation ships.
+"""Paths such as `mmseg::_base_/models/segformer_mit-b0.py`, which name configs that MMSegmentation ships.
 
 MMEngine looks for them where the distribution `mmsegmentation` is installed. Its maintained successor is named
 otherwise, and MMEngine until 0.10 asks `pkg_resources`, which setuptools no longer has. Both are mended here, in place,
@@ -38,7 +38,7 @@ def find_external(name: str) -> Path:
         name: Such as `mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py`.
 
     Raises:
-        MissingFileError: There is none; the message names the nearest one of MMSegmentation.
+        MissingFileError: There is no such config; the message names the nearest one of MMSegmentation.
     """
     try:
         return Path(importlib.import_module('mmengine.config').Config._get_cfg_path(name, '')[0])

@@ -1,4 +1,4 @@
-"""Packages that are imported when they are first used: they import torchvision's models, and those `torch._dynamo`."""
+"""Packages that are imported at their first use: they import torchvision's models, which import `torch._dynamo`."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def stand_in(needed: bool = True) -> None:
 
 
 def _placeholder() -> ModuleType:
-    """A module `mmcv.ops` any name of which can be imported, and raises when it is used."""
+    """A module `mmcv.ops` from which any name can be imported; what has the name raises when it is used."""
     module = importlib.util.module_from_spec(ModuleSpec('mmcv.ops', loader=None))
 
     def missing_op(name: str) -> type:

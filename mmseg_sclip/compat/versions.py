@@ -96,7 +96,7 @@ def _in_range(version: str, allowed: str) -> bool:
 
 
 def _check_ranges(requirements: Iterable[Requirement], installed: Mapping[str, str | None]) -> list[Problem]:
-    """What is out of its range, and modules that no package provides."""
+    """The packages outside their ranges, and the modules that no package provides."""
     problems = []
     provided = {module for package, module, *_ in (*COMMON, *OPENMMLAB, *ONEDL) if installed.get(package)}
     for package, module, allowed, asked_by in requirements:

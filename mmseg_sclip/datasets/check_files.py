@@ -80,7 +80,7 @@ def _refuse_other_suffix(dataset: BaseSegDataset, names: Sequence[str], remedy: 
     """Refuse a dataset that lists images of one suffix, where none of the files has it.
 
     Raises:
-        MissingFileError: None has.
+        MissingFileError: None of the files has it.
     """
     suffix = dataset.img_suffix
     if isinstance(suffix, str) and not any(name.endswith(suffix) for name in names):

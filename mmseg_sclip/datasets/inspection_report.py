@@ -11,7 +11,7 @@ from ..notes import Note, listed
 from .inspection import Facts, only_one_class
 from .label_maps import VOID
 
-_SHOWN = 5  # files of a kind
+_SHOWN = 5  # files named per kind
 _ADVICE = {
     'images that are missing': 'Complete the dataset, or take them out of the list.',
     'label maps that are missing': 'Complete the dataset, or take their images out of the list.',
@@ -53,17 +53,17 @@ class Report:
 
     @property
     def wrong(self) -> list[str]:
-        """The kinds of faults by which a test would be wrong, with their number."""
+        """The kinds of faults that would make a test wrong, with their numbers."""
         return [f'{kind} ({len(texts)})' for kind, texts in self._notes.items() if kind in self._wrong]
 
     def add(self, note: Note, wrong: bool) -> None:
-        """Take a note."""
+        """Add a note."""
         self._notes[note.kind].append(note.text)
         if wrong:
             self._wrong.add(note.kind)
 
     def _labels(self, found: Facts) -> Iterable[Note]:
-        """What the labels of one map say, now that the classes are known."""
+        """Add what the labels of one map say, now that the classes are known."""
         if not found.pixels:
             return
         counted = {label: count for label, count in found.pixels.items() if not self._is_ignored(label)}

@@ -87,8 +87,8 @@ def read_label_map(content: bytes, path: str | Path) -> LabelMap:
 class LoadLabelMap(LoadAnnotations):
     """MMSegmentation's `LoadAnnotations` without its cast to 8 bits, by which 265 becomes 9.
 
-    The evaluation puts it in place of `LoadAnnotations`. Of label maps of 8 bits it makes what that one makes. In
-    others, pixels without a label are `VOID`: 0 with `reduce_zero_label`, and 255 or 65535, if that is the largest
+    The evaluation puts it in place of `LoadAnnotations`. Label maps of 8 bits come out as `LoadAnnotations` gives them.
+    In others, pixels without a label are `VOID`: 0 with `reduce_zero_label`, and 255 or 65535, if that is the largest
     number of the file's bits; classes that the dataset leaves out; NaN; and what a TIFF declares as no data.
 
     Args:

@@ -105,7 +105,7 @@ def _by_suffix(dataset: Any, folder: Path, taken: int, suffix: str, pictures: Se
 
 
 def _maps_without_image(folder: Path, stems: set[str], images: set[str], suffix: str) -> list[Note]:
-    """What is said of label maps for which there is no image of any kind."""
+    """What is said of label maps that have no image of any kind."""
     maps = [name for name in list_names(folder) if name.lower().endswith(suffix.lower()) and name not in images]
     alone = [name for name in maps if name[: -len(suffix)] not in stems]
     if not alone or len(alone) == len(maps):  # where none has an image, the test stops at the first

@@ -26,7 +26,7 @@ def distinct_palette(count: int, background_index: int | None = None) -> list[Co
     The maps of matplotlib have 20 colours of this kind, and benchmarks have up to 171 classes.
 
     Args:
-        count: Number of classes; beyond 256 the colours come again.
+        count: Number of classes; beyond 256 the colours repeat.
         background_index: The class that is black. The others have the colours that they would have without it.
     """
     colours = [_ordered()[label % len(_ordered())] for label in range(count)]
@@ -46,7 +46,7 @@ def classes_of(dataset: Mapping | None, model: Mapping) -> tuple[list[str], list
             empty for a model without one.
 
     Raises:
-        ConfigError: There is no such dataset class, or nothing names classes.
+        ConfigError: The dataset's class does not exist, or nothing names classes.
     """
     names, palette = model.get('classes'), model.get('palette')
     if not isinstance(dataset, Mapping):

@@ -50,7 +50,7 @@ def places_of(dataset: Mapping, where: str) -> Iterator[tuple[str, Mapping]]:
 
 
 def with_own_readers(steps: Sequence[Any], mark_void: bool = True) -> list[Any]:
-    """A pipeline, or what `TestTimeAug` holds, with this package's readers.
+    """A pipeline, or the steps in `TestTimeAug`, with this package's readers.
 
     Args:
         steps: The steps, of which built ones are left as they are.

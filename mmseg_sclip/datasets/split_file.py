@@ -14,7 +14,7 @@ from ..images import readable_suffixes
 from ..notes import Note, say_once
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_FLAGS = ('1', '0', '-1')  # of VOC's lists of one class: it is there, hard to see, or not there
+_FLAGS = ('1', '0', '-1')  # of VOC's lists of one class: present, difficult, or absent
 
 
 def read_names(path: Path | str, tabs: bool = False) -> list[str]:
@@ -102,7 +102,7 @@ def read_split(path: Path | str, is_image: Callable[[str], bool], suffixes: Sequ
 
 
 def _name_in(line: str, is_image: Callable[[str], bool], suffixes: Iterable[str]) -> str | None:
-    """The name of an image that a line means; None where none can be meant."""
+    """The name of the image that a line means; None where it cannot mean one."""
     suffixes = tuple(dict.fromkeys(suffixes))
     line = line.removeprefix('./')
     if not (line.lower().endswith(suffixes) or len(line.split()) > 1) or is_image(line):
@@ -119,7 +119,7 @@ def _name_in(line: str, is_image: Callable[[str], bool], suffixes: Iterable[str]
 
 
 def exists_beside(folder: str, suffix: str) -> Callable[[str], bool]:
-    """Whether there is an image of a name in a folder, for `read_split`."""
+    """Whether a folder has an image of that name, for `read_split`."""
     return lambda name: os.path.isfile(os.path.join(folder, name + suffix))
 
 
@@ -128,7 +128,7 @@ def with_class_names(metainfo: Mapping) -> dict:
 
     Raises:
         BadFileError: The file cannot be read.
-        ConfigError: There is no such file, or it has a name twice.
+        ConfigError: The file does not exist, or it has a name twice.
     """
     named = metainfo.get('classes')
     if not isinstance(named, (str, Path)) or '://' in str(named):

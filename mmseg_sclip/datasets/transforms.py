@@ -37,9 +37,9 @@ class ResizeToPatches(BaseTransform):
 class ScoreCentre(CenterCrop):
     """Cut the middle out of image and ground truth, and have predictions scored there at its size.
 
-    CLIPtrase (ECCV 2024) is evaluated so. The step stands after `LoadAnnotations` and `Resize`, so that the ground
-    truth is resized too. Photographs that belong to no dataset are left whole. Arguments are those of MMCV's
-    `CenterCrop`.
+    The official evaluation of CLIPtrase (ECCV 2024) does this. The step stands after `LoadAnnotations` and `Resize`, so
+    that the ground truth is resized too. Photographs that belong to no dataset are left whole. Arguments are those of
+    MMCV's `CenterCrop`.
     """
 
     def transform(self, results: dict) -> dict:

@@ -1,4 +1,4 @@
-"""The embedded demo: painted scenes, and a tiny CLIP that was trained on pictures of the same kind."""
+"""The tiny CLIP of the demo, which was trained on painted scenes of the same kind."""
 
 from pathlib import Path
 

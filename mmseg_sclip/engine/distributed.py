@@ -18,7 +18,7 @@ from torch import nn
 from .. import errors
 from ..errors import UsageError
 
-TIMEOUT = timedelta(minutes=30)  # of a process that waits for another one
+TIMEOUT = timedelta(minutes=30)  # how long one process waits for another
 
 # What each launcher calls the rank, the number of processes, and the rank on this machine.
 _VARIABLES = {
@@ -79,7 +79,7 @@ def leave_processes() -> None:
     if not torch.distributed.is_initialized():
         return
     if torch.distributed.get_backend() == 'nccl' and errors.exit_code != 0:
-        return  # its end waits for the other processes, which may be waiting for this one; its threads do no harm
+        return  # destroying the group waits for the others, which may wait for this one; its threads do no harm
     gc.collect()  # runners are in cycles, and gloo's threads end with the last model that is wrapped for training
     torch.distributed.destroy_process_group()
 
@@ -105,7 +105,7 @@ def _first_host() -> str:
 
 @MODEL_WRAPPERS.register_module()
 class FrozenModelWrapper(nn.Module):
-    """Stands where `DistributedDataParallel` stands, around a model of which nothing is trained.
+    """Takes the place of `DistributedDataParallel` around a model without trainable parameters.
 
     That class refuses models without trainable parameters, and has gradients to exchange; here each process simply
     has a model of its own. `model_wrapper_cfg` of a config names it.

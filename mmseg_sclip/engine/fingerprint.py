@@ -128,7 +128,7 @@ def digest(parts: Mapping[str, Any]) -> str:
 
 
 def weights_identity(config: Config) -> dict[str, Any] | None:
-    """The weights of a config by their content.
+    """What identifies the weights of a config: their content.
 
     Returns:
         What the source of the towers says of them (see
@@ -158,7 +158,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device | str | None) -> str:
-    """`cpu`, or the name of the GPU; None is a GPU where there is one."""
+    """`cpu`, or the name of the GPU; None stands for a GPU where there is one."""
     device = torch.device(device or get_device())
     return torch.cuda.get_device_name(device) if device.type == 'cuda' else str(device)
 
@@ -190,8 +190,8 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _is_small_file(text: str) -> bool:
-    """Whether a text names a file that is hashed at every start; weights are not, `weights_identity` has them."""
+    """Whether a text names a file that is hashed at every start; weights are left to `weights_identity`."""
     try:
         return Path(text).is_file() and Path(text).stat().st_size < 2**20
-    except (OSError, ValueError):  # a text that can be no path
+    except (OSError, ValueError):  # a text that cannot be a path
         return False

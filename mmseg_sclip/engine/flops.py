@@ -15,7 +15,7 @@ from mmseg.registry import MODELS, TRANSFORMS
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checks import is_a
-from ..images import steps_behind_loading
+from ..images import steps_after_loading
 from ..models.affinity import Affinity
 from ..models.image.windows import WindowGrid
 from ..models.segmentors.settings import InferenceSettings
@@ -51,7 +51,7 @@ class Cost:
     per_image: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; costs have `gmac_` in front of their names."""
+        """For JSON; the names of costs begin with `gmac_`."""
         return {name if isinstance(v, (str, tuple, int)) else f'gmac_{name}': v for name, v in asdict(self).items()}
 
 
@@ -84,9 +84,9 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
 
 
 def network_input(config: Config, shape: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image behind the test pipeline."""
+    """(height, width) of an image after the test pipeline."""
     sample = dict(img=np.zeros((*shape, 3), np.uint8), img_shape=shape, ori_shape=shape)
-    for step in steps_behind_loading(config.test_dataloader.dataset.pipeline):
+    for step in steps_after_loading(config.test_dataloader.dataset.pipeline):
         if not is_a(TRANSFORMS, step, PackSegInputs):
             sample = TRANSFORMS.build(step)(sample)
     return tuple(sample['img'].shape[:2])
@@ -99,7 +99,7 @@ def default_shape(config: Config) -> tuple[int, int]:
 
 
 class _WithoutWeights(TowerSource):
-    """Another source, whose image tower has shapes only."""
+    """A copy of a source whose image tower has shapes but no weights."""
 
     def __init__(self, source: TowerSource) -> None:
         super().__init__(source.name, source.mean, source.std, source.precision)

@@ -23,7 +23,7 @@ def ignored_labels(value: Any, where: str = f'test_evaluator.{_KEY}') -> tuple[i
 
     Args:
         value: One label of any size and sign, or a list of several; an empty list ignores nothing.
-        where: The place in the config, as the message shall call it.
+        where: The place in the config, for the message.
 
     Raises:
         ConfigError: It is something else.
@@ -48,7 +48,7 @@ def metrics_in(config: Mapping) -> list[Any]:
     Args:
         config: A whole config.
     """
-    evaluator = config['test_evaluator']
+    evaluator = config.get('test_evaluator')
     if is_plain_evaluator(evaluator):
         evaluator = evaluator['metrics']
     return list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Log lines that cannot be written to a full disk are on the screen; a traceback for each would hide them."""
+    """Log lines that do not fit on a full disk still appear on the screen; a traceback for each would hide them."""
     before, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         yield

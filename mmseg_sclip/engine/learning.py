@@ -1,4 +1,4 @@
-"""Training of the learned projection, the only weight of SCLIP that is ever trained (section 4.3, Table 2)."""
+"""Training of the learned projection, the only weight of SCLIP that is trained (section 4.3, Table 2)."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class ProjectionCheckpointHook(Hook):
 
     @staticmethod
     def _find_settings(runner: Runner) -> dict:
-        """What must be equal for a training to be the same."""
+        """What two trainings must have in common to be the same."""
         device, dataset = next(runner.model.parameters()).device, runner.train_dataloader.dataset
         parts = fingerprint(runner.cfg, device, dataset, sections=TRAINING)
         return dict(parts, seed=runner.seed, processes=runner.world_size)

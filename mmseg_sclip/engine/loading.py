@@ -54,7 +54,7 @@ def build_model(config: Config, device: torch.device | str | None = None) -> nn.
         device: Where it runs; None for a GPU where there is one.
     """
     init_default_scope(config.get('default_scope') or 'mmseg')
-    # As in MMEngine's runner, that of the model itself wins.
+    # As in MMEngine's runner, the model's own preprocessor wins.
     default = {key: config[key] for key in ('data_preprocessor',) if config.get(key) is not None}
     # A copy: MMSegmentation's segmentors write into their config.
     model = MODELS.build(copy.deepcopy({**default, **config.model}))

@@ -58,11 +58,11 @@ def collate_readable(samples: Sequence[Mapping]) -> dict[str, Any]:
 
 
 class SkippingPipeline:
-    """A pipeline that gives a reason in place of a sample that cannot be read.
+    """A pipeline that returns a reason in place of a sample that cannot be read.
 
     Args:
         pipeline: From what a dataset knows of a sample to the packed sample.
-        errors: Those that mean so.
+        errors: Those that mean that a sample cannot be read.
     """
 
     def __init__(self, pipeline: Any, errors: type[Exception] | tuple[type[Exception], ...]) -> None:

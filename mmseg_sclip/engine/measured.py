@@ -1,4 +1,4 @@
-"""A config that is measured: what it has counted so far, in this run and in those before, and what becomes of it."""
+"""A config under test: what it has counted so far, in this run and in earlier ones, and its result."""
 
 from __future__ import annotations
 

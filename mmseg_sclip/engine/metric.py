@@ -90,7 +90,7 @@ class ExactIoUMetric(IoUMetric):
 
     @property
     def dataset_meta(self) -> dict | None:
-        """What is known of the dataset; its classes settle which label is ignored where nothing is said."""
+        """What is known of the dataset; its classes decide which label is ignored by default."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -117,7 +117,7 @@ class ExactIoUMetric(IoUMetric):
                 write_prediction(self.output_folder, sample, labels, len(self.dataset_meta['classes']))
 
     def record(self) -> None:
-        """Put the images that were counted into the journal, when all that is made of them is there."""
+        """Record the counted images in the journal, once their pictures and label maps are written."""
         for key, counts in self._unrecorded:
             self.journal.add(key, counts)
         self._unrecorded.clear()
@@ -130,7 +130,7 @@ class ExactIoUMetric(IoUMetric):
         """The metrics over the images of all processes, each of which has a table of its own.
 
         Args:
-            size: Kept for MMEngine's interface: nothing is counted twice that would have to be cut off.
+            size: Kept for MMEngine's interface; no image is counted twice, so nothing is cut off.
         """
         total = self.results[0] if self.results else torch.zeros(len(self.dataset_meta['classes']), 4).long()
         self.results.clear()

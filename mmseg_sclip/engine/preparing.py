@@ -121,7 +121,7 @@ def _find_work_folder(config: Config) -> list[str]:
 
 
 def name_of(config: Config) -> str | None:
-    """The `label` of a config that was put together, the name of a shipped one, else its file."""
+    """A config's `label`, if it was put together; else the name of a shipped config, or its file."""
     if config.get('label'):
         return config.label
     path = Path(config.filename).resolve() if config.filename else None

@@ -125,7 +125,7 @@ def _start_worker(parent: int, start: Callable[[int], None] | None, worker: int)
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Let runners inside see no other runner's globals, and take away theirs and close their logs at the end."""
+    """Hide the globals of other runners inside; at the end, remove those of the runners inside and close their logs."""
     kinds = (MMLogger, MessageHub, DefaultScope, Visualizer, SegLocalVisualizer)
     before = [dict(kind._instance_dict) for kind in kinds]
     for kind in kinds:

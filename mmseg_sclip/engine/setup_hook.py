@@ -23,7 +23,7 @@ from ..outputs import check_outputs
 class SetupHook(Hook):
     """Check the folders that metrics and hooks write to, settle the names of their files, and derive views.
 
-    Whatever writes a file for each image has an `output_folder`, an `OutputFolder` or None, and the `suffix` of its
+    What writes one file per image has an `output_folder`, an `OutputFolder` or None, and the `suffix` of its
     files. The evaluation adds this hook where a config lacks it.
 
     Raises:
@@ -34,7 +34,7 @@ class SetupHook(Hook):
     priority = 'HIGHEST'  # before the hooks that write
 
     def before_test(self, runner: Runner) -> None:
-        """Do all of it."""
+        """Check the folders, settle the names, and derive the views."""
         _prepare_outputs(runner, runner.test_dataloader.dataset, runner.test_evaluator)
         fill_in(runner.test_dataloader.dataset, runner.cfg.get('test_pipeline'))
 

@@ -84,7 +84,7 @@ def bundle(configs: Sequence[Config]) -> Config:
 
 
 def _kind(config: Config) -> dict[str, Any] | None:
-    """What configs of one pass have alike; None for one that is alone."""
+    """What the configs of one pass have in common; None for a config that is tested alone."""
     try:
         return None if _reason_alone(config) else _decided_once(config)
     except UserError:  # its own pass says it
@@ -92,7 +92,7 @@ def _kind(config: Config) -> dict[str, Any] | None:
 
 
 def _reason_alone(config: Config) -> str | None:
-    """Why a config shares a pass with no other, as what follows its name; None where it may share one."""
+    """Why a config can share a pass with no other, to be said after its name; None where it can."""
     if config.get('load_from'):
         return f'has the checkpoint {config.load_from}, which a pass of several configs does not load'
     if not is_a(MODELS, config.model, SCLIPSegmentor):
@@ -111,7 +111,7 @@ def _counts_exactly(metric: Any) -> bool:
 
 
 def _decided_once(config: Config) -> dict[str, Any]:
-    """By its place, what all configs of a pass must have alike."""
+    """The settings that all configs of a pass must have in common, by their place."""
     found = {where: _at(config, where) for where in _DECIDED_ONCE}
     own = found['model.data_preprocessor'] or _at(config, 'data_preprocessor') or {}
     clip = build_source(config.model.get('clip'), f'The model of {name_of(config)}')

@@ -1,4 +1,4 @@
-"""What is said at the end of a test, at any `log_level`."""
+"""What is printed at the end of a test, at any `log_level`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ upright by its EXIF tag. Both become 8-bit RGB by one reader, whatever their fil
 
 from .files import open_image, orientation, readable_suffixes
 from .loading import CheckImageFile, LoadImage, is_turning
-from .packing import pack_photograph, pack_without_truth, steps_behind_loading
+from .packing import pack_photograph, pack_without_truth, steps_after_loading
 from .reading import AS_STORED, array_to_rgb, decode, is_deep, picture_to_rgb, read_evaluated, read_photograph
 
 __all__ = [
@@ -25,5 +25,5 @@ __all__ = [
     'read_evaluated',
     'read_photograph',
     'readable_suffixes',
-    'steps_behind_loading',
+    'steps_after_loading',
 ]

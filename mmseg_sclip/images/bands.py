@@ -43,7 +43,7 @@ def choose_bands(bands: Sequence[int], count: int) -> list[int]:
         count: Number of bands that there are.
 
     Raises:
-        ConfigError: There is no such band.
+        ConfigError: The file does not have that band.
     """
     bands = [bands] if isinstance(bands, int) else list(bands)
     if len(bands) not in (1, 3) or not all(isinstance(band, int) and 1 <= band <= count for band in bands):
@@ -96,7 +96,7 @@ def over_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = Fal
 
 
 def _transparency(alpha: np.ndarray, colours: int, path: object, notes: list[Note]) -> np.ndarray | None:
-    """What is marked as transparency in 0..1; None where nothing is transparent, or it cannot be meant."""
+    """The marked transparency in 0..1; None where nothing is transparent, or where the band holds a picture."""
     full = np.iinfo(alpha.dtype).max if alpha.dtype.kind in 'iu' else 1
     if (alpha == full).all():
         return None

@@ -1,4 +1,4 @@
-"""Image files: which there are, and whether one is whole."""
+"""Image files: which formats can be read, and whether a file is whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import BadFileError, worker_was_killed
 from ..paths import scenes_root
 from . import tiff
 
-# What Pillow lists but cannot decode without another program, or holds no picture.
+# Suffixes that Pillow lists, but that need another program to decode or hold no picture.
 _NOT_READ = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF', 'FITS')
 AS_PICTURE = 'Save it as PNG or TIFF with 8 bits.'
 # The beginnings of whole files that neither Pillow nor OpenCV reads.
@@ -102,7 +102,7 @@ def refuse_other_formats(content: bytes, path: str | Path) -> None:
     """Refuse a file that is whole, and of a format that is not supported.
 
     Raises:
-        BadFileError: It is.
+        BadFileError: The file has such a format.
     """
     for name, start in _OTHER_FORMATS.items():
         if start.match(content[:512]):

@@ -24,7 +24,7 @@ def pack_photograph(steps: Sequence[Mapping], rgb: np.ndarray, path: str | Path)
     """
     sample = dict(img=np.ascontiguousarray(rgb[..., ::-1]), img_path=str(path))
     sample['img_shape'] = sample['ori_shape'] = rgb.shape[:2]
-    return Compose(steps_behind_loading(steps))(sample)
+    return Compose(steps_after_loading(steps))(sample)
 
 
 def pack_without_truth(steps: Sequence[Mapping], info: dict) -> dict:
@@ -37,6 +37,6 @@ def pack_without_truth(steps: Sequence[Mapping], info: dict) -> dict:
     return Compose([step for step in steps if not is_a(TRANSFORMS, step, LoadAnnotations)])(info)
 
 
-def steps_behind_loading(steps: Sequence[Mapping]) -> list[Mapping]:
-    """A test pipeline without what reads images and labels."""
+def steps_after_loading(steps: Sequence[Mapping]) -> list[Mapping]:
+    """A test pipeline without the steps that read images and label maps."""
     return [step for step in steps if not is_a(TRANSFORMS, step, LoadImageFromFile, LoadAnnotations, CheckImageFile)]

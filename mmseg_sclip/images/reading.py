@@ -179,7 +179,7 @@ def _decode_tiff(
 
 
 def _is_plain(picture: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV decodes a file as it is meant."""
+    """Whether OpenCV decodes a file correctly."""
     if picture.format not in _BY_OPENCV:
         return picture.format in _JPEG
     return picture.mode in ('RGB', 'L') and not picture.has_transparency_data and not is_deep(picture, content)

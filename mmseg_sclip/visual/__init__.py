@@ -1,4 +1,4 @@
-"""Every picture: palettes, overlays, attention maps, comparisons, and the hooks that draw. Importing registers them."""
+"""Pictures: overlays, attention maps, comparisons, and the hooks that draw them. Importing registers the hooks."""
 
 from .attention_hook import AttentionVisualizationHook
 from .prediction_hook import PredictionVisualizationHook

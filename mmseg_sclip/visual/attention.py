@@ -1,4 +1,4 @@
-"""What single tokens attend to (SCLIP, Figures 2 and 4), in any block and with any strategy."""
+"""What single tokens attend to (SCLIP, Figures 2 and 4), in any block and with any attention."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..errors import ConfigError
-from .strategies import Strategy
+from .bound_attention import BoundAttention
 from .view import Point, View, nearest_view, whole_view
 
 
 @dataclass
 class AttentionRow:
-    """What one strategy shows in one block, for each point.
+    """What one attention shows in one block, for each point.
 
     Attributes:
-        strategy: Label of the strategy.
+        attention: The label of the attention.
         layer: Number of the block, from 1.
         heads: What was made of the heads: 'mean of 12 heads', 'head 3 of 12' or 'one map for all heads'.
         weights: For each point the row of its token without the class token, (h, w) float32 on the CPU.
     """
 
-    strategy: str
+    attention: str
     layer: int
     heads: str
     weights: list[Tensor]
@@ -38,7 +38,7 @@ class AttentionMaps:
     Attributes:
         points: (x, y) in pixels of the image.
         views: For each point what went through the network at once.
-        rows: In the order strategy, layer, head.
+        rows: In the order attention, layer, head.
     """
 
     points: list[Point]
@@ -51,7 +51,7 @@ def attention_maps(
     model: nn.Module,
     image: Tensor,
     points: Sequence[Point],
-    strategies: Sequence[Strategy],
+    attentions: Sequence[BoundAttention],
     layers: Sequence[int] = (-1,),
     heads: str | int = 'mean',
     mode: str | None = None,
@@ -59,15 +59,15 @@ def attention_maps(
 ) -> AttentionMaps:
     """Rows of the attention maps: what the tokens under some points attend to.
 
-    The blocks run once for each distinct window; the maps come from the strategies' own `weights`, in float32
-    or the tower's precision. A strategy of several passes gets, in every block, the scores that the
-    segmentor finds in the pass before with this strategy in its decoder.
+    The blocks run once for each distinct window; the maps come from the attentions' own `weights`, in float32
+    or the tower's precision. An attention of several passes gets, in every block, the scores that the
+    segmentor finds in the pass before with this attention in its decoder.
 
     Args:
         model: An `SCLIPSegmentor`.
         image: (3, H', W'), as the model's preprocessor gives it.
         points: (x, y) in pixels of the image of `size`, (0, 0) at the upper left.
-        strategies: From `bind_strategy`.
+        attentions: From `bind_attention`.
         layers: Block numbers from 1; negative ones count from the end.
         heads: 'mean', 'all' (a row for each) or a number from 1.
         mode: 'whole' for the whole image at once, 'slide' for the window of the evaluation whose centre is
@@ -94,19 +94,19 @@ def attention_maps(
     for view in dict.fromkeys(views):
         top, bottom, left, right = view.window
         crop = image[None, :, top:bottom, left:right]
-        needs = {number - 1 for number in numbers}.union(*(strategy.needs(tower) for strategy in strategies))
+        needs = {number - 1 for number in numbers}.union(*(attention.needs(tower) for attention in attentions))
         record = tower.record(crop, needs).read_by(model.companions)
-        for index, strategy in enumerate(strategies):
-            feedback = strategy.feedback(model, record)
+        for index, attention in enumerate(attentions):
+            feedback = attention.feedback(model, record)
             for number in numbers:
-                weights = strategy.weights(number, record, feedback)
+                weights = attention.weights(number, record, feedback)
                 for at in (i for i, own in enumerate(views) if own == view):
                     # (heads or 1, h * w), without the class token
                     row = weights[0, :, tower.prefix + view.token(points[at]), tower.prefix :].float()
                     for name, value in _heads(row, chosen, tower.heads):
                         key = (index, number, name)
                         maps.setdefault(key, [None] * len(points))[at] = value.unflatten(0, record.grid).cpu()
-    rows = [AttentionRow(strategies[i].label, number, name, row) for (i, number, name), row in maps.items()]
+    rows = [AttentionRow(attentions[i].label, number, name, row) for (i, number, name), row in maps.items()]
     return AttentionMaps(list(points), views, rows)
 
 
@@ -125,7 +125,7 @@ def check_layers(tower: nn.Module, layers: Sequence[int]) -> list[int]:
     """Block numbers from 1, each once.
 
     Raises:
-        ValueError: There is no such block.
+        ConfigError: There is no such block.
     """
     if 0 in layers:
         raise ConfigError(

@@ -18,7 +18,7 @@ _ASPECT = 1.4  # width to height that figures come near
 
 
 def attention_figure(pixels: np.ndarray, maps: AttentionMaps, title: str = '', max_side: int | None = None) -> Figure:
-    """The image with each point, and beside or below it its map of each strategy, layer and head.
+    """The image with each point, and next to it or below it one map per attention, layer and head.
 
     Args:
         pixels: (H, W, 3), uint8, RGB, of the image that the points belong to.
@@ -35,7 +35,7 @@ def attention_figure(pixels: np.ndarray, maps: AttentionMaps, title: str = '', m
         for point, view, weights in zip(maps.points, maps.views, row.weights, strict=True):
             highest = float(weights.max())
             picture = mark(heat(pixels, view.enlarge(weights).numpy(), highest), point)
-            groups[-1].append(Panel(picture, f'{row.strategy}\nlayer {row.layer}, {row.heads}\nmax {highest:.3g}'))
+            groups[-1].append(Panel(picture, f'{row.attention}\nlayer {row.layer}, {row.heads}\nmax {highest:.3g}'))
     title = ' '.join(part for part in (title, describe_views(maps.views)) if part)
     return draw(_arrange(groups, pixels.shape[1] / pixels.shape[0]), title, scale=_SCALE, max_side=max_side)
 
@@ -55,7 +55,7 @@ def describe_views(views: Sequence[View]) -> str:
 
 
 def _arrange(groups: list[list[Panel]], aspect: float) -> list[list[Panel | None]]:
-    """Groups of panels in rows, as many in a row as make a figure that is neither a strip nor full of holes."""
+    """Groups of panels in rows, so many per row that the figure is neither a strip nor full of holes."""
     points = len(groups[0])
 
     def cost(many: int) -> float:

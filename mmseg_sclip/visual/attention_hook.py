@@ -1,4 +1,4 @@
-"""A hook that draws what points of the images attend to."""
+"""A hook that draws what points of each image attend to."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..models.segmentors import SCLIPSegmentor
 from ..outputs import OutputFolder
 from .attention import attention_maps, check_heads, check_layers
 from .attention_figure import attention_figure
+from .bound_attention import bind_attention
 from .figure import save
 from .pixels import packed_pixels
 from .prediction_hook import unwrapped
-from .strategies import bind_strategy
 
 
 @HOOKS.register_module()
@@ -40,7 +40,7 @@ class AttentionVisualizationHook(Hook):
     Args:
         points: (x, y) each: whole numbers are pixels of the image, decimals from 0 to 1 shares of its width and
             height. A pixel outside of an image is left out for that image.
-        attention: Strategies, see `bind_strategy`: names, configs, or 'config' for the config's own.
+        attention: What `bind_attention` reads: names, configs, or 'config' for the config's own.
         layers: Blocks, from 1, or negative from the end.
         heads: 'mean', 'all' or a number from 1.
         mode: 'whole', 'slide' for the window nearest to each point, or None as the config evaluates.
@@ -54,7 +54,7 @@ class AttentionVisualizationHook(Hook):
         output_folder: Where they go. `SetupHook` looks at it before the test.
 
     Raises:
-        ConfigError: A point is not one, or the model has no such strategy, layer or head; before the first image.
+        ConfigError: A point cannot be read, or the model has no such attention, layer or head; before the first image.
     """
 
     suffix = '_attention.png'
@@ -93,14 +93,14 @@ class AttentionVisualizationHook(Hook):
             self.output_folder = OutputFolder(Path(runner.log_dir) / 'attention', type(self).__name__)
 
     def before_test(self, runner: Runner) -> None:
-        """Build the strategies."""
+        """Build the attentions."""
         model = unwrapped(runner.model)
         if not isinstance(model, SCLIPSegmentor):
             raise ConfigError(
                 f'AttentionVisualizationHook draws the attention of an SCLIPSegmentor, and the model is a '
                 f'{type(model).__name__}. Take the hook out; with test-time augmentation there are several views.'
             )
-        self._strategies = [bind_strategy(model, entry, runner.cfg.model) for entry in self.attention]
+        self._attentions = [bind_attention(model, entry, runner.cfg.model) for entry in self.attention]
         check_layers(model.backbone.tower, self.layers)
         check_heads(self.heads, model.backbone.tower.heads)
         self.written = self._seen = 0
@@ -134,13 +134,13 @@ class AttentionVisualizationHook(Hook):
         if not points:
             return
         pixels = read_evaluated(sample.img_path, self.backend_args, bands_of(runner.cfg))
-        if pixels.shape[:2] != (height, width):  # a part of the image is evaluated, which the model has got
+        if pixels.shape[:2] != (height, width):  # only a part of the image is evaluated
             pixels = packed_pixels(packed)
         maps = attention_maps(
             unwrapped(runner.model),
             image,
             points,
-            self._strategies,
+            self._attentions,
             self.layers,
             self.heads,
             self.mode,

@@ -1,4 +1,4 @@
-"""Attention strategies by what people write: a name, a name with parameters, a dict."""
+"""Attentions by what people write: a name, a name with parameters, a dict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..checks import find_registered
 from ..errors import ConfigError
 from ..models.attention.base import Attention
 
-# What the methods are called for their attention.
+# Methods that differ in their attention only, and its class.
 METHODS = dict(CLIP='VanillaSelfAttention', MaskCLIP='IdentityAttention', SCLIP='CorrelativeSelfAttention')
 _FORMS = "Name, Name(key=value) or dict(type='Name', key=value), such as SCLIP or LocalSelfAttention(window=5)"
 
@@ -35,7 +35,7 @@ def parse_attention(text: str) -> dict:
     except (SyntaxError, TypeError, ValueError) as error:
         raise ConfigError(f'The attention {text!r} cannot be read. It is written as {_FORMS}.') from error
     if not isinstance(config, dict) or not isinstance(config.get('type'), str):
-        raise ConfigError(f'The attention {text!r} names no type. It is written as {_FORMS}.')
+        raise ConfigError(f'The attention {text!r} does not name a type. It is written as {_FORMS}.')
     return {**config, 'type': _registered_name(config['type'])}
 
 
@@ -59,7 +59,7 @@ def _registered_name(name: str) -> str:
         name = known[name.lower()]
         return METHODS.get(name, name)
     if name in MODELS.module_dict:
-        raise ConfigError(f'{name} is no Attention. Known: {", ".join(known.values())}.')
+        raise ConfigError(f'{name} is not an Attention. Known: {", ".join(known.values())}.')
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f" Did you mean '{known[near[0]]}'?" if near else ''
     raise ConfigError(
@@ -78,7 +78,7 @@ class _CallsToDicts(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.Dict:
         self.generic_visit(node)
         if not isinstance(node.func, ast.Name) or node.args or any(word.arg is None for word in node.keywords):
-            raise ValueError('no call of a name with keywords')
+            raise ValueError('not a call of a name with keywords')
         pairs = [(word.arg, word.value) for word in node.keywords]
         if node.func.id != 'dict':
             pairs = [('type', ast.Constant(node.func.id)), *pairs]

@@ -20,7 +20,7 @@ _TRIED = 10  # images
 
 
 def check_classes(methods: Sequence[Method]) -> None:
-    """Refuse configs that do not speak of the same classes, before anything large is done.
+    """Refuse configs that have different classes, before anything large is done.
 
     Raises:
         ConfigError: With the first difference.
@@ -36,9 +36,9 @@ def check_classes(methods: Sequence[Method]) -> None:
 
 
 def check_datasets(methods: Sequence[Method]) -> None:
-    """Refuse configs that are not evaluated alike on the same images; each then follows the first one's order.
+    """Refuse configs that are not evaluated alike on the same images; the others then take the first one's order.
 
-    What the datasets list is compared, since the same one can be written with other keys.
+    The listed samples are compared and not the configs, since one dataset can be written in several ways.
 
     Raises:
         ConfigError: With the first difference.
@@ -64,9 +64,9 @@ def check_datasets(methods: Sequence[Method]) -> None:
 
 
 def check_truth(subjects: Sequence[Subject], methods: Sequence[Method]) -> None:
-    """Refuse test pipelines that make other ground truth than the first one's, before anything large is done.
+    """Refuse test pipelines whose ground truth differs from the first one's, before anything large is done.
 
-    It looks at the first image that the first method can read, among the first few.
+    The first image that the first method can read is compared; only the first few are tried.
 
     Raises:
         ConfigError: With the difference.
@@ -95,7 +95,7 @@ def check_equal(
     truths: Sequence[np.ndarray | None],
     sizes: Sequence[tuple[int, ...]] = (),
 ) -> None:
-    """Refuse two methods whose ground truth of an image differs, or where there is none, the sizes of their labels.
+    """Refuse two methods if their ground truth of an image differs, or without ground truth the sizes of their labels.
 
     Raises:
         ConfigError: With the difference.
@@ -132,14 +132,14 @@ def _listed(labels: Sequence[int]) -> str:
 
 
 def _cut(config: Config) -> list[Mapping]:
-    """The steps that settle which part of an image is evaluated, and at which size; none for all of it."""
+    """The steps that decide which part of an image is evaluated, and at which size; empty if it is the whole image."""
     steps = config.test_dataloader.dataset.get('pipeline') or []
     ends = [number for number, step in enumerate(steps, 1) if is_a(TRANSFORMS, step, ScoreCentre)]
     return steps[: max(ends, default=0)]
 
 
 def _difference(first: Method, other: Method, sample: tuple) -> str:
-    """What to say of two datasets, one of which lacks a sample."""
+    """The message about two datasets, one of which lacks a sample."""
     names = f'{first.name} and {other.name}'
     image, *_ = sample
     ours, theirs = ([each for each in method.samples if each[0] == image] for method in (first, other))

@@ -1,4 +1,4 @@
-"""What methods make of images, and what it is worth; an image that cannot be used does not stop the others."""
+"""What methods predict for images, and its mIoU; an image that cannot be used does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from .subjects import Subject
 
 Device = torch.device | str | None  # None for a GPU where there is one
 Failures = dict[Subject, Exception]  # why an image could not be used
-_SAID: set[str] = set()  # kinds of notes, which all methods share
+_SAID: set[str] = set()  # kinds of notes that were said, for all methods
 
 
 class Prediction(NamedTuple):
-    """What one method makes of one image.
+    """What one method predicts for one image.
 
     Attributes:
         subject: The image.
         labels: (H, W), at the size of the ground truth, or else of the image.
         truth: (H, W) labels, or None.
-        miou: In percent; nan without ground truth, and where all of it is ignored.
+        miou: In percent; nan without ground truth, or if all of it is ignored.
     """
 
     subject: Subject
@@ -65,7 +65,7 @@ CRITERIA = {
 def compare(
     subjects: Sequence[Subject], methods: Sequence[Method], device: Device, failures: Failures
 ) -> list[list[Prediction]]:
-    """For each image what the methods make of it, in the order of the images; those that failed are left out.
+    """For each image the predictions of all methods, in the order of the images; those that failed are left out.
 
     Raises:
         ConfigError: Methods are evaluated at different sizes or on different ground truth.
@@ -135,7 +135,7 @@ def share_right(prediction: np.ndarray, truth: np.ndarray, ignore_index: int | S
 def _predictions(
     subjects: Sequence[Subject], methods: Sequence[Method], device: Device, failures: Failures
 ) -> Iterator[list[Prediction]]:
-    """For each image what the methods of one pass make of it, with a progress bar on stderr.
+    """For each image the predictions of the methods of one pass, with a progress bar on stderr.
 
     Images that are damaged, or refused by the pipeline or the model, are added to `failures` and left out.
     """

@@ -43,7 +43,7 @@ def comparison_figure(
     rows, present = [], set()
     for image in compared:
         pixels, known = image[0].subject.pixels(first), image[0].truth
-        if pixels.shape[:2] != image[0].labels.shape:  # a part of the image is evaluated, which the pipeline gives
+        if pixels.shape[:2] != image[0].labels.shape:  # only a part of the image is evaluated
             pixels = evaluated_pixels(pixels, image[0].subject.pack(first)['inputs'], image[0].labels.shape)
         row = [Panel(pixels, image[0].subject.name)]
         for method, prediction in zip(methods, image, strict=True):

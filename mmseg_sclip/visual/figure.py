@@ -46,11 +46,11 @@ def class_legend(names: Sequence[str], palette: Sequence[Sequence[int]], present
     Args:
         names: Of all classes, in any script.
         palette: RGB of all classes.
-        present: Labels that occur; one that is no class is listed once, as what it is.
+        present: Labels that occur; all that are not a class share one entry, 'no class'.
     """
     entries = []
     for label in sorted(label for label in present if 0 <= label < len(names)):
-        # Boxes in place of letters tell no class from another, its number does.
+        # Without a font all names look alike, so the number is added.
         name = names[label] if is_readable(names[label]) else f'{names[label]} (label {label})'
         entries.append(legend_entry(name, palette[label]))
     strange = any(not 0 <= label < len(names) for label in present)
@@ -72,10 +72,10 @@ def draw(
     """A figure of panels.
 
     Args:
-        rows: Panels, all rows of one length; None leaves a cell empty.
+        rows: Panels; all rows have the same length, and None leaves a cell empty.
         title: Above everything.
         legend: Fields and names, on the right.
-        scale: What the colours of heat are from 0 to 1, below everything; None for no heat.
+        scale: What the colours of heat mean from 0 to 1, below everything; None where there is no heat.
         max_side: Larger pictures are made smaller until their longer side has this many pixels.
     """
     panels = [panel for row in rows for panel in row if panel is not None]

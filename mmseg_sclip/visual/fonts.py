@@ -1,4 +1,4 @@
-"""Fonts for words in any script: matplotlib's own, and behind it installed ones that have what it lacks."""
+"""Fonts for words in any script: matplotlib's own, then installed ones for what it lacks."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -11,7 +11,7 @@ _PLACEHOLDERS = ('lastresort', '.lastresort')  # fonts that have a box for every
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """Font families that together have the letters of some texts, as far as any installed font has them."""
+    """Font families that together have the letters of some texts, if an installed font has them."""
     chosen = [OWN]
     lacking = {letter for text in texts for letter in text if not letter.isspace()} - _letters(_own_path())
     for path in _installed() if lacking else ():
@@ -36,7 +36,7 @@ def _installed() -> list[str]:
 
 @cache
 def _letters(path: str) -> frozenset[str]:
-    """The letters of a font file; none where it cannot be used, or shows a box for all."""
+    """The letters of a font file; empty if it cannot be used or shows the same box for every letter."""
     try:
         font = font_manager.get_font(path)
         boxes = font.family_name.replace(' ', '').lower().startswith(_PLACEHOLDERS)
@@ -47,7 +47,7 @@ def _letters(path: str) -> frozenset[str]:
 
 @cache
 def _family(path: str) -> str:
-    """The family by which matplotlib finds a font file, also one that was installed after its list was made."""
+    """The family by which matplotlib finds a font file, even if it was installed after matplotlib listed the fonts."""
     if path not in {entry.fname for entry in font_manager.fontManager.ttflist}:
         font_manager.fontManager.addfont(path)
     return font_manager.get_font(path).family_name

@@ -1,4 +1,4 @@
-"""The configs that are compared: their names, their common dataset and classes, and what their models predict."""
+"""The configs of a comparison: their names, datasets and classes, and what their models predict."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Method:
         config: A whole config of any segmentor, from `load_config`.
 
     Attributes:
-        classes: Names of the dataset's classes, or the vocabulary's where it names none.
+        classes: Names of the dataset's classes; those of the vocabulary if the dataset has none.
         palette: Their colours in RGB.
         ignore_index: The labels that the evaluation is told not to count.
 
     Raises:
-        ConfigError: The vocabulary or the head has another number of classes than the dataset, or the dataset holds
-            others.
+        ConfigError: The vocabulary or the head has another number of classes than the dataset, or the dataset is made
+            of other datasets.
         MissingFileError: The checkpoint of `load_from` is not there.
     """
 
@@ -99,9 +99,9 @@ class Method:
 
     @cached_property
     def samples(self) -> list[tuple]:
-        """What tells each sample of the dataset from others, wherever its files are reached from.
+        """What identifies each sample of the dataset, whichever way its paths are written.
 
-        The image, its label map, whether label 0 is left out, and what classes become of labels.
+        The image, its label map, whether label 0 is left out, and the class of each label.
         """
         infos = map(self.listed.get_data_info, range(len(self.listed)))
         return [
@@ -115,12 +115,12 @@ class Method:
         ]
 
     def follow(self, first: Method) -> None:
-        """Let the indices of images be those of another method, whose dataset lists the same samples."""
+        """Number the images as another method does, whose dataset lists the same samples."""
         index_of = {sample: index for index, sample in enumerate(self.samples)}
         self._order = [index_of[sample] for sample in first.samples]
 
     def info(self, index: int) -> dict:
-        """What the dataset knows of an image.
+        """What the dataset knows about an image.
 
         Args:
             index: In the dataset of the method that this one follows, else in its own.
@@ -128,7 +128,7 @@ class Method:
         return self.listed.get_data_info(index if self._order is None else self._order[index])
 
     def metric(self) -> ExactIoUMetric:
-        """A fresh metric of the evaluation's kind; labels that are no class are warned of once."""
+        """A fresh metric of the evaluation's kind; it warns once of labels that are not a class."""
         metric = ExactIoUMetric(ignore_index=self.ignore_index, prefix=self.name)
         metric.dataset_meta = dict(classes=self.classes)
         return metric

@@ -10,7 +10,7 @@ from torch import Tensor
 
 HEAT = 'turbo'  # matplotlib's colour map: blue is low, red is high
 POINT_COLOUR = (255, 0, 255)  # no heat has it
-NO_CLASS, NO_CLASS_COLOUR = -1, (255, 255, 255)  # like all other labels that are no class
+NO_CLASS, NO_CLASS_COLOUR = -1, (255, 255, 255)  # stands for every label that is not a class
 _PALE = 0.65  # share of white
 _STRIPES = 48  # of the longer side, where a prediction is wrong
 _DARK, WRONG = (40, 40, 40), (130, 130, 130)  # its stripes
@@ -22,7 +22,7 @@ def packed_pixels(inputs: Tensor) -> np.ndarray:
 
 
 def evaluated_pixels(pixels: np.ndarray, inputs: Tensor, shape: Sequence[int]) -> np.ndarray:
-    """The picture that belongs to labels: that of the file, or of the part of it that the model has got.
+    """The picture that belongs to labels: the whole file, or the part of it that the model has seen.
 
     Args:
         pixels: (H, W, 3), uint8, RGB, of the file.
@@ -37,7 +37,7 @@ def evaluated_pixels(pixels: np.ndarray, inputs: Tensor, shape: Sequence[int]) -
 
 
 def paint(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Each pixel in the colour of its class; white where its label is none, such as 255 in ground truth.
+    """Each pixel in the colour of its class; white where its label is not a class, such as 255 in ground truth.
 
     Args:
         labels: (H, W), whole numbers.
@@ -57,7 +57,7 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float) -> np.ndarray:
 
 
 def pale(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 that steps back behind what is drawn beside it."""
+    """An image (H, W, 3) uint8 mixed with white, so that what is drawn next to it stands out."""
     return blend(image, np.full_like(image, 255), _PALE)
 
 

@@ -39,7 +39,7 @@ def save_label_map(folder: OutputFolder, name: str, labels: np.ndarray, palette:
 
 
 def save_png(folder: OutputFolder, name: str, image: Image.Image) -> None:
-    """Write a PNG that says by which program it was made.
+    """Write a PNG that names the program that made it.
 
     Raises:
         OutputError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""Pictures of predictions: over the image, beside the ground truth where there is one; and the hook that draws them."""
+"""Pictures of predictions over the image, next to the ground truth if there is one, and the hook that draws them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class PredictionVisualizationHook(Hook):
             prediction = sample.pred_sem_seg.data[0]
             shape = sample.metainfo.get('ori_shape', prediction.shape) if truth is None else truth.shape
             prediction = labels_at(prediction, shape, sample.metainfo).cpu().numpy()
-            if image.shape[:2] != prediction.shape:  # a part of the image is evaluated, which the model has got
+            if image.shape[:2] != prediction.shape:  # only a part of the image is evaluated
                 image = evaluated_pixels(image, data_batch['inputs'][number], prediction.shape)
             figure = prediction_figure(image, prediction, truth, self._classes, self._palette)
             name = Path(sample.img_path).stem
@@ -123,7 +123,7 @@ def prediction_figure(
     Args:
         image: (H, W, 3), uint8, RGB.
         prediction: (H, W), labels.
-        truth: (H, W), labels, 255 or others that are no class for pixels without one; or None.
+        truth: (H, W), labels; pixels without a class have 255 or another number that is not a class. Or None.
         names: Of the classes.
         palette: RGB of the classes.
         opacity: Share of the classes' colours, 0..1.

@@ -1,4 +1,4 @@
-"""The images of a comparison: of the dataset, by name or path, or any other files."""
+"""The images of a comparison: images of the dataset, by name or path, or other files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Subject:
         return Path(self.path).stem
 
     def pack(self, method: Method) -> dict:
-        """The image behind the method's test pipeline, with the ground truth where there is one.
+        """The image after the method's test pipeline, with the ground truth if there is one.
 
         Raises:
             BadFileError: A file is damaged, or the pipeline cannot process it.
@@ -68,12 +68,12 @@ def find_subjects(names: Sequence[str], method: Method) -> list[Subject]:
     """Images by what people write.
 
     Args:
-        names: A path of a file, or for an image of the dataset its stem, its file name or the end of its path. A
-            path of a file in the dataset's folder is an image of the dataset.
-        method: Any of the methods; its dataset is only looked at where a name can be meant to be of it.
+        names: Paths of files; an image of the dataset may also be named by its stem, its file name or the end of its
+            path. The path of a file in the dataset's folder stands for the image of the dataset.
+        method: Any of the methods; its dataset is read only if a name can belong to it.
 
     Raises:
-        MissingFileError: A name is no file, and no image of the dataset.
+        MissingFileError: A name is neither a file nor an image of the dataset.
         ConfigError: A name fits several images, or is a folder.
     """
     subjects = [_find(name, method) for name in names]
@@ -103,7 +103,7 @@ def _find(name: str, method: Method) -> Subject:
     ]
     if not fitting:
         raise MissingFileError(
-            f'{name} is no file, and no image of the {len(subjects)} of {type(method.dataset).__name__}.'
+            f'{name} is neither a file nor one of the {len(subjects)} images of {type(method.dataset).__name__}.'
             f'{nearest(Path(name).stem, [subject.name for subject in subjects])}'
         )
     if len(fitting) > 1:
@@ -122,6 +122,6 @@ def _find_file(path: Path, method: Method) -> Subject:
             for subject in all_subjects(method):
                 if Path(subject.path).resolve() == path.resolve():
                     return subject
-    except FileNotFoundError:  # there is no dataset, or images without the rest of it
+    except FileNotFoundError:  # the dataset is missing or incomplete
         pass
     return Subject(str(path))

@@ -20,7 +20,7 @@ class View:
 
     Attributes:
         image: Size of the image.
-        network: Size of the image as the network gets it, behind the Resize of the pipeline.
+        network: Size of the image as the network gets it, after the Resize of the pipeline.
         window: (top, bottom, left, right) in pixels of `network`.
         patch: Size of a patch.
     """
@@ -32,7 +32,7 @@ class View:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w) in patches; what is left of a side that is no multiple of the patch is not seen."""
+        """(h, w) in patches; pixels beyond the last whole patch are not seen."""
         top, bottom, left, right = self.window
         return (bottom - top) // self.patch[0], (right - left) // self.patch[1]
 
@@ -56,7 +56,7 @@ class View:
         return row * self.grid[1] + column
 
     def enlarge(self, weights: Tensor) -> Tensor:
-        """A value a patch to a value a pixel, bilinear between the centres of the patches.
+        """One value per patch to one value per pixel, bilinear between the centres of the patches.
 
         Args:
             weights: (h, w).

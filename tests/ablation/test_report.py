@@ -1,3 +1,5 @@
+"""What `ablate` writes of its rows."""
+
 import csv
 import io
 import json
@@ -19,9 +21,13 @@ def entry(table, name, dataset, miou=None, reason=None, seed=None):
     return Entry.of(table, row, dataset, seed=seed, result=result, reason=reason)
 
 
+def entries(table, dataset, **numbers):
+    return [entry(table, name, dataset, miou) for name, miou in numbers.items()]
+
+
 def test_files(tmp_path):
-    entries = [entry('1', 'clip', 'voc21', 18.504), entry('3', 'local:5', 'demo', reason='no data', seed=3)]
-    files = write_report(entries, tmp_path)
+    rows = [entry('1', 'clip', 'voc21', 18.504), entry('3', 'local:5', 'demo', reason='no data', seed=3)]
+    files = write_report(rows, tmp_path)
     assert [file.name for file in files] == ['results.json', 'tables.md', 'tables.csv']
     assert all(is_ours(file) for file in files)
     first, second = json.loads(files[0].read_text())
@@ -29,10 +35,10 @@ def test_files(tmp_path):
     assert list(first.values()) == ['1', 'clip', 'clip_voc21', 'voc21', None, 7, 18.5, 18.8, None, 1.5, {}, None, MARK]
     assert list(second.values())[:10] == ['3', 'local:5', 'sclip_demo', 'demo', 3, None, None, None, 'no data', None]
     assert second['options']['model.backbone.decoder.attention']['window'] == 5
-    assert write_report(entries, tmp_path) == files  # ours are replaced
+    assert write_report(rows, tmp_path) == files  # ours are replaced
     files[1].write_text('mine')
     with pytest.raises(OutputError, match=r'tables.md .*\(the tables\)'):
-        write_report(entries, tmp_path)
+        write_report(rows, tmp_path)
     assert files[1].read_text() == 'mine'
 
 
@@ -40,25 +46,20 @@ def test_the_mean_over_eight_needs_all_eight():
     sclip = [entry('1', 'sclip', name, 10.0 + i) for i, name in enumerate(BENCHMARKS)]
     clip = [entry('1', 'clip', name, 5.0) for name in BENCHMARKS[:7]]
     clip.append(entry('1', 'clip', BENCHMARKS[7], reason='no data'))
-    entries = [*sclip, *clip, entry('1', 'sclip', 'coco_stuff10k', 90.0)]
-    (table,) = tables(entries)
+    rows = [*sclip, *clip, entry('1', 'sclip', 'coco_stuff10k', 90.0)]
+    (table,) = tables(rows)
     assert table.columns[-1] == 'mean'
     assert tables(sclip[:7])[0].columns == list(BENCHMARKS[:7])
-    text = markdown(entries)
+    text = markdown(rows)
     assert '| coco_stuff10k | mean of eight |' in text
     assert '| 17.00 | 90.00 | 13.50 |' in text and '| 5.00 | – | – | – |' in text
     assert '| 22.4 [A] | – | 38.2 [A] |' in text
     assert '- clip (coco_stuff164k): no data' in text
 
 
-def test_markdown_shows_what_contradicts_the_paper():
-    entries = [
-        entry('1', 'clip', 'demo', 30.0, seed=4),
-        entry('1', 'maskclip', 'demo', 60.0, seed=4),
-        entry('1', 'sclip', 'demo', 50.0, seed=4),
-        entry('1', 'clip+pamr', 'demo', 1.0, seed=4),
-    ]
-    lines = markdown(entries).splitlines()
+def test_the_table_and_what_contradicts_the_paper():
+    numbers = {'clip': 30.0, 'maskclip': 60.0, 'sclip': 50.0, 'clip+pamr': 1.0}
+    lines = markdown([entry('1', name, 'demo', miou, seed=4) for name, miou in numbers.items()]).splitlines()
     assert '| row | what | numbers | demo | voc21 |' in lines
     at = lines.index('|  |  | paper | – | 59.1 [A] |')
     assert lines[at - 1] == '| sclip | correlative self-attention | measured | 50.00 | – |'
@@ -68,42 +69,47 @@ def test_markdown_shows_what_contradicts_the_paper():
     assert against == ['- demo: sclip 50.00 < maskclip 60.00, but the paper has 59.1 [A] > 43.4 [A] on voc21']
 
 
-def test_equal_numbers_contradict_an_order():
-    entries = [entry('3', 'local', 'context59', 9.0), entry('3', 'earlier', 'context59', 9.0)]
-    assert '- context59: earlier 9.00 = local 9.00, but the paper has 26.4 [B] > 25.5 [B]' in markdown(entries)
-
-
-def test_two_readings_of_the_paper_are_not_compared_with_each_other():
-    names = {'identity': 1.0, 'k': 2.0, 'identity:gain=2': 4.0, 'k:gain=2': 3.0, 'q+k': 3.5}
-    text = markdown([entry('2', name, 'voc21', miou) for name, miou in names.items()])
-    assert '- voc21: 4 of 6 pairs of rows stand in the order of the paper\n' in text
-    assert '- voc21: k:gain=2 3.00 < identity:gain=2 4.00, but' in text
-    assert '- voc21: q+k 3.50 < identity:gain=2 4.00, but' in text
-
-
-def test_where_nothing_can_be_compared_it_says_so():
-    assert '- the paper has no numbers to compare with' in markdown([entry('1', 'clip', 'voc21', 3.0)])
-    skipped = [entry('1', name, 'voc21', reason='no data') for name in ('clip', 'sclip')]
-    assert '- clip (voc21), sclip (voc21): no data' in markdown(skipped)
-
-
-def test_the_search_names_the_best_setting():
-    entries = [
-        entry('pamr', 'maskclip', 'demo', 40.0),
-        entry('pamr', 'maskclip+pamr:steps=2,dilations=1-2', 'demo', 41.0),
-        entry('pamr', 'maskclip+pamr:steps=10,dilations=8-16', 'demo', 39.0),
-        entry('pamr', 'clip+pamr:steps=2,dilations=1-2', 'demo', 9.0),
-        entry('pamr', 'clip+pamr:steps=5,dilations=1-2', 'demo', 8.0),
-    ]
-    text = markdown(entries)
-    best = 'identity as the last attention, PAMR: 2 steps, dilations 1-2'
-    assert f'- demo: 41.00 with {best}, +1.00 against 40.00 without PAMR' in text
-    assert "- demo: 9.00 with CLIP's own attention, PAMR: 2 steps, dilations 1-2\n" in text
+@pytest.mark.parametrize(
+    'table, dataset, numbers, sentences',
+    [
+        (
+            *('3', 'context59', dict(local=9.0, earlier=9.0)),
+            ['- context59: earlier 9.00 = local 9.00, but the paper has 26.4 [B] > 25.5 [B]'],
+        ),
+        (  # Two readings of the paper are not compared with each other.
+            *('2', 'voc21', {'identity': 1.0, 'k': 2.0, 'identity:gain=2': 4.0, 'k:gain=2': 3.0, 'q+k': 3.5}),
+            [
+                '- voc21: 4 of 6 pairs of rows stand in the order of the paper\n',
+                '- voc21: k:gain=2 3.00 < identity:gain=2 4.00, but',
+                '- voc21: q+k 3.50 < identity:gain=2 4.00, but',
+            ],
+        ),
+        ('1', 'voc21', dict(clip=3.0), ['- the paper has no numbers to compare with']),
+        (
+            *('pamr', 'demo'),
+            {
+                'maskclip': 40.0,
+                'maskclip+pamr:steps=2,dilations=1-2': 41.0,
+                'maskclip+pamr:steps=10,dilations=8-16': 39.0,
+                'clip+pamr:steps=2,dilations=1-2': 9.0,
+                'clip+pamr:steps=5,dilations=1-2': 8.0,
+            },
+            [
+                '- demo: 41.00 with identity as the last attention, PAMR: 2 steps, dilations 1-2, +1.00 against 40.00 '
+                'without PAMR',
+                "- demo: 9.00 with CLIP's own attention, PAMR: 2 steps, dilations 1-2\n",
+            ],
+        ),
+    ],
+)
+def test_sentences_below_the_table(table, dataset, numbers, sentences):
+    text = markdown(entries(table, dataset, **numbers))
+    assert not [sentence for sentence in sentences if sentence not in text]
 
 
 def test_csv():
-    entries = [entry('1', 'clip', 'voc21', 18.5), entry('1', 'clip', 'voc20', reason='x'), entry('2', 'q', 'demo', 2.0)]
-    *lines, last = comma_separated(entries).splitlines()
+    rows = [entry('1', 'clip', 'voc21', 18.5), entry('1', 'clip', 'voc20', reason='x'), entry('2', 'q', 'demo', 2.0)]
+    *lines, last = comma_separated(rows).splitlines()
     assert last == f'# {MARK}'
     assert list(csv.reader(io.StringIO('\n'.join(lines)))) == [
         ['table', 'row', 'numbers', 'voc21', 'voc20', 'demo'],

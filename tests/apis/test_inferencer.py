@@ -110,12 +110,10 @@ def test_the_code_path_of_the_evaluation(own, evaluated, photo, tmp_path):
     assert not {'scores', 'files', 'heatmaps'} & {*own(photo)}
 
 
-@pytest.mark.parametrize('attention, pamr', [(None, None), ('clip', 2)])
-def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo, attention, pamr):
-    refine = [dict(type='PAMR', steps=pamr)] if pamr else []
+def test_without_background_there_are_no_thresholds(inferencer, evaluated, photo):
     words = ['cat', ['couch', 'Bed']]
-    _, scores = evaluated('clip_voc20' if attention else 'sclip_voc20', photo, refine, vocabulary=words)
-    result = inferencer(words, None, attention=attention, pamr=pamr)(str(photo), return_scores=True)
+    _, scores = evaluated('clip_voc20', photo, [dict(type='PAMR', steps=2)], vocabulary=words)
+    result = inferencer(words, None, attention='clip', pamr=2)(str(photo), return_scores=True)
     equal(result['scores'], scores)
     equal(result['labels'], scores.argmax(axis=0))
     assert result['names'] == ['cat', 'couch'] and result['colours'] == distinct_palette(2)
@@ -142,19 +140,20 @@ def test_settings_are_those_of_the_configs(background, config, options, settings
     assert tuple(test_cfg[key] for key in ('logit_scale', 'prob_thd', 'area_thd')) == settings
 
 
-@pytest.mark.parametrize('attention', ['VanillaSelfAttention', 'clip', dict(type='VanillaSelfAttention')])
-def test_attention_is_exchanged(attention, tmp_path):
+def test_attention_is_exchanged(tmp_path):
     """In the last block, inside another decoder, and in the default one."""
     own = load_config('sclip_demo')
     del own.model.backbone['decoder']
     own.dump(tmp_path / 'own.py')
-    for config in ('sclip_demo', 'freecp_sclip_demo', tmp_path / 'own.py'):
-        decoder = build_config(None, config, attention=attention).model.backbone.decoder
-        assert decoder.get('decoder', decoder).attention == dict(type='VanillaSelfAttention')
+    attention = dict(type='VanillaSelfAttention')
+    for config, given in (('sclip_demo', 'VanillaSelfAttention'), ('freecp_sclip_demo', 'clip'), ('own.py', attention)):
+        path = tmp_path / config if config == 'own.py' else config
+        decoder = build_config(None, path, attention=given).model.backbone.decoder
+        assert decoder.get('decoder', decoder).attention == attention
     assert decoder.type == 'LastBlock'
     without = {'model.backbone.decoder': dict(_delete_=True, type='LastBlock')}
     with pytest.raises(ConfigError, match='has no attention that could be exchanged'):
-        build_config(None, 'sclip_demo', attention=attention, cfg_options=without)
+        build_config(None, 'sclip_demo', attention='clip', cfg_options=without)
 
 
 def test_classes_of_a_config(demo, evaluated, inferencer, painted, files):
@@ -180,31 +179,8 @@ def test_arrays_and_their_order(demo, painted, files):
     with pytest.raises(ConfigError, match='channel_order'):
         demo(painted.image)
     said = SCLIPInferencer(config='sclip_demo', channel_order='bgr', device='cpu')
-    both = said([bgr, str(files / 'scene.png')])
-    assert [result['image'] for result in both] == [None, str(files / 'scene.png')]
-    for result in (*both, said(painted.image, **RGB)):  # a call wins
+    for result in (*said([bgr, str(files / 'scene.png')]), said(painted.image, **RGB)):  # a call wins
         equal(result['labels'], wanted)
-
-
-@pytest.fixture
-def logged(caplog):
-    """`logged()` are the records of the log that the package writes to."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: caplog.records
-    logger.removeHandler(caplog.handler)
-
-
-def test_bands_are_chosen_and_notes_are_made_once(demo, small, tmp_path, logged):
-    alpha = np.full((64, 64, 1), 255, np.uint8)
-    alpha[:9] = 0
-    for name in 'ab':
-        Image.fromarray(np.concatenate([small[..., ::-1], alpha], axis=2)).save(tmp_path / f'{name}.png')
-    plain = SCLIPInferencer(config='sclip_demo', device='cpu')
-    assert len([plain(tmp_path) for _ in range(2)]) == 2
-    assert len([record for record in logged() if 'transparent pixels' in record.getMessage()]) == 1
-    chosen = SCLIPInferencer(config='sclip_demo', device='cpu', bands=(3, 2, 1))
-    equal(chosen(tmp_path / 'a.png')['labels'], demo(small, **RGB)['labels'])
 
 
 def test_photographs_are_upright(demo, painted, tmp_path):
@@ -217,19 +193,16 @@ def test_photographs_are_upright(demo, painted, tmp_path):
 
 def test_words_change_from_call_to_call(inferencer, mini_clip, photo, tmp_path, fresh_cache):
     """Also when the weights are gone: the text tower is kept."""
-    shutil.copy(mini_clip['pretrained'], tmp_path / 'mini.pt')
-    changing = inferencer(['cat', 'dog'], None, pretrained=str(tmp_path / 'mini.pt'))
+    weights = shutil.copy(mini_clip['pretrained'], tmp_path / 'mini.pt')
+    changing = inferencer(['cat', 'dog'], None, pretrained=str(weights))
     first = changing(photo, return_scores=True)
-    (tmp_path / 'mini.pt').unlink()
+    weights.unlink()
     words = ['猫', ['γάτα', 'σκύλος'], 'dog']
     other = changing(photo, return_scores=True, classes=words)
     # Words that are encoded together with others differ by rounding.
-    fresh = inferencer(words, None)(photo, return_scores=True)
-    np.testing.assert_allclose(other['scores'], fresh['scores'], atol=1e-5)
+    np.testing.assert_allclose(other['scores'], inferencer(words, None)(photo, return_scores=True)['scores'], atol=1e-5)
     assert other['names'] == ['猫', 'γάτα', 'dog'] and len(other['colours']) == 3
-    again = changing(photo, return_scores=True)
-    equal(again['scores'], first['scores'])
-    assert again['names'] == ['cat', 'dog']
+    equal(changing(photo, return_scores=True)['scores'], first['scores'])
 
 
 def test_the_same_words_are_not_encoded_again(demo, small, monkeypatch):
@@ -272,12 +245,11 @@ def test_two_threads_with_different_words(own, photo, tmp_path):
         return [own(photo, out_dir=tmp_path / f'{which}-{turn}', **wishes[which]) for turn in range(3)]
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(work, (0, 1)))
-    for results, wanted in zip(found, alone, strict=True):
-        for result in results:
-            assert result['names'] == wanted['names'] and result['coverage'] == wanted['coverage']
-            for key in {'labels', 'scores', 'heatmaps'} & {*wanted}:
-                equal(result[key], wanted[key])
+        for results, wanted in zip(pool.map(work, (0, 1)), alone, strict=True):
+            for result in results:
+                assert result['names'] == wanted['names'] and result['coverage'] == wanted['coverage']
+                for key in {'labels', 'scores', 'heatmaps'} & {*wanted}:
+                    equal(result[key], wanted[key])
     assert own.model.dataset_meta['classes'] == list(own.words.class_names)
 
 
@@ -376,36 +348,22 @@ def test_stems_that_repeat(demo, small, tmp_path):
 
 
 def test_nothing_of_the_user_is_written_over(demo, small, tmp_path):
-    photos, out = tmp_path / 'photos', tmp_path / 'out'
-    photos.mkdir()
+    out = tmp_path / 'out'
     out.mkdir()
-    Image.fromarray(small).save(photos / 'a.png')
-    (tmp_path / 'link').symlink_to(photos)
-    for folder in (photos, tmp_path / 'link', out / '..' / 'photos'):
-        with pytest.raises(OutputError, match='name another folder'):
-            demo(photos / 'a.png', out_dir=folder)
-    assert [path.name for path in photos.iterdir()] == ['a.png']
+    Image.fromarray(small).save(tmp_path / 'a.png')
+    with pytest.raises(OutputError, match='name another folder'):
+        demo(tmp_path / 'a.png', out_dir=out / '..')
     (out / 'a_overlay.png').write_text('mine')
     for _ in range(2):  # but what the first run wrote, the second may
-        assert demo(photos / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
+        assert demo(tmp_path / 'a.png', out_dir=out)['files']['labels'] == 'a-2.png'
     assert (out / 'a_overlay.png').read_text() == 'mine'
     (out / 'a_overlay.png').unlink()
     with pytest.raises(MissingFileError, match='holds no picture and 3 other files'):
         demo(out, out_dir=tmp_path / 'again')  # no label map and no overlay is taken for a picture
     (out / 'summary.json').write_text('{"mine": 1}')
     with pytest.raises(OutputError, match='no summary of segmented pictures'):
-        demo(photos / 'a.png', out_dir=out)
+        demo(tmp_path / 'a.png', out_dir=out)
     assert (out / 'summary.json').read_text() == '{"mine": 1}'
-
-
-def test_a_full_disk_names_the_output(demo, small, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(Image.Image, 'save', full)
-    with pytest.raises(OutputError, match=r'Cannot write .*array.png \(out_dir\): No space left.*Free some space'):
-        demo(small, out_dir=tmp_path / 'out', **RGB)
-    assert not list((tmp_path / 'out').iterdir())
 
 
 @pytest.fixture
@@ -425,6 +383,7 @@ def listed(out):
 
 
 def test_a_damaged_picture_costs_no_other(demo, folder, tmp_path):
+    assert isinstance(demo(str(folder / '0.jpg')), dict) and len(demo(str(folder / '[0]*.jpg'))) == 1
     with pytest.raises(BadFileError, match=r'1\.jpg is damaged'):
         demo(folder, out_dir=tmp_path / 'first')
     assert listed(tmp_path / 'first') == ['0.jpg']
@@ -436,14 +395,6 @@ def test_a_damaged_picture_costs_no_other(demo, folder, tmp_path):
     assert shapes == [(70, 60), (70, 62)] and listed(tmp_path / 'out') == ['0.jpg', '2.jpg']
     ((picture, error),) = errors
     assert picture == str(folder / '1.jpg') and '1.jpg is damaged' in error
-
-
-def test_one_or_many(demo, folder):
-    one = demo(str(folder / '0.jpg'))
-    assert isinstance(one, dict)
-    for given in ([str(folder / '0.jpg')], str(folder / '[0]*.jpg')):
-        (result,) = demo(given)
-        equal(result['labels'], one['labels'])
 
 
 def test_pictures_of_a_pixel_and_of_a_line(own):
@@ -462,11 +413,14 @@ def test_very_many_classes(demo, small, tmp_path):
         demo(small, classes=names, out_dir=tmp_path, **RGB)
 
 
-def test_no_cityscapes_and_no_warnings(recwarn, logged):
+def test_no_cityscapes_and_no_warnings(recwarn, caplog):
     """What MMSegmentation's inferencer does to a model without a checkpoint, and MMEngine's to its collate."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
     made = SCLIPInferencer(['lava', 'snow'], None, config='sclip_demo', device='cpu')
+    logger.removeHandler(caplog.handler)
     assert made.model.dataset_meta['classes'] == ['lava', 'snow']
-    assert not [record for record in logged() if record.levelno >= logging.WARNING] and not recwarn.list
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING] and not recwarn.list
 
 
 def test_wrong_calls_spoil_no_later_one(demo, small, tmp_path):
@@ -475,7 +429,6 @@ def test_wrong_calls_spoil_no_later_one(demo, small, tmp_path):
     for wrong, words in (
         (dict(classes=['lava', 'x ' * 100]), 'longer than'),
         (dict(classes=['lava', 'Lava']), 'twice'),
-        (dict(background=None), 'belongs to classes of your own'),
         (dict(out_dir=tmp_path / 'file'), 'out_dir .*file must be a folder'),
     ):
         with pytest.raises(UserError, match=words):

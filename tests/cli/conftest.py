@@ -1,21 +1,8 @@
-from typing import NamedTuple
-
 import pytest
+from helpers import Result
 from PIL import Image
 
 from mmseg_sclip.cli import main
-
-
-class Result(NamedTuple):
-    """What a person sees of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self):
-        return self.err.rstrip('\n').rpartition('\n')[2]
 
 
 @pytest.fixture

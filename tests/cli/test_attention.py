@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_sclip.cli import attention
+from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.files import is_ours
 from mmseg_sclip.paths import config_path
 from mmseg_sclip.visual import AttentionVisualizationHook
@@ -43,7 +44,7 @@ def test_the_demo(run, tmp_path, figures):
     code, out, _ = run('attention', '--demo', '--out-dir', 'out', '--pdf')
     assert code == 0
     ((maps, panels, _),) = figures
-    assert [row.strategy for row in maps.rows] == ['VanillaSelfAttention', 'CorrelativeSelfAttention']
+    assert [row.attention for row in maps.rows] == ['VanillaSelfAttention', 'CorrelativeSelfAttention']
     assert {row.layer for row in maps.rows} == {5}
     written = sorted((tmp_path / 'out').iterdir())
     assert [path.name for path in written] == ['scene_13.png', 'scene_13_attention.pdf', 'scene_13_attention.png']
@@ -54,17 +55,14 @@ def test_the_demo(run, tmp_path, figures):
 
 
 def test_every_wish(run, photo, figures, tmp_path):
-    code, _, err = run(
-        'attention', photo, '--points', '10,80', '119,0', '--attention', 'LocalSelfAttention(window=1)', 'maskclip',
-        '--layers', '-1', 2, '--heads', 'all', '--whole', '--demo', '--out-dir', tmp_path / 'out', '--max-side', 60,
-    )  # fmt: skip
-    assert code == 0, err
+    more = ['--layers', -1, 2, '--heads', 'all', '--whole', '--demo', '--out-dir', tmp_path / 'out', '--max-side', 60]
+    attentions = ['--attention', 'LocalSelfAttention(window=1)', 'maskclip']
+    assert run('attention', photo, '--points', '10,80', '119,0', *attentions, *more).code == 0
     ((maps, panels, figure),) = figures
     heads = [f'head {i} of 4' for i in (1, 2, 3, 4)]
-    assert [(row.strategy, row.layer, row.heads) for row in maps.rows] == [
+    assert [(row.attention, row.layer, row.heads) for row in maps.rows] == [
         *(('LocalSelfAttention(window=1)', layer, head) for layer in (5, 2) for head in heads),
-        ('IdentityAttention', 5, 'one map for all heads'),
-        ('IdentityAttention', 2, 'one map for all heads'),
+        *(('IdentityAttention', layer, 'one map for all heads') for layer in (5, 2)),
     ]
     assert maps.points == [(10, 80), (119, 0)] and all(view.is_whole for view in maps.views)
     for row in maps.rows:  # the token itself, patches of 8 pixels
@@ -74,15 +72,11 @@ def test_every_wish(run, photo, figures, tmp_path):
     assert 0.5 < width / height < 3  # no strip
 
 
-@pytest.mark.parametrize('orientation', [3, 6])
-def test_points_are_pixels_of_the_upright_photograph(run, photo, figures, orientation, tmp_path):
+def test_points_are_pixels_of_the_upright_photograph(run, photo, figures, tmp_path):
     """The same picture, stored turned with an EXIF tag."""
-    upright = Image.open(photo)
-    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
-    stored = upright.transpose(turns[orientation])
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / 'stored.png', exif=exif)
+    exif[0x0112] = 6
+    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(tmp_path / 'stored.png', exif=exif)
     arguments = ['--points', '110,20', '--demo', '--attention', 'CLIP']
     assert run('attention', tmp_path / 'stored.png', *arguments)[0] == 0
     assert run('attention', photo, *arguments)[0] == 0
@@ -90,29 +84,6 @@ def test_points_are_pixels_of_the_upright_photograph(run, photo, figures, orient
     assert torch.equal(turned.rows[0].weights[0], plain.rows[0].weights[0])
     assert np.array_equal(panels[1][1], expected[1][1])
     assert (panels[1][1][20, 110] == POINT_COLOUR).all()
-
-
-def test_the_config_resizes_as_in_the_evaluation(run, photo, figures, mini_json, mini_weights):
-    """A photograph of 90 x 120 goes through Resize(scale=(2048, 336)) of VOC's config."""
-    code, _, err = run(
-        'attention', photo, '--points', '60,45', '--model-name', mini_json, '--pretrained', mini_weights,
-        '--attention', 'CLIP', '--window',
-    )  # fmt: skip
-    assert code == 0, err
-    ((maps, _, figure),) = figures
-    assert maps.views[0].network == (336, 448) and maps.views[0].window == (112, 336, 112, 336)
-    assert maps.rows[0].layer == 3
-    assert 'out of 448 x 336' in ' '.join(figure.texts[0].get_text().split())
-
-
-def test_nothing_of_the_user_is_written_over(run, photo, tmp_path):
-    (tmp_path / 'out').mkdir()
-    (tmp_path / 'out' / 'photo_attention.png').write_text('mine')
-    for _ in range(2):
-        assert run('attention', photo, '--points', '5,5', '--demo', '--out-dir', 'out').code == 0
-    written = sorted(path.name for path in (tmp_path / 'out').iterdir())
-    assert written == ['photo-2_attention.png', 'photo_attention.png']
-    assert (tmp_path / 'out' / 'photo_attention.png').read_text() == 'mine'
 
 
 CONFIG = """
@@ -125,17 +96,16 @@ test_dataloader = dict(num_workers=0, batch_size=2, dataset=dict(count=3))
 """
 
 CENTRE = """
-steps = _base_.test_pipeline
 resize = [dict(type='Resize', scale=(1000, 100), keep_ratio=True), dict(type='ScoreCentre', crop_size=96)]
-test_dataloader['dataset']['pipeline'] = [*steps[:3], *resize, *steps[3:]]
+test_dataloader['dataset']['pipeline'] = [*_base_.test_pipeline[:3], *resize, *_base_.test_pipeline[3:]]
 """
 
 
 @pytest.fixture
 def test_with_hook(run, tmp_path):
-    def call(hook):
+    def call(hook, more=''):
         path = tmp_path / 'hooked.py'
-        path.write_text(CONFIG.format(base=str(config_path('sclip_demo')), hook=hook))
+        path.write_text(CONFIG.format(base=str(config_path('sclip_demo')), hook=hook) + more)
         return run('test', path, '--work-dir', tmp_path / 'work')
 
     return call
@@ -158,38 +128,34 @@ def test_points_outside_and_intervals(test_with_hook, tmp_path):
     code, out, err = test_with_hook("points=[(5, 500)], interval=2, layers=[1], attention='VanillaSelfAttention'")
     assert code == 0, err
     assert re.search(r'0 attention pictures are in .*work/.*/attention; 2 images are smaller than every point', out)
-    code, out, _ = test_with_hook("points=[(5, 50), (5, 500)], interval=2, layers=[1], attention=['config']")
-    (folder,) = tmp_path.glob('work/*/attention')
-    assert [path.name for path in sorted(folder.iterdir())] == ['000000_attention.png', '000002_attention.png']
-
-
-def test_the_hook_draws_on_the_centre_that_is_scored(run, tmp_path):
-    path = tmp_path / 'centred.py'
-    hook = "points=[(0.5, 0.5)], layers=[1], attention=['config'], out_dir='pictures'"
-    path.write_text(CONFIG.format(base=str(config_path('sclip_demo')), hook=hook) + CENTRE)
-    code, out, err = run('test', path, '--work-dir', tmp_path / 'work')
-    assert code == 0, err
-    assert len(list((tmp_path / 'pictures').iterdir())) == 3
+    hook = "points=[(5, 50), (5, 500)], interval=2, layers=[1], attention=['config']"
+    assert test_with_hook(hook, CENTRE).code == 0  # drawn on the centre that is scored
+    written = sorted(path.name for path in tmp_path.glob('work/*/attention/*'))
+    assert written == ['000000_attention.png', '000002_attention.png']
 
 
 @pytest.mark.parametrize(
     'hook, message',
     [
-        ('points=[]', 'points is empty'),
-        ('points=[(0.5, 3)]', 'a point is (x, y), two whole numbers'),
-        ('points=[(1.5, 0.2)]', 'a point is (x, y)'),
-        ('points=[(-1, 2)]', 'a point is (x, y)'),
-        ('points=[(1, 2)], interval=0', 'interval is 0'),
-        ("points=[(1, 2)], mode='window'", "mode is 'window'"),
-        ('points=[(1, 2)], layers=[9]', 'There is no block 9'),
-        ('points=[(1, 2)], heads=9', 'heads is 9'),
-        ("points=[(1, 2)], attention=['Vanilla']", 'Did you mean'),
+        (dict(points=[]), 'points is empty'),
+        (dict(points=[(0.5, 3)]), r'a point is \(x, y\), two whole numbers'),
+        (dict(points=[(-1, 2)]), 'a point is'),
+        (dict(points=[(1, 2)], interval=0), 'interval is 0'),
+        (dict(points=[(1, 2)], mode='window'), "mode is 'window'"),
     ],
 )
-def test_wrong_hooks_stop_before_the_first_image(test_with_hook, hook, message):
-    code, out, err = test_with_hook(hook)
-    assert code == 1 and message in err
-    assert 'Iter(test)' not in out
+def test_wrong_hooks(hook, message):
+    with pytest.raises(ConfigError, match=message):
+        AttentionVisualizationHook(**hook)
+
+
+@pytest.mark.parametrize(
+    'hook, message',
+    [('layers=[9]', 'There is no block 9'), ('heads=9', 'heads is 9'), ("attention=['Vanilla']", 'Did you mean')],
+)
+def test_wishes_that_the_model_cannot_fulfil_stop_before_the_first_image(test_with_hook, hook, message):
+    code, out, err = test_with_hook(f'points=[(1, 2)], {hook}')
+    assert code == 1 and message in err and 'Iter(test)' not in out
 
 
 def test_the_hook_refuses_padded_images():

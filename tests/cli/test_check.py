@@ -1,6 +1,5 @@
 """`mmseg-sclip check` on good and broken trees, and that a test says the same on its way."""
 
-import json
 import re
 
 import numpy as np
@@ -93,14 +92,6 @@ FAULTS = {
         lambda root: (root / 'labels/4.png').write_bytes(b'\x89PNG\r\n\x1a\n'),
         r'cannot be used \(1\).* \S+/4.png is damaged',
     ),
-    'JPEG': (
-        lambda root: repaint(root / 'labels/4.png', lambda a: a, format='JPEG'),
-        r'cannot be used \(1\).* \S+/4.png was compressed with loss',
-    ),
-    'no picture': (
-        lambda root: (root / 'images/5.jpg').write_bytes(b'<html>'),
-        r'images that cannot be read \(1\).* \S+/5.jpg is damaged',
-    ),
     'floating point': (
         lambda root: Image.fromarray(np.zeros((48, 64), np.float32)).save(root / 'images/5.jpg', format='TIFF'),
         r'images that cannot be read \(1\).* \S+/5.jpg .* floating-point numbers',
@@ -130,22 +121,6 @@ def test_masks(check, tree):
     code, said = check('--max-images', '1', command='test')
     assert code == 0 and 'hold 0 (grass) and 9, which is not counted' in said
     assert 'No label map holds 2 of the 3 classes: water, sand.' in said
-    for path in (tree / 'labels').iterdir():
-        repaint(path, lambda a: a[:9].fill(1))
-    assert check('--workers', '0')[0] == 0  # a second class is enough
-
-
-def test_only_the_second_suffix(check, tree):
-    """MMSegmentation's class takes one suffix, and more files of a kind than five are counted."""
-    for number in range(1, 6):
-        (tree / f'images/{number}.jpg').rename(tree / f'images/{number}.jfif')
-    code, said = check('--workers', '0')
-    assert code == 0 and '6 images' in said
-    prefix = dict(img_path='images', seg_map_path='labels')
-    for number in range(6, 9):
-        Image.new('RGB', (64, 48)).save(tree / f'images/{number}.jpeg')
-    code, said = check('--workers', '0', type='BaseSegDataset', data_prefix=prefix)
-    assert code == 1 and 'Left out are 8: 5 with .jfif, 3 with .jpeg.' in said and 'and 3 more' in said
 
 
 def test_exif_and_repeated_names(check, tree):
@@ -181,48 +156,16 @@ def test_a_test_says_on_its_way_what_it_meets(check, tree):
 
 
 @pytest.mark.slow
-def test_300_classes_and_pixels_without_data_count_as_the_files_say(check, tree, tmp_path):
-    """Counted here from the files alone; and the label maps that a test writes are ground truth of the next one."""
-    classes = tuple(f'thing {number}' for number in range(300))
-    for number in range(6):
-        labels = np.array(Image.open(tree / f'labels/{number}.png')).astype(np.uint16)
-        labels[labels == 1] = (265, 255)[number % 2]
-        labels = labels if number else np.where(np.indices(labels.shape)[0] < 7, np.nan, labels).astype(np.float32)
-        Image.fromarray(labels).save(tree / f'labels/{number}.tif')
-    flags = ('--work-dir', str(tmp_path / 'work'), '--out')
-    settings = dict(classes=classes, seg_map_suffix='.tif', ignored=None)
-    code, said = check(*flags, str(tmp_path / 'maps'), command='test', **settings)
-    assert code == 0, said
-    assert said.count('448 pixels of the label map') == 1
-    truth = np.stack([np.array(Image.open(tree / f'labels/{n}.tif')).astype(float) for n in range(6)])
-    maps = [Image.open(tmp_path / f'maps/{n}.png') for n in range(6)]
-    assert {image.mode for image in maps} == {'I;16'}  # all of one kind
-    predicted = np.stack([np.asarray(image) for image in maps])
-    result = json.loads((tmp_path / 'work' / 'result.json').read_text())
-    known = ~np.isnan(truth)
-    for label in range(300):
-        counts = result['classes'][label]
-        assert counts['truth'] == (truth == label).sum()
-        assert counts['predicted'] == (predicted[known] == label).sum()
-        assert counts['intersect'] == ((predicted == label) & (truth == label)).sum()
-    for number in range(6):
-        (tmp_path / f'maps/{number}.png').rename(tree / f'labels/{number}.png')
-    code, said = check(*flags, str(tmp_path / 'again'), command='test', classes=classes, ignored=None)
-    assert code == 0 and 'aAcc: 100.0000' in said
-
-
-@pytest.mark.slow
-def test_bands_are_chosen_in_every_command(check, tree, tmp_path, capfd):
+def test_bands_are_chosen_in_every_command(check, tree, tmp_path):
     """Three bands in another order are another picture, in a test as in a segmentation; a fourth one is not there."""
-    found = {}
-    for name, bands in dict(own=(), same=('1', '2', '3'), turned=('3', '2', '1')).items():
-        flags = ('--bands', *bands) if bands else ()
+    found = []
+    for name, flags in dict(own=(), turned=('--bands', '3', '2', '1')).items():
         check('--out', str(tmp_path / name), *flags, command='test')
         words = ['--demo', '--classes', *CLASSES, '--out-dir', str(tmp_path / f'{name} segmented'), *flags]
         assert main.main(['segment', str(tree / 'images/1.jpg'), *words]) == 0
-        folders = (tmp_path / name, tmp_path / f'{name} segmented')
-        found[name] = [np.asarray(Image.open(folder / '1.png')) for folder in folders]
-        np.testing.assert_array_equal(*found[name])
-    assert (found['own'][0] == found['same'][0]).all() and (found['own'][0] != found['turned'][0]).any()
+        maps = [np.asarray(Image.open(tmp_path / folder / '1.png')) for folder in (name, f'{name} segmented')]
+        np.testing.assert_array_equal(*maps)
+        found.append(maps[0])
+    assert (found[0] != found[1]).any()
     code, said = check('--bands', '4', '2', '1', command='test')
     assert code == 1 and '0.jpg cannot be used as an image: The bands 4 2 1 cannot be taken from 3' in said

@@ -2,14 +2,13 @@
 
 import re
 import shutil
-import sys
+from pathlib import Path
 
 import cv2
 import mmengine
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from mmseg.apis import inference_model, init_model
@@ -27,17 +26,10 @@ SCENES = ['--cfg-options', 'test_dataloader.dataset.count=4']
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
+def run(run, monkeypatch):
     """`run(*arguments)` gives the exit code, stdout and stderr of the tool."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-
-    def call(*arguments):
-        capfd.readouterr()
-        code = main.main(['compare', *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
+    monkeypatch.setenv('COLUMNS', '200')
+    return lambda *arguments: run('compare', *arguments)
 
 
 @pytest.fixture
@@ -64,16 +56,6 @@ def scenes(cache, tmp_path_factory):
     return paint_folder(SceneSet(count=4), tmp_path_factory.mktemp('scenes'))
 
 
-@pytest.fixture
-def centred(tmp_path):
-    """A config whose images are resized, and scored in the middle only."""
-    config = load_config(CONFIGS[2])
-    resize = dict(type='Resize', scale=(1000, 100), keep_ratio=True)
-    config.test_dataloader.dataset.pipeline[3:3] = [resize, dict(type='ScoreCentre', crop_size=96)]
-    config.dump(tmp_path / 'centred.py')
-    return tmp_path / 'centred.py'
-
-
 def miou(labels, scene, scenes):
     """In percent, by loops."""
     truth = np.asarray(Image.open(scenes / 'annotations' / f'{scene:06}.png'))
@@ -81,9 +63,9 @@ def miou(labels, scene, scenes):
     return 100 * np.mean([both.sum() / either.sum() for both, either in pairs if either.any()])
 
 
-def predictions(config, checkpoint, scenes):
+def predictions(config, scenes):
     """The prediction and mIoU of the four scenes, through MMSeg's own functions and by loops."""
-    model = init_model(config, checkpoint, device='cpu')
+    model = init_model(config, device='cpu')
     found = []
     for scene in range(4):
         labels = inference_model(model, str(scenes / 'images' / f'{scene:06}.jpg')).pred_sem_seg.data[0].numpy()
@@ -94,7 +76,7 @@ def predictions(config, checkpoint, scenes):
 @pytest.fixture(scope='module')
 def expected(scenes):
     """`predictions` of each of CONFIGS."""
-    return [predictions(load_config(name), None, scenes) for name in CONFIGS]
+    return [predictions(load_config(name), scenes) for name in CONFIGS]
 
 
 def table(out):
@@ -111,8 +93,7 @@ def test_the_command_of_the_readme(run, figures, expected, tmp_path):
     ((names, panels, figure),) = figures
     assert names == [f'00000{i}' for i in order]
     assert table(out) == {f'00000{i}': [f'{method[i][1]:.2f}' for method in expected] for i in order}
-    for suffix in ('png', 'pdf'):
-        path = tmp_path / 'out' / f'comparison.{suffix}'
+    for path in (tmp_path / 'out' / 'comparison.png', tmp_path / 'out' / 'comparison.pdf'):
         assert f'The figure is {path}' in out and is_ours(path)
     assert figure.texts[0].get_text() == 'Lowest mIoU of clip_demo, image by image'
     for row, index in enumerate(order):
@@ -129,111 +110,57 @@ def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_p
     code, out, err = run(CONFIGS[2], CONFIGS[0], '--images', '000002', 'own [x].jpg', '000000', *SCENES)
     assert code == 0, err
     assert figures[0][0] == ['000002', 'own [x]', '000000']
-    rows = table(out)
-    assert rows['own [x]'] == ['-', '-']
-    assert rows['000002'] == [f'{expected[i][2][1]:.2f}' for i in (2, 0)]
+    assert table(out)['own [x]'] == ['-', '-']
+    assert table(out)['000002'] == [f'{expected[i][2][1]:.2f}' for i in (2, 0)]
     assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
 
 
-@pytest.mark.slow
-def test_the_centre_that_is_scored(run, figures, centred):
-    code, out, err = run(centred, '--worst', 1, '--error-map', *SCENES)
-    assert code == 0, err
-    ((_, panels, _),) = figures
-    assert [pixels.shape for _, pixels in panels] == [(96, 96, 3)] * 4
-
-
-NORM = dict(type='SyncBN', requires_grad=True)
-HEAD = dict(in_channels=32, channels=8, num_classes=12, norm_cfg=NORM)
-
-
-@pytest.fixture
-def trained(tmp_path):
-    """A cascade of MMSegmentation with an auxiliary head, and a checkpoint of it."""
-    config = load_config(CONFIGS[2])
-    config.model = dict(
-        type='CascadeEncoderDecoder',
-        num_stages=2,
-        data_preprocessor=dict(type='SegDataPreProcessor', mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True),
-        backbone=dict(type='ResNetV1c', depth=18, base_channels=4, stem_channels=4, norm_cfg=NORM),
-        decode_head=[dict(type='FCNHead', **HEAD), dict(type='OCRHead', ocr_channels=8, **HEAD)],
-        auxiliary_head=dict(type='FCNHead', in_index=2, **{**HEAD, 'in_channels': 16}),
-        test_cfg=dict(mode='whole'),
-    )
-    config.default_hooks.pop('visualization')
-    torch.manual_seed(0)
-    model = MODELS.build(config.model)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter)  # so that several classes occur
-    config.load_from = str(tmp_path / 'trained.pth')
-    meta = dict(dataset_meta=dict(classes=PaintedScenesDataset.METAINFO['classes'], palette=None))
-    torch.save(dict(meta=meta, state_dict=model.state_dict()), config.load_from)
-    config.dump(tmp_path / 'trained.py')
-    return tmp_path / 'trained.py'
-
-
-@pytest.mark.slow
-def test_a_trained_model_beside_methods_of_one_pass(run, figures, expected, scenes, trained):
-    """It stands between them, and is predicted with by itself."""
-    methods = [expected[2], predictions(load_config(trained), str(trained)[:-2] + 'pth', scenes), expected[0]]
-    flags = ['--best', 2, '--by', 'gain', '--max-images', 3, '--error-map', '--model-name', 'builtin:demo', *SCENES]
-    code, out, err = run(CONFIGS[2], trained, CONFIGS[0], *flags)
-    assert code == 0, err
-    assert '--pretrained leave these configs alone, which have no CLIP: trained.\n' in err
-    values = np.array([[value for _, value in method[:3]] for method in methods])
-    ((names, panels, _),) = figures
-    best = np.argsort(values[0] - values[2])[:2]
-    assert names == [f'{scene:06}' for scene in best]
-    assert table(out) == {f'{scene:06}': [f'{value:.2f}' for value in values[:, scene]] for scene in best}
-    assert len(np.unique(methods[1][best[0]][0])) > 1
-    for column, method in enumerate(methods, 1):
-        assert np.array_equal(panels[column][1], PALETTE[method[best[0]][0]])
-
-
 class EveryFourthPixel(BaseModel):
-    """A segmentor that gives labels at a quarter of the image's size."""
+    """A segmentor that gives labels at a quarter of the image's size, of a weight that only its checkpoint has."""
+
+    def __init__(self, **more):
+        super().__init__(**more)
+        self.step = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, inputs, data_samples, mode):
         for image, sample in zip(inputs, data_samples, strict=True):
-            sample.pred_sem_seg = PixelData(data=image[:1, 2::4, 2::4].long() // 22)
+            sample.pred_sem_seg = PixelData(data=(image[:1, 2::4, 2::4] // self.step).long())
         return data_samples
 
 
-@pytest.fixture
-def quarter(tmp_path):
-    """A config of such a segmentor."""
+@pytest.mark.slow
+def test_another_model_beside_methods_of_one_pass(run, figures, expected, scenes):
+    """It is predicted with by itself, and its labels are brought to the size of the ground truth."""
     MODELS.register_module(module=EveryFourthPixel, force=True)
     config = load_config(CONFIGS[2])
-    config.model = dict(type='EveryFourthPixel')
-    config.dump(tmp_path / 'quarter.py')
-    return tmp_path / 'quarter.py'
-
-
-@pytest.mark.slow
-def test_labels_of_another_size_are_brought_to_that_of_the_ground_truth(run, figures, quarter, scenes, tmp_path):
-    blue = [cv2.imread(str(scenes / 'images' / f'{scene:06}.jpg'))[2::4, 2::4, 0] // 22 for scene in range(2)]
-    labels = [each.repeat(4, axis=0).repeat(4, axis=1) for each in blue]
-    code, out, err = run(CONFIGS[0], quarter, '--images', '000000', '000001', '--error-map', *SCENES)
+    config.model, config.load_from = dict(type='EveryFourthPixel'), 'quarter.pth'
+    torch.save(dict(state_dict=dict(step=torch.tensor(22.0))), 'quarter.pth')
+    config.dump('quarter.py')
+    images = [cv2.imread(str(scenes / 'images' / f'{scene:06}.jpg'))[2::4, 2::4, 0] for scene in range(3)]
+    labels = [(image // 22).repeat(4, axis=0).repeat(4, axis=1) for image in images]
+    own = [(each, miou(each, scene, scenes)) for scene, each in enumerate(labels)]
+    methods = [expected[2], own, expected[0]]
+    flags = ['--best', 2, '--by', 'gain', '--max-images', 3, '--error-map', '--model-name', 'builtin:demo', *SCENES]
+    code, out, err = run(CONFIGS[2], 'quarter.py', CONFIGS[0], *flags)
     assert code == 0, err
-    values = [miou(each, scene, scenes) for scene, each in enumerate(labels)]
-    assert [table(out)[f'{scene:06}'][1] for scene in range(2)] == [f'{value:.2f}' for value in values]
-    assert np.array_equal(figures[0][1][2][1], PALETTE[labels[0]])
-    shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
-    assert run(quarter, CONFIGS[0], '--images', 'own.jpg')[0] == 0
-    assert np.array_equal(figures[1][1][1][1], PALETTE[labels[1]])
+    assert '--pretrained leave these configs alone, which have no CLIP of open_clip: quarter.\n' in err
+    values = np.array([[value for _, value in method[:3]] for method in methods])
+    best = np.argsort(values[0] - values[2])[:2]
+    ((names, panels, _),) = figures
+    assert names == [f'{scene:06}' for scene in best]
+    assert table(out) == {f'{scene:06}': [f'{value:.2f}' for value in values[:, scene]] for scene in best}
+    for column, method in enumerate(methods, 1):
+        assert np.array_equal(panels[column][1], PALETTE[method[best[0]][0]])
 
     flags = ['--max-images', '1', '--out', 'maps', '--show-dir', 'pictures', *SCENES, 'test_dataloader.num_workers=0']
-    assert main.main(['test', str(quarter), '--work-dir', 'work', *flags]) == 0
-    assert mmengine.load('work/result.json')['metrics']['mIoU'] == pytest.approx(values[0])
+    assert main.main(['test', 'quarter.py', '--work-dir', 'work', *flags]) == 0
+    assert mmengine.load('work/result.json')['metrics']['mIoU'] == pytest.approx(own[0][1])
     assert np.array_equal(np.asarray(Image.open('maps/000000.png')), labels[0])
-    assert (tmp_path / 'pictures' / '000000.png').is_file()
+    assert Path('pictures/000000.png').is_file()
 
-
-def test_padded_labels_of_another_size_are_refused(run, quarter):
-    config = load_config(quarter)
     config.test_dataloader.dataset.pipeline[2:2] = [dict(type='Pad', size_divisor=96)]
-    config.dump(quarter)
-    code, _, err = run(quarter, '--worst', 1, *SCENES)
+    config.dump('quarter.py')
+    code, _, err = run('quarter.py', '--worst', 1, *SCENES)
     assert code == 1 and 'has 48 x 48 labels, but is evaluated at 128 x 128 pixels, and the image was padded' in err
 
 
@@ -249,23 +176,13 @@ def test_pages_and_truth(run, figures, tmp_path):
     assert all(title != 'ground truth' for title, _ in figures[0][1])
 
 
-def test_figures_never_lie_beside_images(run, scenes, tmp_path):
-    root = shutil.copytree(scenes, tmp_path / 'scenes')
-    before = sorted(root.rglob('*'))
-    code, _, err = run(CONFIGS[0], '--images', '000001', '--data-root', root, '--out-dir', root / 'images')
-    assert code == 1 and 'name another folder' in err and sorted(root.rglob('*')) == before
-
-
 @pytest.fixture
 def broken(scenes, tmp_path):
-    """A copy of the scenes: the first image is cut, the second has no label map, the third a wrong label."""
+    """A copy of the scenes: the first image is cut, the second has no label map."""
     root = shutil.copytree(scenes, tmp_path / 'broken')
     image = root / 'images' / '000000.jpg'
     image.write_bytes(image.read_bytes()[:1000])
     (root / 'annotations' / '000001.png').unlink()
-    labels = np.array(Image.open(root / 'annotations' / '000002.png'))
-    labels[:5] = 77
-    Image.fromarray(labels).save(root / 'annotations' / '000002.png')
     return root
 
 
@@ -277,55 +194,6 @@ def test_damaged_images_do_not_stop_the_others(run, figures, broken, tmp_path):
     assert '1 of 4 images have no ground truth and are not ranked.' in out
     assert re.search(r'000000.jpg was left out: .*damaged or no image', err)
     assert err.rstrip().endswith('Error: 1 image was left out; the reasons stand above.')
-    assert (tmp_path / 'work_dirs' / 'compare' / 'comparison.png').is_file()
     code, _, err = run(CONFIGS[0], '--images', '000000', '--data-root', broken)
     assert code == 1 and len(figures) == 1
     assert err.rstrip().endswith('1 image was left out; the reasons stand above. No figure was drawn.')
-
-
-def test_labels_that_are_no_class_cost_no_image(run, figures, broken, caplog):
-    """They count as wrong, as in the evaluation, which gives the same advice; ignored, they do not."""
-    arguments = [*CONFIGS[:1], '--images', '000002', '--data-root', broken]
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    code, counted, err = run(*arguments)
-    assert code == 0, err
-    assert 'has the label 77, but there are 12 classes' in caplog.text and 'ignore_index=77' in caplog.text
-    caplog.clear()
-    _, panels, figure = figures[-1]
-    assert (panels[2][1][:5] == 255).all()
-    assert 'no class' in [text.get_text() for text in figure.legends[0].get_texts()]
-    code, ignored, err = run(*arguments, '--cfg-options', 'test_evaluator.ignore_index=77')
-    logger.removeHandler(caplog.handler)
-    assert code == 0 and 'has the label' not in caplog.text, err
-    assert float(table(ignored)['000002'][0]) > float(table(counted)['000002'][0])
-
-
-WRONG = {
-    'no images': ([], 'one of the arguments --images --worst --best is required'),
-    'two ways': (['--worst', 1, '--images', '000000'], 'not allowed with argument'),
-    'none': (['--worst', 0], '--worst is 0; it must be at least 1'),
-    'opacity': (['--worst', 1, '--opacity', 2], '--opacity is 2.0'),
-    'by': (['--images', '000000', '--by', 'last'], '--by and --max-images belong to --worst and --best'),
-    'gain': (['--worst', 1, '--by', 'gain'], 'Give two or more'),
-    'unknown': (['--images', '00000O'], 'no image of the 4'),
-    'gt': (['--images', 'own.jpg', '--gt'], '--gt: own.jpg has no ground truth'),
-    'errors': (['--images', 'own.jpg', '--error-map'], '--error-map: none of the images has ground truth'),
-    'root': (['--worst', 1, '--data-root', 'nowhere'], 'nowhere'),
-    'twice': (['--worst', 1, CONFIGS[0]], 'is given twice'),
-    'other': ([CONFIGS[2], 'sclip_voc21', '--worst', 1], 'have different classes (12 from'),
-    'config': (['no_such', '--worst', 1], 'No shipped config is called'),
-    'device': (['--worst', 1, '--device', 'cuda:99'], '--device cuda:99 cannot be used'),
-}
-
-
-@pytest.mark.parametrize('kind', WRONG)
-def test_wrong_flags(run, kind, scenes, tmp_path):
-    flags, message = WRONG[kind]
-    shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own.jpg')
-    options = [] if kind in ('root', 'other') else SCENES
-    code, _, err = run(CONFIGS[0], *flags, '--out-dir', 'out', *options)
-    last = err.rstrip('\n').rpartition('\n')[2]
-    assert code == 1
-    assert last.startswith('Error: ') and message in last
-    assert not list(tmp_path.glob('out/*.png'))

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 from mmengine.config import DictAction
 
-import mmseg_sclip
 from mmseg_sclip.apis.words import AUTO, NONE
 from mmseg_sclip.cli import flags, main
 from mmseg_sclip.cli.arguments import attention, compare, segment
 from mmseg_sclip.cli.cfg_options import read_value
 from mmseg_sclip.engine import evaluation
 from mmseg_sclip.visual.attention_names import METHODS
+from mmseg_sclip.visual.bound_attention import OWN
 from mmseg_sclip.visual.comparison import CRITERIA
-from mmseg_sclip.visual.strategies import OWN
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'numpy', 'PIL', 'matplotlib', 'rich')
@@ -70,31 +69,15 @@ def test_every_door_is_light(door):
     assert not imported & {*HEAVY, 'mmseg_sclip.cli.test'}
 
 
-@pytest.mark.parametrize(
-    'argv, words, first',
-    [
-        (['-m', 'test'], ['python', '-u', '-m', 'mmseg_sclip', 'test'], True),
-        (['/x/mmseg_sclip/__main__.py'], ['python', '-m', 'mmseg_sclip'], False),
-        (['-m'], ['python', '-m', 'mine', '-m', 'mmseg_sclip'], False),  # a package of the user's that imports ours
-        (['-m'], ['python', '-mmmseg_sclip'], False),
-        (['train.py', '-m', 'mmseg_sclip'], ['python', 'train.py', '-m', 'mmseg_sclip'], False),
-    ],
-)
-def test_only_commands_register_later(monkeypatch, argv, words, first):
-    monkeypatch.setattr(sys, 'argv', argv)
-    monkeypatch.setattr(sys, 'orig_argv', words)
-    assert mmseg_sclip._parses_arguments_first() == first
-
-
 IMPORT = """
 import sys
 assert 'mmseg_sclip.models' in sys.modules and sys.argv[0].endswith('script.py')
 late = [name for name in ('torch._dynamo', 'torchvision', 'open_clip', 'timm') if name in sys.modules]
 assert not late, late
 from mmseg.registry import MODELS, DATASETS, HOOKS, METRICS, TRANSFORMS
-for registry, name in ((MODELS, 'SCLIPSegmentor'), (DATASETS, 'COCOObjectDataset'), (TRANSFORMS, 'LoadLabelMap'),
-                       (HOOKS, 'AttentionVisualizationHook'), (METRICS, 'ExactIoUMetric')):
-    assert registry.get(name).__module__.startswith('mmseg_sclip'), name
+found = MODELS.get('SCLIPSegmentor'), DATASETS.get('COCOObjectDataset'), TRANSFORMS.get('LoadLabelMap')
+found += HOOKS.get('AttentionVisualizationHook'), METRICS.get('ExactIoUMetric')
+assert all(kind.__module__.startswith('mmseg_sclip') for kind in found), found
 print('fine')
 """
 USE = """

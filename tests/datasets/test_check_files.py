@@ -1,4 +1,4 @@
-"""What is said of a dataset's files before anything large is loaded."""
+"""Files of datasets: what is said of them before anything large is loaded, split files."""
 
 import logging
 import shutil
@@ -10,7 +10,15 @@ from PIL import Image
 from mmseg_sclip import notes
 from mmseg_sclip.datasets.building import build_dataset
 from mmseg_sclip.datasets.check_files import check_files, name_files_in_errors
-from mmseg_sclip.errors import BadFileError, MissingFileError
+from mmseg_sclip.datasets.split_file import with_class_names
+from mmseg_sclip.errors import BadFileError, ConfigError, MissingFileError
+
+STEPS = [dict(type=kind) for kind in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
 
 
 @pytest.fixture
@@ -85,32 +93,27 @@ def test_label_maps_among_the_images_are_not_images(folder, said):
         (dict(ann_file='empty.txt'), None, 'empty.txt names no image'),
         (dict(img_suffix='.bmp'), None, 'images holds no image whose name ends with .bmp'),
         (dict(data_root='/nowhere'), None, '/nowhere does not exist'),
+        (dict(data_prefix=dict(img_path='bare', seg_map_path='labels')), None, 'bare is empty'),
     ],
 )
 def test_missing_files_are_named(folder, settings, gone, words):
     (folder / 'empty.txt').write_text(' \n')
+    (folder / 'bare').mkdir()
     if gone:
         (folder / gone).rename(folder / 'elsewhere')
     with pytest.raises(MissingFileError, match=words):
         check_files({**dataset(folder), **settings})
     with pytest.raises(MissingFileError, match='train_dataloader.dataset.data_root'):
         check_files(dataset(folder / 'nowhere'), 'train_dataloader')
-
-
-def test_an_empty_folder_is_named(folder):
-    shutil.rmtree(folder / 'images')
-    (folder / 'images').mkdir()
-    with pytest.raises(MissingFileError, match='images is empty'):
-        check_files(dataset(folder))
+    with pytest.raises(ConfigError, match='ann_file|petrel_client'):  # cannot be listed
+        check_files(dataset('s3://bucket', type='ImageFolderDataset'))
 
 
 def test_files_are_checked_inside_of_wrappers(folder):
-    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-    wrapped = dataset(folder, pipeline=steps)
+    wrapped = dataset(folder, pipeline=STEPS)
     Image.new('L', (2, 4)).save(folder / 'labels' / '2.png')
     for _ in range(2):
         wrapped = dict(type='RepeatDataset', times=2, dataset=wrapped)
-    init_default_scope('mmseg')
     built = build_dataset(wrapped)
     name_files_in_errors(built)
     assert built[0]['inputs'].shape == (3, 2, 4)
@@ -119,3 +122,84 @@ def test_files_are_checked_inside_of_wrappers(folder):
     shutil.rmtree(folder / 'images')
     with pytest.raises(MissingFileError, match='images does not exist'):
         check_files(wrapped)
+
+
+@pytest.fixture
+def names(tmp_path):
+    """`names(content, kind)` is what a dataset of a kind reads from a split file: names of images, and what is said."""
+    for place in [f'{folder}.{name}' for name in ('a', 'b', 'two words', 'c.d') for folder in ('images', 'labels')]:
+        path = tmp_path / place.replace('.', '/', 1)
+        path.parent.mkdir(exist_ok=True)
+        Image.new('L', (4, 2)).save(f'{path}.jpg' if place.startswith('images') else f'{path}.png')
+
+    def read(content, kind):
+        (tmp_path / 'val.txt').write_bytes(content)
+        with notes.collecting() as said:
+            built = build_dataset(dataset(tmp_path, kind, ann_file='val.txt', pipeline=[]))
+        paths = [built.get_data_info(index)['img_path'] for index in range(len(built))]
+        assert built.ann_file == str(tmp_path / 'val.txt')
+        return [path.rpartition('/')[2].removesuffix('.jpg') for path in paths], [note.kind for note in said]
+
+    return read
+
+
+MORE, TWICE = 'split files with more than names', 'names repeated in the split file'
+
+
+@pytest.mark.parametrize('kind', ['BaseSegDataset', 'ImageFolderDataset'])
+@pytest.mark.parametrize(
+    'content, wanted, said',
+    [
+        (b'a\nb\n', 'a b', []),
+        (b'\xef\xbb\xbfa\r\nb\r\n', 'a b', []),
+        ('a\nb\n'.encode('utf-16'), 'a b', []),
+        ('\ufeffa\nb\n'.encode('utf-16-be'), 'a b', []),
+        (b'a \t\n\n b\xc2\xa0\r', 'a b', []),
+        (b'a  1\nb -1\n', 'a b', [MORE]),
+        (b'a\t1\nb.jpg -1\n./c.d', 'a|b|c.d', [MORE]),
+        (b'a.jpg\nb.JPG\n', 'a b', [MORE]),
+        (b'a\nb\na\n', 'a b', [TWICE]),
+        (b'two words\nc.d\n', 'two words|c.d', []),
+        (b'two words 1\na', 'a|two words', [MORE]),
+    ],
+)
+def test_what_is_read(names, kind, content, wanted, said):
+    found, kinds = names(content, kind)
+    assert sorted(found) == sorted(wanted.split('|' if '|' in wanted else ' ')) and kinds == said
+
+
+@pytest.mark.parametrize('kind', ['BaseSegDataset', 'ImageFolderDataset'])
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        ('a\nb\u200b\n'.encode(), r"Line 2 of .*val.txt is 'b\\u200b', which holds .* ZERO WIDTH SPACE"),
+        ('a\nb\n'.encode('utf-16-le'), r'Line 1 .*It seems to be UTF-16 without a mark'),
+        ('a\ncafé\n'.encode('latin-1'), r"not UTF-8 text: line 2 holds the bytes b'\\xe9"),
+        (b'images/a.jpg labels/a.png\n', 'of 2 columns, but names are wanted'),
+        (b'/data/images/a\n', "is a whole path.* such as 'a'"),
+        (b'# of 2020\na\n', "the line '# of 2020'. Take it out"),
+        (b'a,b c\n', "no image 'a,b c' or 'a,b'"),
+    ],
+)
+def test_what_is_refused(names, kind, content, words):
+    with pytest.raises(BadFileError, match=words):
+        names(content, kind)
+
+
+def test_names_of_classes_from_a_file(tmp_path):
+    path = tmp_path / 'classes.txt'
+    path.write_bytes('cat \r\nremote control\r\n'.encode('utf-16'))
+    assert with_class_names(dict(classes=str(path), palette=[])) == dict(classes=('cat', 'remote control'), palette=[])
+    path.write_text('cat\ndog\ncat\n')
+    with pytest.raises(ConfigError, match="'cat' twice"):
+        build_dataset(dict(type='BaseSegDataset', metainfo=dict(classes=str(path))))
+    with pytest.raises(ConfigError, match=r'names the file no.txt, which does not exist'):
+        with_class_names(dict(classes='no.txt'))
+
+
+def test_a_note_is_said_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(notes, 'print_log', lambda text, logger, level: said.append((level, text)))
+    for text in ('this test says it', 'this test says it', 'another'):
+        notes.say_once(notes.Note('kind', text))
+    assert said == [(logging.WARNING, 'this test says it'), (logging.WARNING, 'another')]

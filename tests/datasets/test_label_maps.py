@@ -1,10 +1,7 @@
 """Label maps: the numbers of files of every kind, and what becomes of them."""
 
 import io
-import struct
-import zlib
 
-import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -32,35 +29,15 @@ def tiff(values, **profile):
         return memory.read()
 
 
-def of_bits(values, bits):
-    """A PNG of grey values with 2 or 4 bits, put together by hand: no library here writes one."""
-    packed = np.packbits(
-        np.unpackbits(values[..., None].astype(np.uint8), axis=2)[..., -bits:].reshape(len(values), -1), 1
-    )
-    header = struct.pack('>IIBBBBB', values.shape[1], len(values), bits, 0, 0, 0, 0)
-
-    def chunk(name, data):
-        return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
-
-    rows = b''.join(b'\x00' + row.tobytes() for row in packed)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
-
-
 WIDE = np.array([[0, 9, 255, 256], [265, 65535, 1, 2]])
 
 
-@pytest.mark.parametrize(
-    'content',
-    [
-        written(WIDE.astype(np.uint16)),
-        written(WIDE.astype(np.uint16), 'TIFF'),
-        written(WIDE.astype(np.int32), 'TIFF'),
-        *(tiff(WIDE.astype(dtype), compress='lzw') for dtype in ('uint16', 'int32', 'uint32', 'int64', 'float64')),
-    ],
-)
-def test_more_than_8_bits_are_read_whole(content):
-    values, missing, _ = read_label_map(content, 'x')
-    assert values.tolist() == WIDE.tolist() and missing is None
+def test_more_than_8_bits_are_read_whole():
+    contents = [written(WIDE.astype(np.uint16), kind) for kind in ('PNG', 'TIFF')]
+    contents += [tiff(WIDE.astype(kind), compress='lzw') for kind in ('uint16', 'int32', 'uint32', 'int64', 'float64')]
+    for content in (*contents, written(WIDE.astype(np.int32), 'TIFF')):
+        values, missing, _ = read_label_map(content, 'x')
+        assert values.tolist() == WIDE.tolist() and missing is None
 
 
 def test_the_numbers_of_small_files():
@@ -69,8 +46,10 @@ def test_the_numbers_of_small_files():
     palette.putpalette([200, 10, 10, 0, 0, 0, 7, 7, 7, 1, 2, 3])
     buffer = io.BytesIO()
     palette.save(buffer, 'PNG')
-    for content in (written(values), buffer.getvalue(), of_bits(values, 2), of_bits(values, 4), written(values, 'BMP')):
+    for content in (written(values), buffer.getvalue(), written(values, 'BMP')):
         assert read_label_map(content, 'x').values.tolist() == values.tolist()
+    lossless = written(np.resize(values, (40, 50)), 'JPEG2000')
+    assert (read_label_map(lossless, 'x').values == np.resize(values, (40, 50))).all()
     assert read_label_map(written(values > 1), 'x').values.tolist() == (values > 1).astype(int).tolist()
     assert read_label_map(tiff(np.int8([[-1, 5]])), 'x').values.tolist() == [[-1, 5]]
     assert read_label_map(tiff(np.uint32([[4294967295, 1]])), 'x').values.tolist() == [[4294967295, 1]]
@@ -107,10 +86,8 @@ def test_a_mask_inside_of_a_file(tmp_path):
         (tiff(np.zeros((2, 3, 4), np.uint8)), r'shape \(3, 4, 2\): it has channels'),
         (written(np.zeros((3, 4, 3), np.uint8)), 'has channels, as a picture'),
         (written(np.zeros((8, 8), np.uint8), 'JPEG'), 'with loss, as JPEG.*Export it again as PNG'),
-        (written(np.zeros((8, 8), np.uint8), 'TIFF', compression='jpeg'), 'with loss'),
         (written(np.zeros((8, 8, 3), np.uint8), 'WEBP'), 'with loss'),
         (written(np.zeros((8, 8), np.uint8), 'JPEG2000', irreversible=True), 'with loss'),
-        (written(np.zeros((8, 8, 3), np.uint8), 'AVIF'), 'with loss'),
         (b'P5 2 1 18 \x01\x02', 'largest value is 18'),
         (b'no picture', 'damaged or no image'),
     ],
@@ -118,11 +95,6 @@ def test_a_mask_inside_of_a_file(tmp_path):
 def test_what_is_refused(content, words):
     with pytest.raises(BadFileError, match=f'x.png .*{words}'):
         read_label_map(content, 'x.png')
-
-
-def test_jpeg_2000_without_loss():
-    values = np.random.RandomState(0).randint(0, 20, (40, 50)).astype(np.uint8)
-    assert (read_label_map(written(values, 'JPEG2000'), 'x').values == values).all()
 
 
 @pytest.fixture
@@ -147,46 +119,32 @@ def test_8_bits_are_what_mmseg_makes_of_them(load, reduce_zero_label, label_map)
     assert ours['gt_seg_map'].tolist() == theirs['gt_seg_map'].tolist()
     assert ours['seg_fields'] == ['gt_seg_map']
     marked = load(content, LoadLabelMap, reduce_zero_label, label_map, mark_void=True)['gt_seg_map']
-    void = [[0, 1, 2, 3], [254, 255, 0, 9]]
-    for row, values in enumerate(void):
-        for column, value in enumerate(values):  # a naive second implementation
-            label = value
-            if reduce_zero_label:
-                label = VOID if value in (0, 255) else value - 1
-            if label_map and label in label_map:
-                label = VOID if label_map[label] == 255 else label_map[label]
-            assert marked[row, column] == label
+    for value, found in zip([0, 1, 2, 3, 254, 255, 0, 9], marked.ravel().tolist(), strict=True):
+        label = (VOID if value in (0, 255) else value - 1) if reduce_zero_label else value
+        if label_map and label in label_map:
+            label = VOID if label_map[label] == 255 else label_map[label]
+        assert found == label
 
 
 def test_zero_is_reduced_in_16_bits(load):
-    assert load(written(np.uint16([[0, 1, 255, 256, 65535]])), reduce_zero_label=True)['gt_seg_map'].tolist() == [
-        [VOID, 0, 254, 255, VOID]
-    ]
+    found = load(written(np.uint16([[0, 1, 255, 256, 65535]])), reduce_zero_label=True)
+    assert found['gt_seg_map'].tolist() == [[VOID, 0, 254, 255, VOID]]
     assert load(tiff(np.int32([[-1, 0, 300]])), reduce_zero_label=True)['gt_seg_map'].tolist() == [[-1, VOID, 299]]
 
 
-def test_256_kept_classes_use_255():
+def test_256_kept_classes_use_255(load):
     """Where a config keeps more classes than 255, that number is one of them and no sign."""
     found = LabelMap(np.uint16([[255, 256, 300]]))
     assert labels_of(found, label_map={n: n for n in range(301)}).tolist() == [[255, 256, 300]]
     assert labels_of(found, label_map={255: 0, 256: 255, 300: 1}).tolist() == [[0, VOID, 1]]
-
-
-def test_a_note_counts_pixels_without_data(load):
     (note,) = load(tiff(np.float32([[np.nan, 1, np.nan]])))[NOTES]
     assert note.pixels == 2 and note.text.startswith('2 pixels of the label map ')
 
 
 def test_readers_take_the_place_of_mmsegs():
     views = [[dict(type='Resize', scale=(4, 4))], [dict(type='LoadAnnotations', reduce_zero_label=None)]]
-    steps = with_own_readers(
-        [
-            dict(type='LoadImageFromFile', color_type='color'),
-            dict(type='CheckImageFile'),
-            dict(type='TestTimeAug', transforms=views),
-            LoadLabelMap(),
-        ]
-    )
+    first = [dict(type='LoadImageFromFile', color_type='color'), dict(type='CheckImageFile')]
+    steps = with_own_readers([*first, dict(type='TestTimeAug', transforms=views), LoadLabelMap()])
     assert [step['type'] for step in steps[:2]] == ['LoadImage', 'TestTimeAug'] and len(steps) == 3
     assert steps[0]['color_type'] == 'color' and isinstance(steps[2], LoadLabelMap)
     assert steps[1]['transforms'][1] == [dict(type='LoadLabelMap', reduce_zero_label=None, mark_void=True)]
@@ -195,9 +153,3 @@ def test_readers_take_the_place_of_mmsegs():
     resized = with_own_readers([dict(type='LoadAnnotations'), dict(type='Resize', scale=(4, 4), backend='pillow')])
     assert not resized[0]['mark_void']  # Pillow resizes 8 bits only
     assert with_own_readers([dict(type='LoadAnnotations'), dict(type='PackSegInputs')])[0]['mark_void']
-
-
-def test_opencv_agrees_on_16_bits(tmp_path):
-    values = np.random.RandomState(0).randint(0, 2**16, (7, 9)).astype(np.uint16)
-    cv2.imwrite(str(tmp_path / 'x.png'), values)
-    assert (read_label_map((tmp_path / 'x.png').read_bytes(), 'x').values == values).all()

@@ -1,7 +1,6 @@
 """Painted scenes: always the same, painted once, whole or not at all."""
 
 import errno
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from mmseg_sclip.datasets.scenes import PURPOSES, scene
 from mmseg_sclip.errors import BadFileError, ConfigError, OutputError
 
 FEW = SceneSet(count=3, size=32)
+STEPS = [dict(type=kind) for kind in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')]
 
 
 @pytest.fixture
@@ -23,27 +23,15 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def no_painting(monkeypatch):
-    def forbid() -> None:
-        monkeypatch.setattr(painting, 'scene', lambda *_: pytest.fail('painted again'))
-
-    return forbid
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob('*') if file.is_file()}
 
 
 def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
     one, two = paint_folder(FEW, tmp_path / 'one'), paint_folder(FEW, tmp_path / 'two')
-    assert one != two
-    assert one.name == two.name
-    assert contents(one) == contents(two)
-    assert len(contents(one)) == 2 * FEW.count
-    for index, (image, label) in enumerate(
-        zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')), strict=True)
-    ):
+    assert contents(one) == contents(two) and len(contents(one)) == 2 * FEW.count
+    files = zip(sorted(one.glob('images/*.jpg')), sorted(one.glob('annotations/*.png')), strict=True)
+    for index, (image, label) in enumerate(files):
         painted = scene('evaluation', 0, index, 32, 5)
         assert np.array_equal(np.asarray(Image.open(label)), painted.label)
         difference = np.asarray(Image.open(image), float) - painted.image
@@ -51,43 +39,12 @@ def test_painting_is_deterministic_and_true_to_the_scenes(tmp_path):
         assert np.abs(difference).mean() < 12
 
 
-def test_every_parameter_has_a_folder_of_its_own(tmp_path, monkeypatch):
+def test_every_parameter_has_a_folder_of_its_own(monkeypatch):
     assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-128px-200-5regions'
-    sets = [
-        SceneSet(),
-        SceneSet('training'),
-        SceneSet(seed=1),
-        SceneSet(count=201),
-        SceneSet(size=129),
-        SceneSet(max_regions=4),
-    ]
-    names = {scenes.name for scenes in sets}
+    changes = [{}, dict(purpose='training'), dict(seed=1), dict(count=201), dict(size=129), dict(max_regions=4)]
+    names = {SceneSet(**change).name for change in changes}
     monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
-    assert len(names | {SceneSet().name}) == len(sets) + 1
-
-
-def test_second_use_does_not_paint(tmp_path, no_painting):
-    first = paint_folder(FEW, tmp_path)
-    before = {file: file.stat().st_mtime_ns for file in first.rglob('*')}
-    no_painting()
-    assert paint_folder(FEW, tmp_path) == first
-    assert {file: file.stat().st_mtime_ns for file in first.rglob('*')} == before
-
-
-def test_two_that_ask_at_once_paint_once(tmp_path, monkeypatch):
-    painted = []
-
-    def count(*which):
-        painted.append(which)
-        return scene(*which)
-
-    monkeypatch.setattr(painting, 'scene', count)
-    threads = [threading.Thread(target=paint_folder, args=(FEW, tmp_path)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(painted) == FEW.count and folders(tmp_path) == [FEW.name]
+    assert len(names | {SceneSet().name}) == len(changes) + 1
 
 
 def folders(root):
@@ -108,8 +65,11 @@ def test_interrupted_painting_leaves_nothing_for_ever(tmp_path, monkeypatch, kil
         with pytest.raises(KeyboardInterrupt):
             paint_folder(FEW, tmp_path)
     assert [name[0] for name in folders(tmp_path)] == ['.'] * killed
-    assert len(contents(paint_folder(FEW, tmp_path))) == 2 * FEW.count
+    assert len(contents(folder := paint_folder(FEW, tmp_path))) == 2 * FEW.count
     assert folders(tmp_path) == [FEW.name]
+    next(folder.glob('images/*')).unlink()
+    with pytest.raises(BadFileError, match='holds 2 of 3 .* Delete'):
+        paint_folder(FEW, tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
@@ -125,28 +85,18 @@ def test_a_cache_that_cannot_be_written_leaves_nothing_and_says_what_to_do(tmp_p
         paint_folder(FEW, tmp_path / 'file')
 
 
-def test_a_damaged_folder_is_an_error(tmp_path):
-    folder = paint_folder(FEW, tmp_path)
-    next(folder.glob('images/*')).unlink()
-    with pytest.raises(BadFileError, match='holds 2 of 3 .* Delete'):
-        paint_folder(FEW, tmp_path)
-
-
-def test_dataset_paints_once_into_the_cache(cache, no_painting):
+def test_dataset_paints_once_into_the_cache(cache, tmp_path_factory, monkeypatch):
     lazy = PaintedScenesDataset(count=3, size=32, lazy_init=True)
     assert list(cache.iterdir()) == []
     lazy.full_init()
     folder = cache / 'scenes' / FEW.name
     assert [Path(sample['img_path']) for sample in lazy] == sorted(folder.glob('images/*'))
-    no_painting()
+    given = paint_folder(FEW, tmp_path_factory.mktemp('given'))
+    monkeypatch.setattr(painting, 'scene', None)  # nothing is painted from here on
+    assert len(PaintedScenesDataset(data_root=str(given), count=7, purpose='training')) == 3
     with DefaultScope.overwrite_default_scope('mmseg'):
-        again = PaintedScenesDataset(
-            count=3,
-            size=32,
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
-        )
-    assert len(again) == 3
-    assert not again.metainfo['reduce_zero_label']
+        again = PaintedScenesDataset(count=3, size=32, pipeline=STEPS)
+    assert len(again) == 3 and not again.metainfo['reduce_zero_label']
     for index, sample in enumerate(again):
         painted = scene('evaluation', 0, index, 32, 5)
         assert np.array_equal(sample['data_samples'].gt_sem_seg.data[0].numpy(), painted.label)
@@ -154,26 +104,12 @@ def test_dataset_paints_once_into_the_cache(cache, no_painting):
         assert np.abs((loaded_bgr[..., ::-1].astype(float) - painted.image).mean((0, 1))).max() < 3
 
 
-def test_a_given_folder_is_read_instead(cache, tmp_path_factory, no_painting):
-    folder = paint_folder(FEW, tmp_path_factory.mktemp('given'))
-    no_painting()
-    assert len(PaintedScenesDataset(data_root=str(folder), count=7, purpose='training')) == 3
-    assert list(cache.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    'wrong, words',
-    [
-        (dict(purpose='test'), "'test'; choose one of 'evaluation', 'training', 'projection'"),
-        (dict(seed=-1), 'seed of the painted scenes is -1; it must be a whole number from 0 on'),
-        (dict(count='two'), "count of the painted scenes is 'two'; it must be a whole number from 1 on"),
-        (dict(size=64.0), 'size of the painted scenes is 64.0; .* from 8 on'),
-        (dict(max_regions=13), 'a whole number from 1 to 12. Correct it .* test_dataloader.dataset.max_regions=N'),
-    ],
-)
-def test_wrong_settings(wrong, words):
-    with pytest.raises(ConfigError, match=words):
+@pytest.mark.parametrize('wrong', [dict(purpose='test'), dict(seed=-1), dict(count='two'), dict(size=64.0)])
+def test_wrong_settings(wrong):
+    with pytest.raises(ConfigError, match="choose one of 'evaluation|it must be a whole number from . on"):
         SceneSet(**wrong)
+    with pytest.raises(ConfigError, match='a whole number from 1 to 12. Correct it .* test_dataloader.dataset.max_reg'):
+        SceneSet(max_regions=13)
 
 
 def test_purposes_share_no_scene():

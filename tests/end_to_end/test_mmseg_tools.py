@@ -1,11 +1,11 @@
 """MMSegmentation's own scripts that make sense for a training-free method, on our configs.
 
-The others are listed with the reason in the documentation.
+The others are listed with the reason in the documentation. How `python -m mmseg_sclip SCRIPT` runs a script is tested
+in tests/cli/test_light.py.
 """
 
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import mmseg
@@ -17,10 +17,9 @@ from PIL import Image
 
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.runner import isolated
-from mmseg_sclip.paths import config_path
 
 TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
-pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason='this mmsegmentation has no tools')
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TOOLS.is_dir(), reason='this mmsegmentation has no tools')]
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def run_script(fresh_engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *argv):
-        monkeypatch.setattr(sys, 'argv', ['-m', str(TOOLS / name), *map(str, argv)])
+        monkeypatch.setattr('sys.argv', ['-m', str(TOOLS / name), *map(str, argv)])
         runpy.run_module('mmseg_sclip', run_name='__main__')
 
     return run
@@ -46,14 +45,6 @@ def config(tmp_path):
     return tmp_path / 'few.py'
 
 
-def test_print_config(run_script, capsys, tmp_path):
-    path = config_path('sclip_voc21')
-    run_script('misc/print_config.py', path)
-    assert 'SCLIPSegmentor' in capsys.readouterr().out
-    assert Config.fromfile(tmp_path / 'example.py').model == Config.fromfile(path).model
-
-
-@pytest.mark.slow
 def test_views_are_derived_for_the_plain_runner_too(run_main, config):
     """What `tools/test.py --tta` of MMSegmentation does with a config."""
     few = 'test_dataloader.dataset.indices=3'
@@ -69,14 +60,6 @@ def test_views_are_derived_for_the_plain_runner_too(run_main, config):
     assert found['mIoU'] == round(expected['mIoU'], 2)
 
 
-@pytest.mark.slow
-def test_benchmark(run_script, capsys, config):
-    run_script('analysis_tools/benchmark.py', config, 'none', '--work-dir', 'fps')
-    assert 'Overall fps: ' in capsys.readouterr().out
-    assert json.loads(next(Path('fps').glob('*.json')).read_text())['average_fps'] > 0
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:invalid value')
 def test_confusion_matrix(run_main, run_script, config):
     assert run_main(config, '--max-images', 4, '--out', 'maps').code == 0

@@ -1,11 +1,7 @@
 """tools/test.py writes where it is told, and never over what it was given."""
 
-import errno
-import json
-import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,15 +14,13 @@ OPTIONS = ('--cfg-options', 'test_dataloader.num_workers=0', 'model.test_cfg.cro
 
 @pytest.fixture
 def data(tmp_path):
-    """Three scenes of which two have one stem, as PNG, in the layout of the demo's dataset."""
-    root = tmp_path / 'data'
-    for number, name in enumerate(('a/scene', 'b/scene', 'b/other')):
+    """Two scenes as PNG, in the layout of the demo's dataset."""
+    for number in range(2):
         painted = scene('evaluation', 0, number, 32, 5)
         for folder, pixels in (('images', painted.image), ('annotations', painted.label)):
-            path = root / folder / f'{name}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
-    return root
+            (tmp_path / 'data' / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / 'data' / folder / f'{number}.png')
+    return tmp_path / 'data'
 
 
 @pytest.fixture
@@ -49,37 +43,20 @@ def contents(*roots):
 @pytest.mark.parametrize(
     'flags, words',
     [
-        (['--out', 'data/annotations/a'], '--out'),
-        (['--out', 'data/annotations/new'], '--out'),
-        (['--show-dir', 'data/images/b'], '--show-dir'),
-        (['--show-dir', 'data/images/new/deep'], '--show-dir'),
         (['--out', 'link'], '--out'),
-        (['--out', 'data/annotations/../images/a/.'], '--out'),
-        (['--out', 'own'], '--out'),
+        (['--show-dir', 'data/images/new/deep'], '--show-dir'),
         (['--work-dir', 'own'], '--work-dir'),
-        (['--work-dir', 'data/images'], '--work-dir'),
         (['--out', 'same', '--show-dir', 'data/../same'], '--out and --show-dir are the same folder'),
     ],
     ids=' '.join,
 )
 def test_outputs_over_inputs_are_refused_before_the_first_image(data, config, run_main, tmp_path, flags, words):
-    (tmp_path / 'link').symlink_to(data / 'images' / 'a')
+    (tmp_path / 'link').symlink_to(data / 'images')
     before = contents(data, config.parent)
     result = run_main(config, *flags, *OPTIONS)
     assert result.code == 1 and words in result.last and 'Traceback' not in result.err
     assert 'Iter(test)' not in result.out + result.err
     assert contents(data, config.parent) == before and not list(tmp_path.glob('same/*'))
-
-
-def test_outputs_over_weights_and_checkpoints_are_refused(mini_weights, mini_json, small_voc, run_main, tmp_path):
-    clip = ['--model-name', mini_json, '--pretrained', mini_weights, '--data-root', small_voc]
-    before = contents(mini_weights.parent)
-    result = run_main('sclip_voc20', *clip, '--out', mini_weights.parent)
-    assert result.code == 1 and '--out' in result.last and contents(mini_weights.parent) == before
-    (tmp_path / 'checkpoints').mkdir()
-    (tmp_path / 'checkpoints' / 'mine.pth').write_bytes(b'0')
-    result = run_main('sclip_voc20', tmp_path / 'checkpoints' / 'mine.pth', *clip, '--show-dir', 'checkpoints')
-    assert result.code == 1 and '--show-dir' in result.last
 
 
 @pytest.mark.slow
@@ -93,55 +70,7 @@ def test_the_work_folder_keeps_a_config_of_the_users_name(config, run_main, tmp_
     assert other.read_text() == '# another one of mine'
     other.unlink()
     for _ in range(2):  # the second run replaces what the first one wrote
-        assert run_main(config, *OPTIONS).code == 0
-        assert is_ours(other)
+        assert run_main(config, *OPTIONS).code == 0 and is_ours(other)
     content = other.read_bytes()
-    result = run_main(other, *OPTIONS, 'model.test_cfg.logit_scale=20')  # given from there, it is an input
-    assert result.code == 0, result.err
+    assert run_main(other, *OPTIONS, 'model.test_cfg.logit_scale=20').code == 0  # given from there, it is an input
     assert other.read_bytes() == content
-
-
-@pytest.mark.slow
-def test_equal_stems_get_files_of_their_own_and_a_second_run_the_same_names(data, config, run_main, tmp_path):
-    (tmp_path / 'pictures').mkdir()
-    Image.new('RGB', (9, 9)).save(tmp_path / 'pictures' / 'other.png')  # of the user
-    before = contents(data, tmp_path / 'pictures')
-    for _ in range(2):
-        result = run_main(config, '--out', 'maps', '--show-dir', 'pictures', *OPTIONS)
-        assert result.code == 0, result.err
-        assert f'3 pictures are in {tmp_path / "pictures"}' in result.out
-        assert f'3 label maps are in {tmp_path / "maps"}' in result.out
-        assert sorted(path.name for path in (tmp_path / 'maps').iterdir()) == ['other.png', 'scene-2.png', 'scene.png']
-        names = sorted(path.name for path in (tmp_path / 'pictures').iterdir())
-        assert names == ['other-2.png', 'other.png', 'scene-2.png', 'scene.png']
-    maps = [np.asarray(Image.open(tmp_path / 'maps' / f'{name}.png')) for name in ('scene', 'scene-2', 'other')]
-    assert all(one.shape == (32, 32) for one in maps) and len({one.tobytes() for one in maps}) == 3
-    after = contents(data, tmp_path / 'pictures')
-    assert {path: after[path] for path in before} == before
-
-
-def test_max_images_are_the_first(config, run_main, tmp_path):
-    result = run_main(config, '--max-images', 2, '--out', 'maps', *OPTIONS)
-    assert result.code == 0, result.err
-    assert json.loads((tmp_path / 'work' / 'result.json').read_text())['images'] == 2
-    assert sorted(path.name for path in (tmp_path / 'maps').iterdir()) == ['other.png', 'scene.png']  # a/scene, b/other
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'flag, code', [('--out', errno.ENOSPC), ('--show-dir', errno.EACCES), ('--work-dir', errno.ENOSPC)]
-)
-def test_a_full_disk_or_no_permission_is_named_with_its_output(config, run_main, monkeypatch, flag, code):
-    """As a user without rights sees it; root may write anywhere, so that the errors are made."""
-    replace = os.replace
-
-    def refuse(source, target):
-        if 'results' in str(target):
-            raise OSError(code, os.strerror(code))
-        replace(source, target)
-
-    monkeypatch.setattr(os, 'replace', refuse)
-    result = run_main(config, flag, 'results', *OPTIONS)
-    assert result.code == 1 and 'Traceback' not in result.err
-    for words in (flag, 'results', os.strerror(code), 'Free some space there, or name a folder'):
-        assert words in result.last, result.last

@@ -1,6 +1,5 @@
 """The learned projection: what is trained, what is saved, and that both tools and the API read it again."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.structures import PixelData
 from mmseg.apis import init_model
@@ -23,16 +21,14 @@ from mmseg_sclip.cli.main import main
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.learning import train_projection
 from mmseg_sclip.files import is_ours
-from mmseg_sclip.models.attention import projections
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = 'backbone.decoder.attention.projections.0.matrix'
-LEARNED = ('demo', 'voc21', 'context59', 'coco_stuff164k')
 
 
 @HOOKS.register_module()
 class SpyHook(Hook):
-    """Looks at the model before, during and after a training."""
+    """Looks at the model before and during a training, and may interrupt it."""
 
     seen = {}
 
@@ -41,7 +37,7 @@ class SpyHook(Hook):
 
     def before_train(self, runner):
         optimized = [p for group in runner.optim_wrapper.param_groups for p in group['params']]
-        self.seen.update(before=hashes(runner.model), optimized=optimized, losses=[], model=runner.model)
+        self.seen.update(before=copies(runner.model), optimized=optimized, losses=[], model=runner.model)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.seen['losses'].append(outputs['loss'].item())
@@ -49,31 +45,24 @@ class SpyHook(Hook):
             raise KeyboardInterrupt
 
 
-def hashes(model):
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {
-        name: hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
-        for name, value in tensors.items()
-        if name != 'decode_head.text_bank'  # encoded at first use
-    }
+def copies(model):
+    """All tensors of a model, but the vectors of words, which are encoded at first use."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items() if 'text_bank' not in name}
 
 
 def small(iterations=4, scenes=4, crop=64, **options):
     """The demo's config on a few scenes and iterations."""
-    config = load_config('sclip_learned_demo')
-    config.merge_from_dict(
-        {
-            'train_dataloader.dataset.count': scenes,
-            'train_dataloader.dataset.indices': scenes,
-            'train_dataloader.batch_size': min(2, scenes),
-            'test_dataloader.dataset.count': 3,
-            'test_dataloader.num_workers': 0,
-            'train_cfg.max_iters': iterations,
-            'param_scheduler.0.end': iterations,
-            'default_hooks.logger.interval': 1000,
-            **options,
-        }
-    )
+    settings = {
+        'train_dataloader.dataset.count': scenes,
+        'train_dataloader.dataset.indices': scenes,
+        'train_dataloader.batch_size': min(2, scenes),
+        'test_dataloader.dataset.count': 3,
+        'test_dataloader.num_workers': 0,
+        'train_cfg.max_iters': iterations,
+        'param_scheduler.0.end': iterations,
+        'default_hooks.logger.interval': 1000,
+    }
+    config = load_config('sclip_learned_demo', {**settings, **options})
     config.train_dataloader.dataset.pipeline[3].crop_size = (crop, crop)
     config.custom_hooks = [dict(type='SpyHook')]
     return config
@@ -93,73 +82,44 @@ def matrix(path):
     return torch.load(path, weights_only=True)['state_dict'][KEY]
 
 
-def last_line(capsys):
-    return capsys.readouterr().err.splitlines()[-1]
-
-
-def test_only_the_projection_changes(trained):
-    *_, seen = trained
-    after = hashes(seen['model'])
-    assert {name for name in after if after[name] != seen['before'][name]} == {KEY}
+def test_only_the_projection_changes_and_is_saved(trained):
+    _, _, path, seen = trained
+    after, saved = copies(seen['model']), torch.load(path, weights_only=True)
     assert set(after) == set(seen['before'])
+    assert [name for name in after if not torch.equal(after[name], seen['before'][name])] == [KEY]
+    assert seen['losses'][-1] < seen['losses'][0]
     assert len(seen['optimized']) == 1 and seen['optimized'][0] is dict(seen['model'].named_parameters())[KEY]
-
-
-@pytest.mark.slow
-def test_the_loss_falls_on_one_image(tmp_path):
-    train_projection(small(20, scenes=1, crop=128), tmp_path, device='cpu')
-    losses = SpyHook.seen['losses']
-    assert len(losses) == 20 and losses[-1] < 0.95 * losses[0]
-
-
-def test_the_checkpoint_holds_the_projection_alone(trained):
-    folder, _, path, seen = trained
-    saved = torch.load(path, weights_only=True)
     assert set(saved) == {'meta', 'state_dict'} and set(saved['meta']) == {'software', 'dataset_meta'}
-    assert is_ours(path)
-    meta = saved['meta']['dataset_meta']
-    assert meta == {name: [*map(type(meta[name][0]), seen['model'].dataset_meta[name])] for name in meta}
-    assert set(meta) == {'classes', 'palette'} and len(meta['classes']) == 12
-    assert list(saved['state_dict']) == [KEY]
-    assert torch.equal(saved['state_dict'][KEY], seen['optimized'][0])
-    assert [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
+    classes = saved['meta']['dataset_meta']['classes']
+    assert classes == list(seen['model'].dataset_meta['classes']) and len(classes) == 12
+    assert list(saved['state_dict']) == [KEY] and torch.equal(matrix(path), seen['optimized'][0])
+    assert is_ours(path) and [file.name for file in path.parent.glob('*.pth')] == ['projection.pth']
 
 
 @pytest.mark.slow
-def test_it_loads_through_test_and_init_model(trained, tmp_path, monkeypatch):
+def test_the_command_trains_alike_and_test_and_init_model_read_it(trained, tmp_path, capsys, monkeypatch):
     _, config, path, seen = trained
-    warnings = []
-    monkeypatch.setattr(projections, 'print_log', lambda text, **_: warnings.append(text))
-    # The work folder of the training is that of the test too, as it is by default.
-    arguments = ['--out', str(tmp_path / 'maps'), '--work-dir', str(path.parent), '--device', 'cpu']
-    assert main(['test', str(config), str(path), *arguments]) == 0
+    program, arguments = str(ROOT / 'tools' / 'train.py'), ['--device', 'cpu', '--work-dir', str(path.parent)]
+    monkeypatch.setattr(sys, 'argv', [program])
+    options = ['--cfg-options', 'model.test_cfg.logit_scale=40', 'log_level=INFO']
+    assert main(['train', str(config), *arguments, *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f'The checkpoint is {path}',
+        f'Test it: python {ROOT}/tools/test.py {config} {path} --cfg-options model.test_cfg.logit_scale=40',
+    ]
+    assert torch.equal(matrix(path), seen['optimized'][0])  # seed 0 by default
+    assert main(['test', str(config), str(path), '--out', str(tmp_path / 'maps'), *arguments]) == 0
     models = seen['model'], init_model(str(config), str(path), device='cpu'), init_model(str(config), device='cpu')
-    scenes = sorted((paths.cache_root() / 'scenes').glob('*evaluation-seed0*-3-*/images/*'))
     changed = []
-    for scene in scenes:
-        pixels = torch.from_numpy(mmcv.imread(scene)).permute(2, 0, 1)
+    for scene in sorted((paths.cache_root() / 'scenes').glob('*evaluation-seed0*-3-*/images/*')):
+        pixels = dict(inputs=[torch.from_numpy(mmcv.imread(scene)).permute(2, 0, 1)])
         with torch.no_grad():
-            ours, read, start = (
-                net.eval().test_step(dict(inputs=[pixels]))[0].pred_sem_seg.data[0].numpy() for net in models
-            )
+            ours, read, start = (net.eval().test_step(pixels)[0].pred_sem_seg.data[0].numpy() for net in models)
         written = np.asarray(Image.open(tmp_path / 'maps' / f'{scene.stem}.png'))
         assert np.array_equal(ours, read) and np.array_equal(written, ours)
         changed.append((ours != start).any())
     assert len(changed) == 3 and any(changed)
-    assert len(warnings) == 1 and 'still at its start' in warnings[0]  # the model without a checkpoint, once
-
-
-@pytest.mark.slow
-def test_checkpoints_of_other_models_are_refused(trained, tmp_path, capsys):
-    _, config, path, _ = trained
-    saved = torch.load(path, weights_only=True)
-    saved['state_dict'][KEY] = torch.zeros(96, 96)
-    torch.save(saved, tmp_path / 'other.pth')
-    work = str(tmp_path / 'work')
-    assert main(['test', str(config), str(tmp_path / 'other.pth'), '--work-dir', work]) == 1
-    assert f'made for another model: {KEY} is (96, 96) in it and (128, 128) here' in last_line(capsys)
-    assert main(['test', 'sclip_demo', str(path), '--work-dir', work]) == 1
-    assert 'has no weight for this model' in last_line(capsys)
+    assert ''.join(capsys.readouterr()).count('still at its start') == 1  # the model without a checkpoint
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(trained, tmp_path):
@@ -198,10 +158,8 @@ def test_another_seed_is_another_training(trained, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     trained = []
-    for processes, batch in ((1, 4), (2, 2)):
-        config = small(
-            4, crop=128, **{'train_dataloader.batch_size': batch}
-        )  # whole scenes: nothing is drawn at random
+    for processes, batch in ((1, 4), (2, 2)):  # whole scenes: nothing is drawn at random
+        config = small(4, crop=128, **{'train_dataloader.batch_size': batch})
         config.custom_hooks = []
         config.dump(tmp_path / 'config.py')
         folder = tmp_path / str(processes)
@@ -210,13 +168,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
             torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', '--standalone']
             command = [*torchrun, *command, '--launcher', 'pytorch']
         environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-        result = subprocess.run(
-            [sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.count('The checkpoint is') == 1
+        said = subprocess.check_output([sys.executable, *map(str, command)], cwd=ROOT, env=environment, text=True)
+        assert said.count('The checkpoint is') == 1
         assert [file.name for file in folder.glob('*.pth')] == ['projection.pth']
-        trained.append(torch.load(folder / 'projection.pth', weights_only=True)['state_dict'][KEY])
+        trained.append(matrix(folder / 'projection.pth'))
     start = MODELS.build(small().model).state_dict()[KEY]
     torch.testing.assert_close(*trained, rtol=0, atol=1e-5)
     assert (trained[0] - start).abs().max() > 1e-3  # far more than the two differ
@@ -228,21 +183,6 @@ def test_a_training_that_diverges_is_an_error(tmp_path):
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.slow
-def test_the_command_names_the_checkpoint_and_the_next_command(trained, tmp_path, capsys, monkeypatch):
-    program, words = str(ROOT / 'tools' / 'train.py'), f'python {ROOT / "tools" / "test.py"}'
-    _, config, path, _ = trained
-    monkeypatch.setattr(sys, 'argv', [program])
-    options = ['--cfg-options', 'model.test_cfg.logit_scale=40', 'log_level=INFO']
-    assert main(['train', str(config), '--work-dir', str(tmp_path), '--device', 'cpu', *options]) == 0
-    checkpoint = tmp_path / 'projection.pth'
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        f'The checkpoint is {checkpoint}',
-        f'Test it: {words} {config} {checkpoint} --cfg-options model.test_cfg.logit_scale=40',
-    ]
-    assert torch.equal(matrix(path), matrix(checkpoint))  # seed 0 by default
-
-
 OPTIONS = ['sclip_learned_demo', '--cfg-options']
 
 
@@ -252,12 +192,8 @@ OPTIONS = ['sclip_learned_demo', '--cfg-options']
         (['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'], ['of type EncoderDecoder']),
         (['sclip_demo'], ['has no train_dataloader', 'sclip_learned_demo', 'sclip_learned_voc21']),
         (['sclip_learned_demo', '--amp'], ['--amp is not supported']),
-        (['sclip_learned_demo', '--launcher', 'pytorch'], ['--launcher pytorch belongs to', 'RANK is not set']),
-        (['sclip_learned_demo', '--seed', '-1'], ['--seed is -1']),
-        (['sclip_learned_demo', '--device', 'nowhere'], ['--device nowhere cannot be used']),
         (['sclip_learned_demo', '--data-root', 'nowhere'], ['nowhere does not exist', 'train_dataloader']),
         ([*OPTIONS, 'model.backbone.decoder.attention.projections=[q]'], ['no trainable parameter', OPTIONS[0]]),
-        ([*OPTIONS, 'model.decode_head.vocabulary=voc20'], ['The vocabulary', '20 classes', 'has 12']),
         ([*OPTIONS, 'randomness.seed=3'], ['randomness.seed would change nothing', '--seed']),
     ],
     ids=str,
@@ -265,33 +201,13 @@ OPTIONS = ['sclip_learned_demo', '--cfg-options']
 def test_wrong_commands_end_with_the_reason(argv, words, tmp_path, capsys):
     argv = [*argv, 'train_dataloader.dataset.count=2'] if 'projections' in argv[-1] else argv
     assert main(['train', *argv, '--work-dir', str(tmp_path)]) == 1
-    line = last_line(capsys)
+    line = capsys.readouterr().err.splitlines()[-1]
     assert all(word in line for word in words), line
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('name', LEARNED)
-def test_configs_train_on_64_images_that_no_evaluation_uses(name):
-    config = Config.fromfile(paths.config_path(f'sclip_learned_{name}'))
-    base = Config.fromfile(paths.config_path(f'sclip_{name}'))
-    train, test = config.train_dataloader.dataset, config.test_dataloader.dataset
-    assert config.test_dataloader == base.test_dataloader and config.model.test_cfg == base.model.test_cfg
-    assert train.indices == 64 and train.type == test.type
-    assert config.model.train_cfg.logit_scale == config.model.test_cfg.logit_scale
-    assert config.train_pipeline[-2].crop_size == config.model.test_cfg.crop_size
-    for step in ('Resize', 'LoadImageFromFile'):
-        sides = [[s for s in pipeline if s['type'] == step] for pipeline in (train.pipeline, test.pipeline)]
-        assert sides[0] == sides[1]
-    if name == 'demo':
-        assert (train.purpose, test.get('purpose', 'evaluation')) == ('projection', 'evaluation')
-    else:
-        assert 'train' in str((train.get('ann_file'), train.data_prefix))
-        assert train.get('reduce_zero_label', False) == test.get('reduce_zero_label', False)
-
-
 def test_a_crop_without_known_pixels_counts_nothing():
-    config = load_config('sclip_learned_demo')
-    model = MODELS.build(config.model).train()
+    model = MODELS.build(load_config('sclip_learned_demo').model).train()
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.full((1, 64, 64), 255)))
     losses = model.loss([torch.zeros(3, 64, 64)], [sample])
     losses['decode.loss_ce'].backward()

@@ -1,17 +1,20 @@
 """FreeCP's redundancy purification: the official code's outputs, and naive second implementations."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import sample
 from mmengine.config import Config
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
+from torch.nn import functional as F
 
 from mmseg_sclip.apis.settings import thresholds
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import Attention
+from mmseg_sclip.models import Attention, Tokens
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.image.scores import PixelScores
 from mmseg_sclip.models.methods.freecp.components import fill_boxes
@@ -22,83 +25,55 @@ MODELS_FOLDER = ROOT / 'configs' / '_base_' / 'models'
 GOLDENS = np.load(ROOT / 'tests' / 'data' / 'newer_seed0.npz')
 SIZES = {(224, 224): 1, (160, 224): 3, (336, 336): 5, (336, 448): 5}  # every so many tokens are stored
 CLASSES = [f'class {i}' for i in range(7)]
-VOCABULARIES = dict(nobg=CLASSES, bg=[CLASSES[:2], *CLASSES[2:]])
+VOCABULARIES = dict(nobg=(CLASSES, None, 0.1), bg=([CLASSES[:2], *CLASSES[2:]], 0, 0.15))
+DECODER = 'backbone.decoder'
 TOWERS = {
     'SCLIP': {},
-    'ClearCLIP': dict(attention=dict(projections='q'), ffn=False),
-    'MaskCLIP': dict(attention=dict(_delete_=True, type='IdentityAttention')),
-    'GEM': {**Config.fromfile(MODELS_FOLDER / 'gem.py').model.backbone.decoder.to_dict(), '_delete_': True},
+    'ClearCLIP': {f'{DECODER}.attention.projections': 'q', f'{DECODER}.ffn': False},
+    'MaskCLIP': {f'{DECODER}.attention': dict(_delete_=True, type='IdentityAttention')},
+    # Whose official wrapper averages over the batch in place of the heads.
+    'GEM': {
+        DECODER: {**Config.fromfile(MODELS_FOLDER / 'gem.py').model.backbone.decoder.to_dict(), '_delete_': True},
+        'backbone.positions': 'size_antialias',
+        'decode_head.affinity.head': 1,
+    },
 }
-CASES = [(tower, size) for tower in TOWERS for size in SIZES if f'freecp/tokens/{tower}/{size[0]}x{size[1]}' in GOLDENS]
+CASES = [
+    pytest.param(tower, size, marks=[pytest.mark.slow] if tower != 'SCLIP' and size[0] == 336 else [])
+    for tower in TOWERS
+    for size in SIZES
+    if f'freecp/tokens/{tower}/{size[0]}x{size[1]}' in GOLDENS
+]
 
 
-@pytest.fixture(scope='module')
-def build(deep_clip):
-    """`build(tower, case, test_cfg)` is the model of the shipped config with the synthetic weights."""
-    kept = {}
+@pytest.fixture
+def build(build_method):
+    """`build('SCLIP', 'bg', GOLDENS['freecp/text/...'])` is the shipped model on that tower and those classes."""
 
-    def build(tower='SCLIP', case='nobg', **test_cfg):
-        key = (tower, case, *test_cfg.items())
-        if key not in kept:
-            config = Config.fromfile(MODELS_FOLDER / 'freecp_sclip.py')
-            config.merge_from_dict(dict(model=dict(backbone=dict(decoder=dict(decoder=TOWERS[tower])))))
-            if tower == 'GEM':  # whose official wrapper averages over the batch in place of the heads
-                config.merge_from_dict(
-                    dict(model=dict(backbone=dict(positions='size_antialias', decoder=dict(head=1))))
-                )
-            model = config.model
-            model.clip = deep_clip
-            model.decode_head.update(
-                vocabulary=VOCABULARIES[case],
-                background_index=0 if case == 'bg' else None,
-                redundancy_thd=0.15 if case == 'bg' else 0.1,
-            )
-            model.test_cfg.update(test_cfg)
-            kept[key] = MODELS.build(model).eval()
-        return kept[key]
+    def build(tower, case, text=None):
+        vocabulary, background, threshold = VOCABULARIES[case]
+        options = {**TOWERS[tower], 'decode_head.redundancy_thd': threshold}
+        more = {} if text is None else dict(text=text)
+        return build_method('freecp_sclip', options, vocabulary, background, **more)
 
     return build
 
 
-def mini_config(clip, attention=None, **head):
-    """A model with the small CLIP."""
-    model = Config.fromfile(MODELS_FOLDER / 'freecp_sclip.py').model.to_dict()
-    model['clip'] = clip
-    model['backbone']['decoder']['decoder'].update({} if attention is None else dict(attention=attention))
-    model['decode_head'].update(templates='simple', **head)
-    model['test_cfg'].update(crop_size=(64, 64), stride=(32, 32))
-    return model
-
-
-@MODELS.register_module()
-class TwoPasses(Attention):
-    """CLIP's own attention, twice."""
-
-    passes = 2
-
-    def terms(self, b):
-        self.feedback = b.feedback
-        return [b.q @ b.k.transpose(-1, -2) * b.scale]
-
-
 @pytest.mark.parametrize('tower, size', CASES, ids=str)
+@torch.no_grad()
 def test_windows_of_the_official_code(build, pixels, tower, size):
-    name = f'{size[0]}x{size[1]}'
-    with torch.no_grad():
-        tokens = build(tower).encode(pixels(*size)[None])
-    ours = tokens.patches[0, :: SIZES[size]].numpy()
-    np.testing.assert_allclose(ours, GOLDENS[f'freecp/tokens/{tower}/{name}'], atol=5e-5)
+    name, scale = f'{size[0]}x{size[1]}', np.exp(4.6015625)  # the recipe's 4.6 in half precision
     for case in VOCABULARIES:
-        model, key = build(tower, case), f'freecp/{tower}/{case}'
-        model.decode_head.text_bank = torch.from_numpy(GOLDENS[f'freecp/text/{tower}/{name}'])
-        with torch.no_grad():
-            foreground = model.decode_head.foreground
-            scale = model.source.logit_scale()
-            assert scale == pytest.approx(np.exp(4.6015625))  # the recipe's 4.6 in half precision
-            probabilities = (scale * model.decode_head.cosines(tokens)).softmax(dim=1)
-            purified = purify(probabilities, foreground, tokens.affinity)
-            maps = model.decode_head(tokens)
-            large = model.decode_head.enlarge(maps, size)[0, :, 7::16, 7::16]
+        model, key = build(tower, case, GOLDENS[f'freecp/text/{tower}/{name}']), f'freecp/{tower}/{case}'
+        head, foreground = model.decode_head, model.decode_head.foreground
+        tokens = model.encode(pixels(*size)[None])
+        if case == 'nobg':
+            ours = tokens.patches[0, :: SIZES[size]].numpy()
+            np.testing.assert_allclose(ours, GOLDENS[f'freecp/tokens/{tower}/{name}'], atol=5e-5)
+        probabilities = (scale * head.cosines(tokens)).softmax(dim=1)
+        purified = purify(probabilities, foreground, tokens.record.once(head.affinity))
+        maps = head(tokens)
+        large = head.enlarge(maps, size)[0, :, 7::16, 7::16]
         step = 1 if name == '224x224' else 2
         assert (purified.boxes[0].numpy() == GOLDENS[f'{key}/boxmask/{name}']).all()
         refined = purified.refined[0, :, ::step, ::step].numpy()
@@ -110,15 +85,11 @@ def test_windows_of_the_official_code(build, pixels, tower, size):
 
 
 @pytest.mark.parametrize('case', VOCABULARIES)
-def test_label_maps_of_the_official_code(build, pixels, case):
-    model = build('ClearCLIP', case, keep_scores=True)
-    model.decode_head.text_bank = torch.from_numpy(GOLDENS['freecp/text/ClearCLIP/336x448'])
-    sample = SegDataSample(metainfo=dict(ori_shape=(375, 500)))
-    with torch.no_grad():
-        model.predict([pixels(336, 448)], [sample])
-    key = f'freecp/ClearCLIP/{case}/e2e'
-    np.testing.assert_allclose(sample.seg_logits.data[:, 7::16, 7::16], GOLDENS[f'{key}/prob'], atol=5e-4)
-    assert (sample.pred_sem_seg.data[0].numpy() == GOLDENS[f'{key}/pred']).mean() >= 0.9999
+def test_label_maps_of_the_official_code(build, pixels, predict, case):
+    model, key = build('ClearCLIP', case, GOLDENS['freecp/text/ClearCLIP/336x448']), f'freecp/ClearCLIP/{case}/e2e'
+    labels, scores = predict(model, pixels(336, 448), (375, 500))
+    np.testing.assert_allclose(scores, GOLDENS[f'{key}/prob'], atol=5e-4)
+    assert (labels == GOLDENS[f'{key}/pred']).mean() >= 0.9999
 
 
 def naive_purify(probabilities, foreground, affinity):
@@ -164,100 +135,93 @@ def test_a_flat_window_has_no_class():
     assert not flat.boxes.any() and flat.refined.abs().max() == 0 and flat.agreement.item() == 0
 
 
-def test_images_do_not_look_at_each_other(build, pixels):
-    model = build('SCLIP', 'bg')
-    model.decode_head.text_bank = torch.from_numpy(GOLDENS['freecp/text/SCLIP/160x224'])
-    images = torch.stack([pixels(160, 224), pixels(160, 224).flip(2)])
-    with torch.no_grad():
-        together = model._forward(images)
-        alone = torch.cat([model._forward(image[None]) for image in images])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
-    assert (together[0] - together[1]).abs().max() > 0.1
+@torch.no_grad()
+def test_scale_and_box_threshold_of_the_config(build_method):
+    torch.manual_seed(0)
+    bank, patches = F.normalize(torch.randn(3, 64), dim=-1), torch.randn(2, 20, 64)
+    affinity = torch.rand(2, 20, 20).softmax(-1)
+    tokens = Tokens(patches, None, (4, 5), record=SimpleNamespace(once=lambda part: affinity))
+    cosines = (F.normalize(patches, dim=-1) @ bank.T).transpose(1, 2).unflatten(2, (4, 5))
+    found = []
+    for scale, thd in [(5, 0.4), (5, 0.9), (40, 0.4), (None, 0.4)]:
+        options = {'scale': scale, 'box_thd': thd, 'redundancy_thd': 0}
+        options = {f'decode_head.{key}': value for key, value in options.items()}
+        head = build_method('freecp_sclip', options, ['cat', 'dog', 'tree'], text=bank.numpy()).decode_head
+        found.append(head(tokens))
+        factor = math.exp(4.6015625) if scale is None else scale  # the recipe's 4.6 in half precision
+        expected = purify((factor * cosines).softmax(1), torch.ones(3, dtype=torch.bool), affinity, thd)
+        expected = expected.refined * (expected.agreement > 0)[..., None, None]
+        torch.testing.assert_close(found[-1], expected, atol=1e-4, rtol=0)
+    for i, j in [(0, 1), (0, 2), (2, 3)]:
+        assert (found[i] - found[j]).abs().max() > 0.01
 
 
-def test_the_background_is_what_no_class_claims(mini_clip):
-    config = mini_config(mini_clip, vocabulary=['cat', ['sky', 'wall'], ['dog', 'puppy']], background_index=1)
-    model = MODELS.build(config).eval()
+def test_the_background_is_what_no_class_claims(build_method):
+    model = build_method('freecp_sclip', {}, ['cat', ['sky', 'wall'], ['dog', 'puppy']], 1)
     assert model.decode_head.foreground.tolist() == [True, False, False, True, True]
     patches = torch.tensor([0.3, 0, 0, 0.2, 0.6])[:, None].expand(2, 5, 2)
-    image, sample = torch.zeros(3, 2, 2), SegDataSample(metainfo=dict(ori_shape=(2, 2)))
-    scores = PixelScores(patches, torch.eye(2), torch.eye(2))
-    torch.testing.assert_close(
-        model.class_scores(scores, image, sample).band(0, 2)[:, 0, 0], torch.tensor([0.3, 0.4, 0.6])
-    )
-    model.label(PixelScores(patches / 2, torch.eye(2), torch.eye(2)), image, sample)
-    assert sample.pred_sem_seg.data.unique().tolist() == [1]
+    image, result = torch.zeros(3, 2, 2), sample((2, 2))
+    scores = model.class_scores(PixelScores(patches, torch.eye(2), torch.eye(2)), image, result)
+    torch.testing.assert_close(scores.band(0, 2)[:, 0, 0], torch.tensor([0.3, 0.4, 0.6]))
+    model.label(PixelScores(patches / 2, torch.eye(2), torch.eye(2)), image, result)
+    assert result.pred_sem_seg.data.unique().tolist() == [1]
+    with pytest.raises(ConfigError, match='has no class but the background'):
+        _ = build_method('freecp_sclip', {}, ['sky'], 0).decode_head.foreground
 
 
-def test_a_phrase_of_two_classes_has_a_map_in_each(mini_clip):
-    twice = MODELS.build(mini_config(mini_clip, vocabulary=[['sky', 'bed'], 'cat', 'bed'], background_index=0)).eval()
-    image = torch.randn(1, 3, 64, 80)
-    with torch.no_grad():
-        (scores,) = twice.score(image, [SegDataSample(metainfo=dict(ori_shape=(64, 80)))])
-        maps = twice._forward(image)
+@torch.no_grad()
+def test_a_phrase_of_two_classes_has_a_map_in_each(build_method, pixels, family):
+    model = build_method('freecp_sclip', {}, [['sky', 'bed'], 'cat', 'bed'], 0, family['text'][:3])
+    image = pixels(96, 160)[None]
+    (scores,), maps = model.score(image, [sample((96, 160))]), model._forward(image)
     assert maps.shape[1] == scores.shape[0] == 4
     assert maps[0, 1].abs().max() == 0 and maps[0, 3].max() > 0.999
     torch.testing.assert_close(scores.peaks(), maps.amax(dim=(0, 2, 3)))
 
 
-def test_between_the_passes_of_a_decoder_are_cosines(mini_clip):
-    attention = dict(type='TwoPasses')
-    model = MODELS.build(mini_config(mini_clip, attention=attention, vocabulary=['cat', 'dog'])).eval()
-    backbone, images = model.backbone, torch.randn(2, 3, 64, 48)
-    with torch.no_grad():
-        maps = model._forward(images)
-        scores = backbone.decoder.attention.feedback.scores
-        tokens = backbone.decoder.decoder(backbone.tower, backbone.record(images))
-    assert backbone.passes == 2 and maps.min() == 0
+@MODELS.register_module()
+class TwoPasses(Attention):
+    """CLIP's own attention, twice."""
+
+    passes = 2
+
+    def terms(self, b):
+        self.feedback = b.feedback
+        return [b.q @ b.k.transpose(-1, -2) * b.scale]
+
+
+@torch.no_grad()
+def test_between_the_passes_of_a_decoder_are_cosines(build_method, wide):
+    model = build_method('freecp_sclip', {f'{DECODER}.attention': dict(_delete_=True, type='TwoPasses')})
+    decoder = model.backbone.decoder
+    assert model.backbone.passes == 2 and model._forward(wide).min() == 0
+    scores = decoder.attention.feedback.scores
+    tokens = decoder(model.backbone.record(wide))
     torch.testing.assert_close(scores, model.decode_head.query_cosines(tokens))
 
 
-def test_the_affinity_is_the_attention_of_the_blocks_before_the_last(mini_clip):
-    model = MODELS.build(mini_config(mini_clip, vocabulary=['cat', 'dog'])).eval()
-    decoder, images = model.backbone.decoder, torch.randn(2, 3, 48, 64)
-    with torch.no_grad():
-        affinity = model.encode(images).affinity
-        tower = ClipSource(**mini_clip).visual.transformer
-        x, expected = model.backbone.tower.embed(images)[0], 0
-        for block in tower.resblocks[:2]:
-            y = block.ln_1(x)
-            expected = expected + block.attn(y, y, y, need_weights=True)[1][:, 1:, 1:] / 2
-            x = block(x)
-        torch.testing.assert_close(affinity, expected, atol=1e-6, rtol=0)
-        # The attention can be exchanged as that of any decoder.
-        decoder.attention = MODELS.build(dict(type='IdentityAttention'))
-        decoder.bind(model.backbone.tower)
-        assert decoder.decoder.attention is decoder.attention and decoder.needs == {0, 1, 2}
-        torch.testing.assert_close(model.encode(images).affinity, affinity)
+@torch.no_grad()
+def test_the_affinity_is_the_attention_of_the_blocks_before_the_last(build_method, deep_clip, wide):
+    tokens, expected, first = build_method('freecp_sclip').encode(wide), 0, 0
+    x = tokens.record.tower.embed(wide)[0]
+    for block in ClipSource(**deep_clip).visual.transformer.resblocks[:11]:
+        y = block.ln_1(x)
+        weights = block.attn(y, y, y, need_weights=True, average_attn_weights=False)[1][..., 1:, 1:]
+        expected, first = expected + weights.mean(1) / 11, first + weights[:, 0] / 11
+        x = block(x)
+    for head, theirs in ((None, expected), (1, first)):
+        model = build_method('freecp_sclip', {'decode_head.affinity.head': head})
+        ours = model.encode(wide).record.once(model.decode_head.affinity)
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    with pytest.raises(ConfigError, match='affinity.head is 3'):
+        build_method('freecp_sclip', {'decode_head.affinity.head': 3})
 
 
-@pytest.mark.parametrize(
-    'changes, message',
-    [
-        (dict(test_cfg=dict(logit_scale=40)), 'are class scores already, but model.test_cfg.logit_scale is 40'),
-        (dict(backbone=dict(decoder=dict(head=3))), 'backbone.decoder.head is 3'),
-        (
-            dict(decode_head=dict(type='TextSimilarityHead')),
-            'logit_scale is None, but the scores of TextSimilarityHead',
-        ),
-    ],
-)
-def test_wrong_settings(mini_clip, changes, message):
-    config = Config(dict(model=mini_config(mini_clip, vocabulary=['cat', 'dog'])))
-    config.merge_from_dict(dict(model=changes))
-    if 'type' in changes.get('decode_head', {}):
-        del config.model.decode_head.redundancy_thd
-    with pytest.raises(ConfigError, match=message):
-        MODELS.build(config.model)
-
-
-def test_a_decoder_without_affinity_is_refused(mini_clip):
-    config = mini_config(mini_clip, vocabulary=['cat', 'dog'])
-    config['backbone']['decoder'] = dict(type='LastBlock', attention=dict(type='VanillaSelfAttention'))
-    with pytest.raises(ConfigError, match=r"decoder=dict\(type='WithMeanAttention'"):
-        MODELS.build(config)._forward(torch.randn(1, 3, 48, 48))
-    with pytest.raises(ConfigError, match='has no class but the background'):
-        MODELS.build(mini_config(mini_clip, vocabulary=['sky'], background_index=0))._forward(torch.zeros(1, 3, 48, 48))
+def test_scores_that_do_not_fit_the_settings(build_method):
+    with pytest.raises(ConfigError, match='are class scores already, but model.test_cfg.logit_scale is 40'):
+        build_method('freecp_sclip', {'test_cfg.logit_scale': 40})
+    with pytest.raises(ConfigError, match='logit_scale is None, but the scores of TextSimilarityHead'):
+        build_method('sclip', {'test_cfg.logit_scale': None})
 
 
 def test_own_words_with_a_background_keep_the_rule_of_the_head(tmp_path):

@@ -3,30 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from helpers import sample, softmax, unit
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
+from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import BlockInput
 from mmseg_sclip.models.image.postprocess import min_max
+from mmseg_sclip.models.methods.gem.attention import _set_length
+
+RULE = dict(type='ForegroundOnly', min_max=True)
 
 
 @pytest.mark.parametrize('iterations', [1, 2])
-def test_tokens(build_method, family, pixels, thinned, device, iterations):
+def test_tokens(build_method, family, check_tokens, device, iterations):
     model = build_method('gem', {'backbone.decoder.attention.iterations': iterations}).to(device)
-    for size in [(224, 224), (160, 224), (336, 448)]:
-        with torch.no_grad():
-            tokens = model.encode(pixels(*size)[None].to(device)).patches[0]
-        theirs = family[f'gem/iter{iterations}/{size[0]}x{size[1]}']
-        np.testing.assert_allclose(thinned(tokens, size), theirs, atol=5e-5)
-
-
-def softmax(logits):
-    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-
-
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    check_tokens(model, family, f'gem/iter{iterations}')
 
 
 def naive_map(block, image, head, iterations, factor):
@@ -44,24 +35,19 @@ def naive_map(block, image, head, iterations, factor):
 
 @pytest.mark.parametrize('iterations', [0, 1, 3])
 @pytest.mark.parametrize('factor', [None, 7.0])
-def test_weights_and_values(iterations, factor):
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 2, 7, 4, dtype=torch.float64)
-    x = torch.randn(2, 7, 8, dtype=torch.float64) * torch.tensor([1.0, 4.0])[:, None, None]  # each image its own
-    block = BlockInput(q, k, v, x, (2, 3), 1, 0.5)
+def test_weights_and_values(block, iterations, factor):
     attention = MODELS.build(dict(type='SelfSelfAttention', iterations=iterations, inverse_temperature=factor))
     expected = np.array([[naive_map(block, i, h, iterations, factor) for h in (0, 1)] for i in (0, 1)])
     np.testing.assert_allclose(attention.weights(block), expected, atol=1e-6)
-    np.testing.assert_allclose(attention.attend(block), expected @ v.numpy(), atol=1e-6)
+    np.testing.assert_allclose(attention.attend(block), expected @ block.v.numpy(), atol=1e-6)
 
 
-def test_a_batch_equals_its_images_one_by_one(build_method, pixels):
-    model = build_method('gem')
-    images = torch.stack([pixels(96, 160), 3 * pixels(96, 160, 7)])
-    with torch.no_grad():
-        together = model.encode(images).patches
-        alone = [model.encode(image[None]).patches[0] for image in images]
-    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
+def test_lengths_are_exact_in_bfloat16_and_of_zero_vectors():
+    x = torch.randn(1, 2, 50, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    x[0, 0, 0] = 0
+    ours = _set_length(x, 3.0)
+    factor = 3.0 / x.double().norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    assert torch.equal(ours, x * factor.bfloat16()) and not ours[0, 0, 0].any()
 
 
 def test_maps_from_0_to_1():
@@ -69,14 +55,11 @@ def test_maps_from_0_to_1():
     torch.testing.assert_close(min_max(maps), torch.tensor([[[0, 1.0], [0.5, 0.25]], [[0, 0], [0, 0]]]))
 
 
-RULE = dict(type='ForegroundOnly', min_max=True)
-
-
 def segment(model, image, **settings):
     model.test_cfg.update(settings)
     with torch.no_grad():
-        (sample,) = model.predict([image], [SegDataSample(metainfo=dict(ori_shape=(40, 60)))])
-    return sample.pred_sem_seg.data[0].numpy()
+        (result,) = model.predict([image], [sample((40, 60))])
+    return result.pred_sem_seg.data[0].numpy()
 
 
 @pytest.mark.parametrize('scaled', [True, False])
@@ -86,9 +69,8 @@ def test_the_rule_for_the_background(build_method, pixels, scaled):
     model.decode_head.text_bank = model.decode_head.text_bank[:7]
     settings = dict(mode='whole', logit_scale=3 if scaled else 60, refine=[{**RULE, 'min_max': scaled}])
     with torch.no_grad():
-        cosines = torch.nn.functional.interpolate(
-            model.decode_head(model.encode(image[None])), (40, 60), mode='bilinear', align_corners=False
-        )[0].numpy()
+        cosines = model.decode_head(model.encode(image[None]))
+    cosines = F.interpolate(cosines, (40, 60), mode='bilinear', align_corners=False)[0].numpy()
     owners = [0, 2, 3, 3, 4]
     maps = np.stack([cosines[query] for query in (0, 3, 4, 5, 6)])
     if scaled:
@@ -116,16 +98,13 @@ def test_the_rule_follows_the_words(build_method, pixels):
     assert 0 not in segment(model, pixels(96, 160))
 
 
-def test_nothing_may_follow_the_rule(build_method):
+def test_what_the_rule_does_not_work_with(build_method):
     """What follows would compute with minus infinity, and propagation makes NaN of all scores then."""
-    model = build_method('gem', {'test_cfg.mode': 'whole'})
-    model.test_cfg.update(refine=[dict(type='TextLabelPropagation'), RULE])
+    build_method('gem', {'test_cfg.refine': [dict(type='TextLabelPropagation'), RULE]})
     for follower in ('TextLabelPropagation', 'PAMR', 'ForegroundOnly'):
         with pytest.raises(ConfigError, match='ForegroundOnly must be the last entry .* works on cosines'):
-            model.test_cfg.update(refine=[RULE, dict(type=follower)])
-
-
-def test_a_phrase_of_the_background_and_of_a_class(build_method):
-    options = {'test_cfg.refine': [RULE]}
-    with pytest.raises(ValueError, match=r"\['bed'\] of them name another class"):
-        build_method('gem', options, vocabulary=[['sky', 'bed'], 'bed', 'cat'], background_index=0)
+            build_method('gem', {'test_cfg.mode': 'whole', 'test_cfg.refine': [RULE, dict(type=follower)]})
+    with pytest.raises(ConfigError, match=r"\['bed'\] of them name another class"):
+        build_method('gem', {'test_cfg.refine': [RULE]}, [['sky', 'bed'], 'bed', 'cat'], background_index=0)
+    with pytest.raises(ConfigError, match='compares cosines, but EarlyLayerFusionHead gives class scores'):
+        build_method('cliper', {'test_cfg.refine': [RULE]})

@@ -1,5 +1,7 @@
 """PEARL: its attention and its propagation against the official outputs, and against their formulas written out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,6 @@ from mmseg_sclip.models.methods.pearl import propagation as tlp
 from mmseg_sclip.models.methods.pearl.attention import centre, newton_schulz
 
 SEVEN = ['cat', 'dog', 'bird', 'tree', 'house', 'car', 'sky']
-SIZES = [(224, 224), (160, 224), (336, 448), (336, 336)]
 ATTENTION = 'backbone.decoder.attention'
 SETTINGS = {
     'reduced/a008': {},
@@ -20,29 +21,26 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize('setting', SETTINGS)
-def test_tokens(build_method, newer, pixels, thinned, device, setting):
+def test_tokens(build_method, newer, check_tokens, device, setting):
     model = build_method('pearl', SETTINGS[setting]).to(device)
-    for size in SIZES:
-        tokens = model.encode(pixels(*size)[None].to(device)).patches[0]
-        theirs = newer[f'pearl/pa/{setting}/{size[0]}x{size[1]}']
-        np.testing.assert_allclose(thinned(tokens, size), theirs, atol=1.5e-4 if 'svd' in setting else 5e-5)
+    check_tokens(model, newer, f'pearl/pa/{setting}', 1.5e-4 if 'svd' in setting else 5e-5)
 
 
-@pytest.mark.parametrize('size', [(224, 224), (336, 336)], ids=str)
-def test_rotation(build_method, newer, pixels, size):
-    model = build_method('pearl')
-    b = model.backbone.tower.block_input(12, model.backbone.record(pixels(*size)[None]))
-    q, k = centre(b.q, b.k, b.prefix)
-    ours = newton_schulz(k.transpose(-1, -2) @ q)[0].detach()
-    np.testing.assert_allclose(ours, newer[f'pearl/pa/R/{size[0]}x{size[1]}'], atol=5e-6)
-
-
-@pytest.mark.parametrize('name, alpha', [('a008', 0.08), ('a03', 0.3)])
-def test_rows_of_the_map(build_method, newer, pixels, name, alpha):
-    model = build_method('pearl', {f'{ATTENTION}.alpha': alpha})
-    b = model.backbone.tower.block_input(12, model.backbone.record(pixels(224, 224)[None]))
-    rows = model.backbone.decoder.attention.weights(b)[0, :, ::28].detach()
-    np.testing.assert_allclose(rows, newer[f'pearl/pa/attn_rows/{name}/224x224'], atol=1e-5)
+@torch.no_grad()
+def test_rotation_and_rows_of_the_map(build_method, newer, pixels):
+    for size in [(224, 224), (336, 336)]:
+        b = build_method('pearl').backbone.record(pixels(*size)[None]).block_input(12)
+        q, k = centre(b.q, b.k, b.prefix)
+        ours = newton_schulz(k.transpose(-1, -2) @ q)[0]
+        np.testing.assert_allclose(ours, newer[f'pearl/pa/R/{size[0]}x{size[1]}'], atol=5e-6)
+        for name, alpha in (('a008', 0.08), ('a03', 0.3)):
+            if size == (224, 224):
+                attention = build_method('pearl', {f'{ATTENTION}.alpha': alpha}).backbone.decoder.attention
+                rows = attention.weights(b)[0, :, ::28]
+                np.testing.assert_allclose(rows, newer[f'pearl/pa/attn_rows/{name}/224x224'], atol=1e-5)
+        expected = attention.attend(b)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert torch.equal(attention.attend(b), expected)
 
 
 CASES = {
@@ -61,13 +59,18 @@ def inputs(pixels, case):
     return torch.from_numpy(cosines), pixels(height, width, CASES[case][1])
 
 
+def propagated(model, cosines, image):
+    """What the model's refinement makes of cosines of the distinct phrases."""
+    (refinement,) = model.refinements
+    return refinement.refine(cosines, SimpleNamespace(image=image, head=model.decode_head))
+
+
 @pytest.mark.parametrize('case', CASES)
 def test_propagation(build_method, newer, pixels, device, case):
     grid, _, stride = CASES[case]
     model = build_method('pearl', {'test_cfg.refine': [dict(type='TextLabelPropagation', grid=grid)]}).to(device)
     cosines, image = inputs(pixels, case)
-    (refinement,) = model.refinements
-    ours = refinement(cosines.to(device), image.to(device))
+    ours = propagated(model, cosines.to(device), image.to(device))
     assert ours.dtype == torch.float32 and ours.shape == cosines.shape
     theirs = newer[f'pearl/tlp/{case}/out']
     np.testing.assert_allclose(ours.cpu()[:, ::stride, ::stride], theirs, atol=5e-3 if 'unstable' in case else 1e-5)
@@ -80,16 +83,12 @@ def test_propagation_in_float64_where_rounding_grows(newer, pixels):
     np.testing.assert_allclose(ours[:, ::4, ::4], newer['pearl/tlp/96x128/unstable/out64'], atol=1e-9)
 
 
-def test_propagation_without_text(build_method, newer, pixels):
-    model = build_method('pearl', {'test_cfg.refine': [dict(type='TextLabelPropagation', text=False)]})
-    ours = model.refinements[0](*inputs(pixels, '96x128/g80'))
-    np.testing.assert_allclose(ours[:, ::2, ::2], newer['pearl/tlp/96x128/g80/notext'], atol=1e-5)
-
-
-def test_confidence_edges_and_text(newer, pixels):
+def test_confidence_edges_and_text(build_method, newer, pixels):
     cosines, image = inputs(pixels, '96x128/g80')
-    ones = torch.ones(7)
-    agreement = tlp.self_similarity(torch.from_numpy(newer['text']), ones)
+    model = build_method('pearl', {'test_cfg.refine': [dict(type='TextLabelPropagation', text=False)]})
+    ours = propagated(model, cosines, image)
+    np.testing.assert_allclose(ours[:, ::2, ::2], newer['pearl/tlp/96x128/g80/notext'], atol=1e-5)
+    agreement = tlp.self_similarity(torch.from_numpy(newer['text']), torch.ones(7))
     np.testing.assert_allclose(agreement, newer['pearl/tlp/S_diag'], atol=1e-6)
     pooled, image = (x.unflatten(2, (64, 2)).mean(3) for x in (cosines, image))  # the case's steps are 1 and 2
     probabilities = pooled.softmax(0)
@@ -147,7 +146,7 @@ def test_repeated_queries_count_as_often_as_they_stand_there(build_method, pixel
     head = model.decode_head
     distinct = torch.rand(5, 9, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     image = pixels(9, 13)
-    ours = model.refinements[0](distinct, image)
+    ours = propagated(model, distinct, image)
     queries = head.phrase_of_query
     assert queries.tolist() == [0, 1, 2, 1, 3, 4, 1, 0]
     bank = head.text_bank.double().numpy()[queries]
@@ -157,19 +156,24 @@ def test_repeated_queries_count_as_often_as_they_stand_there(build_method, pixel
     assert np.abs(ours.numpy() - plain).max() > 1e-4  # where the numbers were left out
 
 
+def test_maps_of_a_repeated_phrase_are_propagated_each(build_method):
+    """Heads whose scores are maps have one for each query."""
+    options = {'test_cfg.refine': [dict(type='TextLabelPropagation')]}
+    model = build_method('cliper', options, ['sky', ['cat', 'bed'], 'bed'], 0)
+    bank = model.decode_head.encode_vocabulary(torch.device('cpu'))[[0, 1, 2, 2]]
+    scores, image = torch.rand(4, 20, 30), torch.randn(3, 20, 30)
+    expected = tlp.propagate(scores, image, bank, torch.ones(4), 80)
+    torch.testing.assert_close(propagated(model, scores, image), expected)
+
+
 def test_words_that_change_between_calls_are_those_of_the_call(build_method, pixels, newer):
     model = build_method('pearl')
     other = model.with_vocabulary(SEVEN[:4])
     other.decode_head.text_bank = torch.from_numpy(newer['text'][:4])
     cosines, image = inputs(pixels, '60x80/g80')
-    expected = tlp.propagate(cosines[:4], image, other.decode_head.text_bank, torch.ones(4), 80)
-    assert torch.equal(other.refinements[0](cosines[:4], image), expected)
-    expected = tlp.propagate(cosines, image, model.decode_head.text_bank, torch.ones(7), 80)
-    assert torch.equal(model.refinements[0](cosines, image), expected)
-    model.set_vocabulary(SEVEN[2:])
-    model.decode_head.text_bank = torch.from_numpy(newer['text'][2:])
-    expected = tlp.propagate(cosines[2:], image, model.decode_head.text_bank, torch.ones(5), 80)
-    assert torch.equal(model.refinements[0](cosines[2:], image), expected)
+    for each, chosen in ((other, slice(4)), (model, slice(7))):
+        expected = tlp.propagate(cosines[chosen], image, each.decode_head.text_bank, torch.ones(chosen.stop), 80)
+        assert torch.equal(propagated(each, cosines[chosen], image), expected)
 
 
 E2E = {
@@ -182,31 +186,7 @@ E2E = {
 @pytest.mark.parametrize('case', E2E)
 def test_label_maps(build_method, newer, pixels, predict, case):
     vocabulary, background, options = E2E[case]
-    model = build_method('pearl', options, vocabulary, background)
-    labels, scores = predict(model, pixels(336, 448), (375, 500))
+    labels, scores = predict(build_method('pearl', options, vocabulary, background), pixels(336, 448), (375, 500))
     assert (labels == newer[f'pearl/e2e/{case}/pred']).mean() >= 0.9999
     theirs = newer[f'pearl/e2e/{case}/prob']  # renormalised by the official code
     np.testing.assert_allclose(scores / scores.sum(0), theirs, atol=1e-4)
-
-
-def test_images_of_a_batch_do_not_meet(build_method, pixels):
-    model = build_method('pearl')
-    images = torch.stack([pixels(160, 224), pixels(160, 224, 5)])
-    together = model.encode(images).patches
-    for image, tokens in zip(images, together, strict=True):
-        torch.testing.assert_close(model.encode(image[None]).patches[0], tokens, atol=1e-5, rtol=0)
-
-
-def test_the_path_that_users_run_and_the_map_agree(build_method, pixels):
-    model = build_method('pearl')
-    tower, attention = model.backbone.tower, model.backbone.decoder.attention
-    memory = model.backbone.record(pixels(160, 224)[None])
-    b = tower.block_input(12, memory)
-    expected = model.encode(pixels(160, 224)[None]).patches
-    with torch.no_grad():
-        tokens = model.encode(pixels(160, 224)[None]).patches
-    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(attention.attend(b), attention.weights(b) @ b.v, atol=1e-5, rtol=0)
-    low = model.backbone.tower.bfloat16()
-    b = low.block_input(12, low.record(pixels(160, 224)[None], {11}))
-    assert attention.weights(b).dtype == torch.float32 and attention.attend(b).dtype == torch.bfloat16

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from helpers import softmax
 from torch.nn import functional as F
 
 from mmseg_sclip.models.attention import CorrelativeSelfAttention, IdentityAttention, VanillaSelfAttention
+from mmseg_sclip.models.record import Feedback
 from mmseg_sclip.visual.attention import attention_maps
-from mmseg_sclip.visual.strategies import bind_strategy
+from mmseg_sclip.visual.bound_attention import bind_attention
 
 WIDTH, HEADS, PATCH = 128, 2, 16
 
@@ -39,11 +39,6 @@ def qk(model, crop, layer):
     return [part.reshape(len(x), HEADS, -1).transpose(1, 0, 2) for part in (q, k)]
 
 
-def softmax(logits):
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 def by_hand(name, q, k):
     scale = (WIDTH // HEADS) ** -0.5
     if name == 'VanillaSelfAttention':
@@ -52,7 +47,7 @@ def by_hand(name, q, k):
 
 
 @pytest.mark.parametrize('name', ['VanillaSelfAttention', 'CorrelativeSelfAttention'])
-@pytest.mark.parametrize('layer, mode', [(1, 'slide'), (2, 'whole'), (3, 'slide')])
+@pytest.mark.parametrize('layer, mode', [(1, 'slide'), (3, 'whole')])
 def test_the_row_of_the_point(model, image, name, layer, mode):
     point = (75, 40)
     window = dict(whole=(0, 120, 0, 140), slide=(0, 96, 44, 140))[mode]  # centres at x = 48, 92, 92 moved; y = 48, 72
@@ -61,23 +56,23 @@ def test_the_row_of_the_point(model, image, name, layer, mode):
     token = (40 - window[0]) // PATCH * columns + (75 - window[2]) // PATCH
     expected = by_hand(name, *qk(model, crop, layer))[:, 1 + token, 1:].reshape(HEADS, rows, columns)
 
-    strategies = [bind_strategy(model, name)]
-    maps = attention_maps(model, image, [point], strategies, [layer], 'all', mode)
+    attentions = [bind_attention(model, name)]
+    maps = attention_maps(model, image, [point], attentions, [layer], 'all', mode)
     assert maps.views[0].window == window
     assert [(row.layer, row.heads) for row in maps.rows] == [(layer, 'head 1 of 2'), (layer, 'head 2 of 2')]
     for row, values in zip(maps.rows, expected, strict=True):
         assert np.allclose(row.weights[0], values, rtol=2e-3, atol=1e-12)
-    (mean,) = attention_maps(model, image, [point], strategies, [layer - 4], 'mean', mode).rows
+    (mean,) = attention_maps(model, image, [point], attentions, [layer - 4], 'mean', mode).rows
     assert mean.layer == layer and mean.heads == 'mean of 2 heads'
     assert np.allclose(mean.weights[0], expected.mean(0), rtol=2e-3, atol=1e-12)
-    (second,) = attention_maps(model, image, [point], strategies, [layer], 2, mode).rows
+    (second,) = attention_maps(model, image, [point], attentions, [layer], 2, mode).rows
     assert torch.equal(second.weights[0], maps.rows[1].weights[0])
 
 
 def test_points_belong_to_the_image_before_resizing(model, image):
     """The network's input of 120 x 140 was made from 240 x 70."""
-    strategies = [bind_strategy(model, IdentityAttention())]
-    maps = attention_maps(model, image, [(37, 80)], strategies, mode='whole', size=(240, 70))
+    attentions = [bind_attention(model, IdentityAttention())]
+    maps = attention_maps(model, image, [(37, 80)], attentions, mode='whole', size=(240, 70))
     expected = torch.zeros(7, 8)
     expected[40 // PATCH, 75 // PATCH] = 1
     assert torch.equal(maps.rows[0].weights[0], expected)
@@ -90,28 +85,26 @@ def test_points_belong_to_the_image_before_resizing(model, image):
 def test_rows_and_points_in_the_given_order(model, image):
     names = ['CorrelativeSelfAttention', 'VanillaSelfAttention', 'LocalSelfAttention(window=1)']
     points = [(139, 119), (0, 0), (75, 40)]
-    maps = attention_maps(model, image, points, [bind_strategy(model, name) for name in names], [3, 1], 'all')
-    assert [(row.strategy, row.layer, row.heads[:6]) for row in maps.rows] == [
+    maps = attention_maps(model, image, points, [bind_attention(model, name) for name in names], [3, 1], 'all')
+    assert [(row.attention, row.layer, row.heads[:6]) for row in maps.rows] == [
         (name, layer, head) for name in names for layer in (3, 1) for head in ('head 1', 'head 2')
     ]
-    alone = attention_maps(model, image, [points[1]], [bind_strategy(model, names[0])], [1], 2)
+    alone = attention_maps(model, image, [points[1]], [bind_attention(model, names[0])], [1], 2)
     assert torch.allclose(maps.rows[3].weights[1], alone.rows[0].weights[0], rtol=1e-4, atol=1e-12)
     for row in maps.rows[-4:]:  # a window of 1 is the unit matrix
         assert [int(weights.argmax()) for weights in row.weights] == [35, 0, 2 * 6 + 1]
 
 
-def test_an_earlier_map(model, image):
-    """EarlierAttention shows block 1 in every block."""
-    strategies = [bind_strategy(model, 'EarlierAttention(block=1)'), bind_strategy(model, 'VanillaSelfAttention')]
-    earlier, vanilla = (
-        attention_maps(model, image, [(75, 40)], [strategy], [layer]).rows[0].weights[0]
-        for strategy, layer in zip(strategies, (3, 1), strict=True)
-    )
-    assert torch.equal(earlier, vanilla)
+def test_the_earlier_blocks_that_an_attention_reads(model, image):
+    attentions = [bind_attention(model, name) for name in ('EarlierAttention(block=1)', 'VanillaSelfAttention')]
+    maps = attention_maps(model, image, [(75, 40)], attentions, [3, 1])
+    assert torch.equal(maps.rows[0].weights[0], maps.rows[3].weights[0])
+    (alone,) = attention_maps(model, image, [(75, 40)], attentions[:1]).rows
+    assert torch.equal(alone.weights[0], maps.rows[0].weights[0])
 
 
-class TwoPassAttention(CorrelativeSelfAttention):
-    """In the second pass tokens attend where the same phrase won in the first."""
+class SeveralPasses(CorrelativeSelfAttention):
+    """After the first pass tokens attend where the same phrase has won."""
 
     passes = 2
 
@@ -119,73 +112,26 @@ class TwoPassAttention(CorrelativeSelfAttention):
         terms = super().terms(b)
         if b.feedback is None:
             return terms
-        assert b.images.shape[-1] // PATCH == b.grid[1]
+        assert b.record.images.shape[-1] // PATCH == b.grid[1]
         best = b.feedback.scores.argmax(1).flatten(1)
         same = F.pad((best[:, :, None] == best[:, None]).float(), (1, 0, 1, 0))[:, None]
         return [term + 3 * same for term in terms]
 
 
-class ThreePassAttention(TwoPassAttention):
-    passes = 3
-
-
-@pytest.mark.parametrize('cls, mode', [(TwoPassAttention, 'whole'), (ThreePassAttention, 'slide')])
-def test_several_passes_are_those_of_a_full_run(model, mini_clip, image, cls, mode):
-    """A segmentor whose own attention it is, watched while it predicts."""
-    init_default_scope('mmseg')
-    config = dict(type='CLIPVisionTransformer', decoder=dict(type='LastBlock', attention=cls()))
-    head = dict(type='TextSimilarityHead', vocabulary=[['cat'], ['dog'], ['sky']], templates=['{}'])
-    own = MODELS.build(
-        dict(
-            type='SCLIPSegmentor',
-            clip=mini_clip,
-            backbone=config,
-            decode_head=head,
-            test_cfg=dict(mode=mode, crop_size=(96, 96), stride=(48, 48), window_batch=1),
-        )
-    ).eval()
-    calls = []
-    attention = own.backbone.decoder.attention
-    attend = attention.attend
-
-    def watch(b):
-        calls.append((b.feedback, attention.weights(b)))
-        return attend(b)
-
-    attention.attend = watch
-    with torch.no_grad():
-        own.predict([image])
-    del attention.attend
-    passes = cls.passes
-    window = 0 if mode == 'whole' else 1  # y 0 to 96, x 44 to 140
-    feedback, weights = calls[window * passes + passes - 1]
-    columns = 8 if mode == 'whole' else 6
-    token = 40 // PATCH * columns + (75 if mode == 'whole' else 31) // PATCH
-    expected = weights[0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
-    for shown in (bind_strategy(model, cls()), bind_strategy(own, 'config')):
-        (row,) = attention_maps(model, image, [(75, 40)], [shown], mode=mode).rows
-        assert torch.allclose(row.weights[0], expected, rtol=2e-3, atol=1e-12)
-    first = calls[window * passes][1][0].mean(0)[1 + token, 1:].unflatten(0, (-1, columns))
-    assert calls[window * passes][0] is None and feedback is not None
-    assert not torch.allclose(first, expected, rtol=0.5, atol=0)  # the feedback does something
-
-
-def test_several_passes_in_an_earlier_block(model, image):
-    """The feedback is that of the full run, whatever block is shown."""
-    strategy = bind_strategy(model, TwoPassAttention())
-    (row,) = attention_maps(model, image, [(75, 40)], [strategy], [1], mode='whole').rows
-    crop = image[None]
-    tower = model.backbone.tower
-    with torch.no_grad():
-        memory = tower.record(crop, frozenset({0, 2}))
-        scores = model.decode_head(model.backbone.decode(memory))  # the first pass is CSA's, which the model has
-        b = tower.block_input(1, memory)
-        best = scores.argmax(1).flatten(1)
-        terms = CorrelativeSelfAttention().terms(b)
-        same = torch.zeros(57, 57)
-        same[1:, 1:] = (best[0][:, None] == best[0]).float()
-        weights = sum((term + 3 * same).softmax(-1) for term in terms)[0].mean(0)
-    assert torch.allclose(row.weights[0].flatten(), weights[1 + 2 * 8 + 4, 1:], rtol=2e-3, atol=1e-12)
+@pytest.mark.parametrize('layer', [1, 3])
+@torch.no_grad()
+def test_several_passes(model, image, layer):
+    """The feedback is that of the full run, whatever block is shown; the first pass is that of the model's own."""
+    bound = bind_attention(model, SeveralPasses())
+    (row,) = attention_maps(model, image, [(75, 40)], [bound], [layer], mode='whole').rows
+    record = model.backbone.record(image[None], {layer - 1, 2})
+    scores = model.decode_head(model.backbone.decoder.run(record, None)[0])
+    shown, without = (
+        bound.attention.weights(record.block_input(layer, feedback=feedback))[0].mean(0)[1 + 2 * 8 + 4, 1:]
+        for feedback in (Feedback(scores), None)
+    )
+    assert torch.allclose(row.weights[0].flatten(), shown, rtol=2e-3, atol=1e-12)
+    assert not torch.allclose(without, shown, rtol=0.5, atol=0)  # the feedback does something
 
 
 @pytest.mark.parametrize(
@@ -201,15 +147,12 @@ def test_several_passes_in_an_earlier_block(model, image):
     ],
 )
 def test_wrong_wishes(model, image, wrong, message):
-    wishes = dict(points=[(5, 5)], strategies=[bind_strategy(model, 'VanillaSelfAttention')]) | wrong
+    wishes = dict(points=[(5, 5)], attentions=[bind_attention(model, 'VanillaSelfAttention')]) | wrong
     with pytest.raises(ValueError, match=message):
         attention_maps(model, image, **wishes)
 
 
 def test_weights_of_a_wrong_shape_are_named(model, image):
-    class Flat(VanillaSelfAttention):
-        def weights(self, b, mix=None):
-            return super().weights(b, mix)[0]
-
+    flat = type('Flat', (VanillaSelfAttention,), dict(weights=lambda self, b: b.q[0] @ b.k[0].mT))
     with pytest.raises(ValueError, match=r'Flat.weights returned a tensor \(2, 37, 37\)'):
-        attention_maps(model, image, [(5, 5)], [bind_strategy(model, Flat())])
+        attention_maps(model, image, [(5, 5)], [bind_attention(model, flat())])

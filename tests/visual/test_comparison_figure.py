@@ -12,10 +12,9 @@ from mmseg_sclip.visual.comparison_figure import comparison_figure
 RED, GREEN, BLUE, BLACK, WHITE = (255, 0, 0), (0, 160, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255)
 
 
-def method(name):
-    return SimpleNamespace(
-        name=name, classes=['background', 'cat', 'dog', 'bird'], palette=[BLACK, RED, GREEN, BLUE], ignore_index=255
-    )
+def method(name, ignore_index=255):
+    classes, palette = ['background', 'cat', 'dog', 'bird'], [BLACK, RED, GREEN, BLUE]
+    return SimpleNamespace(name=name, classes=classes, palette=palette, ignore_index=ignore_index)
 
 
 METHODS = [method('first'), method('second')]
@@ -26,50 +25,36 @@ def images():
     """Two images of 240 x 300: the upper half is class 1; the first method finds that, the second its left half."""
     rng = np.random.default_rng(0)
     compared = []
-    for name in ('one', 'two'):
-        truth = np.zeros((240, 300), np.uint8)
-        truth[:120] = 1
-        truth[:10] = 255
-        half = truth.astype(np.int64)
-        half[truth == 255] = 1
-        half[:120, 150:] = 2
-        whole = half.copy()
+    for name, ignored in (('one', 255), ('two', VOID)):  # VOID stands for no label in a test
+        truth = np.zeros((240, 300), np.int64)
+        truth[:120], truth[:10] = 1, ignored
+        whole = np.zeros((240, 300), np.int64)
         whole[:120] = 1
+        half = whole.copy()
+        half[:120, 150:] = 2
         pixels = rng.integers(0, 256, (240, 300, 3), dtype=np.uint8)
         subject = SimpleNamespace(name=name, pixels=lambda method, pixels=pixels: pixels)
         compared.append([Prediction(subject, whole, truth, 100), Prediction(subject, half, truth, 50)])
     return compared
 
 
-def panels(figure):
-    """Title and pixels of each picture, in the order of reading."""
-    return [(cell.get_title(), np.asarray(cell.images[0].get_array())) for cell in figure.axes]
-
-
-def legend(figure):
-    (drawn,) = figure.legends
-    colours = [tuple(round(255 * part) for part in patch.get_facecolor()[:3]) for patch in drawn.get_patches()]
-    return list(zip([text.get_text() for text in drawn.get_texts()], colours, strict=True))
+def draw(images, methods=METHODS, **options):
+    """Title and pixels of each picture, in the order of reading; names and colours of the legend; the figure."""
+    figure = comparison_figure(images, methods, **{**dict(truth=True, error_maps=True), **options})
+    shown = [(cell.get_title(), np.asarray(cell.images[0].get_array())) for cell in figure.axes]
+    (legend,) = figure.legends
+    colours = [tuple(round(255 * part) for part in patch.get_facecolor()[:3]) for patch in legend.get_patches()]
+    return shown, dict(zip([text.get_text() for text in legend.get_texts()], colours, strict=True)), figure
 
 
 def is_colour(part, colour):
     return part.size > 0 and (part == np.array(colour)).all()
 
 
-def test_pixels_without_a_label_are_drawn_as_ignored_ones(images):
-    """What stands for them in a test, in place of 255."""
-    void = [
-        [each._replace(truth=np.where(each.truth == 255, VOID, each.truth.astype(int))) for each in row]
-        for row in images
-    ]
-    drawn = [panels(comparison_figure(each, METHODS, truth=True, error_maps=True)) for each in (images, void)]
-    for (title, pixels), (same_title, same_pixels) in zip(*drawn, strict=True):
-        assert title == same_title
-        np.testing.assert_array_equal(pixels, same_pixels)
-
-
-def test_a_row_for_each_image(images):
-    shown = panels(comparison_figure(images, METHODS, truth=True, error_maps=False, title='the title'))
+def test_a_row_for_each_image_and_a_legend_of_what_occurs(images):
+    shown, legend, _ = draw(images, error_maps=False)
+    half = draw(images, error_maps=False, opacity=0.25)[0][1][1]
+    assert np.abs(half[:120] - 0.75 * images[0][0].subject.pixels(None)[:120] - 0.25 * np.array(RED)).max() <= 0.5
     titles = ['first\nmIoU 100.0', 'second\nmIoU 50.0', 'ground truth']
     assert [title for title, _ in shown] == ['one', *titles, 'two', *titles]
     for row, image in enumerate(images):
@@ -78,23 +63,15 @@ def test_a_row_for_each_image(images):
         assert is_colour(first[:120], RED) and is_colour(first[120:], BLACK)
         assert is_colour(second[:120, :150], RED) and is_colour(second[:120, 150:], GREEN)
         assert is_colour(truth[:10], WHITE) and is_colour(truth[10:120], RED) and is_colour(truth[120:], BLACK)
-
-
-def test_the_legend_has_what_occurs(images):
-    figure = comparison_figure(images, METHODS, truth=True, error_maps=False)
-    assert legend(figure) == [('background', BLACK), ('cat', RED), ('dog', GREEN), ('no class', WHITE)]
-    figure = comparison_figure(images, METHODS, truth=False, error_maps=True)
-    assert [name for name, _ in legend(figure)][-3:] == ['no class', 'right (the pale image)', 'wrong']
+    assert list(legend.items()) == [('background', BLACK), ('cat', RED), ('dog', GREEN), ('no class', WHITE)]
+    assert list(draw(images, truth=False)[1])[-3:] == ['no class', 'right (the pale image)', 'wrong']
     images[0][0].truth[:10] = images[1][0].truth[:10] = 1
-    figure = comparison_figure([image[:1] for image in images], METHODS[:1], truth=True, error_maps=False)
-    assert [name for name, _ in legend(figure)] == ['background', 'cat']
+    assert list(draw([image[:1] for image in images], METHODS[:1], error_maps=False)[1]) == ['background', 'cat']
 
 
 def test_error_maps_stand_below(images):
-    figure = comparison_figure(images, METHODS, truth=True, error_maps=True)
-    shown = panels(figure)
-    right = 100 * (230 - 55) / 230
-    assert [title for title, _ in shown][4:6] == ['100.0 % right', f'{right:.1f} % right']
+    shown, _, figure = draw(images)
+    assert [title for title, _ in shown][4:6] == ['100.0 % right', f'{100 * (230 - 55) / 230:.1f} % right']
     assert len(shown) == 2 * (4 + 2)
     for row in (0, 6):
         first, second = shown[row + 4][1], shown[row + 5][1]
@@ -108,25 +85,16 @@ def test_error_maps_stand_below(images):
 
 def test_images_without_truth(images):
     images[1] = [prediction._replace(truth=None) for prediction in images[1]]
-    shown = panels(comparison_figure(images, METHODS, truth=True, error_maps=True))
+    shown, *_ = draw(images)
     assert [title for title, _ in shown][-3:] == ['two', 'first', 'second'] and len(shown) == 4 + 2 + 3
     images[0] = [prediction._replace(truth=None) for prediction in images[0]]
-    figure = comparison_figure(images, METHODS, truth=False, error_maps=True)
-    assert len(panels(figure)) == 6
-    assert [name for name, _ in legend(figure)] == ['background', 'cat', 'dog']
+    shown, legend, _ = draw(images, truth=False)
+    assert len(shown) == 6 and list(legend) == ['background', 'cat', 'dog']
 
 
 @pytest.mark.parametrize('ignored', [1, [1, 255]])
 def test_a_class_may_be_ignored(images, ignored):
-    first = method('first')
-    first.ignore_index = ignored
-    figure = comparison_figure([image[:1] for image in images], [first], truth=True, error_maps=True)
-    (_, truth), (_, errors) = panels(figure)[2:4]
+    shown, legend, _ = draw([image[:1] for image in images], [method('first', ignored)])
+    (_, truth), (_, errors) = shown[2:4]
     assert is_colour(truth[10:120], WHITE) and is_colour(errors[10:120], WHITE)
-    assert [name for name, _ in legend(figure)][:3] == ['background', 'cat', 'no class']
-
-
-def test_opacity(images):
-    shown = panels(comparison_figure(images, METHODS, truth=True, error_maps=False, opacity=0.25))
-    expected = 0.75 * images[0][0].subject.pixels(None)[:120] + 0.25 * np.array(RED)
-    assert np.abs(shown[1][1][:120] - expected).max() <= 0.5
+    assert list(legend)[:3] == ['background', 'cat', 'no class']

@@ -61,7 +61,7 @@ def find_items(
         folder: For what is written.
 
     Raises:
-        MissingFileError: `images` is no folder, or holds no image.
+        MissingFileError: `images` is not a folder, or holds no image.
         BadFileError: A file cannot be decoded.
     """
     files = [] if images is None else find_images(images)[:number]
@@ -84,7 +84,7 @@ def find_images(folder: Path) -> list[Path]:
         MissingFileError: The folder is missing or holds none.
     """
     if not folder.is_dir():
-        raise MissingFileError(f'--images {folder} is no folder. Name a folder with photographs, or leave it out.')
+        raise MissingFileError(f'--images {folder} is not a folder. Name a folder with photographs, or leave it out.')
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in readable_suffixes())
     if not files:
         raise MissingFileError(f'--images {folder} holds no image ({", ".join(readable_suffixes())}).')

@@ -18,11 +18,12 @@ from mmengine.model import BaseModel
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from reference import Reference, check, encode_phrase
+from reference import Reference
 from torch import Tensor
 
 from bench.inputs import Item, build_model
 from bench.meters import Stages, peak_gflops, peak_mib, seconds
+from bench.plain import check, encode_phrase
 from mmseg_sclip.engine import ExactIoUMetric
 from mmseg_sclip.engine.fingerprint import device_name
 from mmseg_sclip.engine.flops import count
@@ -83,7 +84,7 @@ class Timing:
 
 
 def measure(setting: Setting) -> list[dict[str, Any]]:
-    """Time the plain way once and ours in each precision, alternating; one result a precision.
+    """Time the plain way once and ours in each precision, alternating; one result per precision.
 
     Raises:
         ConfigError: The config asks for what the plain way does not do.

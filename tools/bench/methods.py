@@ -22,7 +22,7 @@ _TOGETHER = 'all in one pass'
 
 
 def measure_methods(setting: Setting, configs: Mapping[str, Config]) -> list[dict[str, Any]]:
-    """Time methods alone and all in one pass, alternating, in each precision; one result a precision.
+    """Time methods alone and all in one pass, alternating, in each precision; one result per precision.
 
     Args:
         setting: What they share; its own config is not run.

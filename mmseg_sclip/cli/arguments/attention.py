@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Which image and points, and what is shown of the attention."""
     parser = ArgumentParser(
         prog='mmseg-sclip attention',
-        description='Draw what points of an image attend to: a picture for each strategy, layer, head and point.',
+        description='Draw what points of an image attend to: a picture for each attention, layer, head and point.',
         epilog='example: mmseg-sclip attention photo.jpg --points 120,80 300,200 --attention CLIP SCLIP '
         '"LocalSelfAttention(window=5)" --layers 12',
     )
@@ -104,6 +104,6 @@ def _parse_point(text: str) -> tuple[int, int]:
         x, y = map(int, parts)
     except ValueError:
         raise UsageError(
-            f'--points: {text!r} is no point. A point is X,Y without a space, two whole numbers, such as 120,80.'
+            f'--points: {text!r} is not a point. A point is X,Y without a space, two whole numbers, such as 120,80.'
         ) from None
     return x, y

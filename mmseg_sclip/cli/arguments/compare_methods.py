@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='folder of the results (default: work_dirs/methods_DATASET)',
     )
     parser.add_argument(
-        '--resume', action='store_true', help='keep finished passes, and go on behind the finished images of the next'
+        '--resume', action='store_true', help='keep finished passes, and go on after the finished images of the next'
     )
     parser.add_argument('--on-error', choices=ON_ERROR, default='stop', help='at a sample that cannot be read')
     add_data_flags(parser)

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='the classes; synonyms stand in one word, separated by a comma and a space: "sofa, couch"',
     )
     words.add_argument(
-        '--classes-file', metavar='FILE', help='text file with one class a line, synonyms as above; or a shipped one'
+        '--classes-file', metavar='FILE', help='text file with one class per line, synonyms as above; or a shipped one'
     )
     words.add_argument(
         '--config',
@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         '--background',
         nargs='+',
         metavar='WORD',
-        help="what is none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that the "
-        'classes name, none, or phrases (default: auto; none with --demo)',
+        help="what belongs to none of the classes: auto for SCLIP's 26 words (sky, wall, tree, ...) without those that "
+        'the classes name, none, or phrases (default: auto; none with --demo)',
     )
     parser.add_argument(
         '--out-dir', default='segmented', metavar='DIR', help='folder of the results (default: %(default)s)'

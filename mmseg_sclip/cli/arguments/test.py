@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--tta', action='store_true', help='test-time augmentation: average several scales and a flip of each image'
     )
     parser.add_argument(
-        '--resume', action='store_true', help='go on behind the images that an interrupted test has finished'
+        '--resume', action='store_true', help='go on after the images that an interrupted test has finished'
     )
     parser.add_argument(
         '--on-error',

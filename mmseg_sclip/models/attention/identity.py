@@ -17,7 +17,8 @@ class IdentityAttention(Attention):
     def weights(self, b: BlockInput, mix: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The unit matrix (B, 1, N, N); there are no logits that `mix` could change."""
         batch, _, tokens, _ = b.v.shape
-        return torch.eye(tokens, dtype=b.v.dtype, device=b.v.device).expand(batch, 1, tokens, tokens)
+        dtype = torch.promote_types(b.v.dtype, torch.float32)
+        return torch.eye(tokens, dtype=dtype, device=b.v.device).expand(batch, 1, tokens, tokens)
 
     def attend(self, b: BlockInput) -> Tensor:
         """The values as they are."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..attention.base import Attention
 from ..parts import Part
 from ..record import BlockInput, Feedback, Record
 from ..tokens import Tokens
@@ -15,10 +16,12 @@ class Decoder(Part):
     """Which blocks are rebuilt, and how the streams run through them.
 
     Attributes:
+        attends: The class of the attentions that it runs with.
         gives: The class of its tokens.
         gives_class_token: Whether they hold a class token.
     """
 
+    attends: type[Attention] = Attention
     gives: type[Tokens] = Tokens
     gives_class_token: bool = True
 

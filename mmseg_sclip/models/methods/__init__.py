@@ -1,34 +1,12 @@
-"""The methods, one per file or folder; importing this package registers their parts with MMSegmentation.
+"""The methods, one per file or folder; importing this package registers the parts of all of them with MMSegmentation.
 
 What several methods share lies with the seam: in `attention`, `decoders`, `heads` and `refinements`.
 """
 
-from . import (
-    clip_surgery,
-    cliper,
-    cliptrase,
-    freecp,
-    gem,
-    maskclip,
-    naclip,
-    pearl,
-    resclip,
-    sc_clip,
-    sclip_ablations,
-    sfp,
-)
+import importlib
+import pkgutil
 
-__all__ = [
-    'clip_surgery',
-    'cliper',
-    'cliptrase',
-    'freecp',
-    'gem',
-    'maskclip',
-    'naclip',
-    'pearl',
-    'resclip',
-    'sc_clip',
-    'sclip_ablations',
-    'sfp',
-]
+__all__ = sorted(room.name for room in pkgutil.iter_modules(__path__))
+
+for _room in __all__:
+    importlib.import_module(f'{__name__}.{_room}')

@@ -60,6 +60,7 @@ class EarlyLayerFusion(Decoder):
         ConfigError: A window is smaller than the stride.
     """
 
+    attends = EarlyLayerAttention
     gives = LayerTokens
 
     def __init__(
@@ -75,7 +76,7 @@ class EarlyLayerFusion(Decoder):
                 'patches uncovered. Use a stride of at most the crop.'
             )
         config = dict(type='EarlyLayerAttention') if attention is None else attention
-        self.attention = build_strategy('backbone.decoder.attention', config, EarlyLayerAttention)
+        self.attention = build_strategy('backbone.decoder.attention', config, self.attends)
         self.crop_size = crop_size
         self.stride = stride
 

@@ -43,6 +43,7 @@ class SelfCalibratedDecoder(Decoder):
         cls_weight: Weight of the class token in step 2.
     """
 
+    attends = SelfCalibratedAttention
     gives_class_token = False
 
     def __init__(
@@ -54,7 +55,7 @@ class SelfCalibratedDecoder(Decoder):
         cls_weight: float = 0.3,
     ) -> None:
         super().__init__()
-        self.attention = build_strategy('backbone.decoder.attention', attention, SelfCalibratedAttention)
+        self.attention = build_strategy('backbone.decoder.attention', attention, self.attends)
         self.threshold = threshold
         self.smoothing_block = smoothing_block
         self.levels = levels

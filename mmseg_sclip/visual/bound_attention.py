@@ -1,4 +1,4 @@
-"""Attention strategies bound to the tower of a model that goes on using its own."""
+"""Attentions bound to the tower of a model, which goes on using its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OWN = 'config'  # the word for the attention of the config
 
 
 @dataclass
-class Strategy:
+class BoundAttention:
     """An attention that is bound to the tower of a model.
 
     Attributes:
         label: What pictures call it.
-        attention: The strategy.
-        decoder: One that runs with this attention, for the scores between several passes; None where the
-            model's decoder has no attention to be exchanged.
+        attention: The instance.
+        decoder: A decoder with this attention, for the scores between several passes; None if the model's decoder
+            has no attention that could be exchanged.
         own: Whether attention and decoder are the model's own.
     """
 
@@ -37,12 +37,12 @@ class Strategy:
     own: bool = False
 
     def needs(self, tower: ImageTower) -> frozenset[int]:
-        """The block outputs that `weights` reads, but for the input of the block itself."""
+        """The block outputs that `weights` reads, apart from the input of the block itself."""
         needs = tower.block_numbers(self.attention.needs)
         return needs | self.decoder.needs if self.own or self.attention.passes > 1 else needs
 
     def feedback(self, model: nn.Module, record: Record) -> Feedback | None:
-        """What the last pass of a segmentor with this strategy looks at; None where there is one pass."""
+        """What the last pass of a segmentor with this attention looks at; None where there is one pass."""
         if self.attention.passes == 1:
             return None
         return self.decoder.run(record, model.decode_head.between_passes)[1]
@@ -50,7 +50,7 @@ class Strategy:
     def weights(self, number: int, record: Record, feedback: Feedback | None) -> Tensor:
         """The attention map (B, heads or 1, N, N) in block `number`.
 
-        The model's own attention sees what its decoder gives it, another one the recorded stream.
+        The model's own attention gets what its decoder gives it; any other gets the recorded stream.
 
         Raises:
             ValueError: The attention returns another shape.
@@ -68,14 +68,16 @@ class Strategy:
         return weights
 
 
-def bind_strategy(model: nn.Module, entry: str | Mapping | Attention, model_config: Mapping | None = None) -> Strategy:
+def bind_attention(
+    model: nn.Module, entry: str | Mapping | Attention, model_config: Mapping | None = None
+) -> BoundAttention:
     """Build an attention and bind it to a model, which is not changed.
 
     Args:
         model: An `SCLIPSegmentor`.
         entry: What `parse_attention` reads, the word 'config' for the model's own attention with what it has
             learned, a config, or an instance that is not bound yet.
-        model_config: Of the model; from it the label of its own attention has the parameters.
+        model_config: Of the model; the label of its own attention takes the parameters from it.
 
     Raises:
         ConfigError: The attention is unknown or its parameters are wrong, or it wants several passes that
@@ -88,19 +90,19 @@ def bind_strategy(model: nn.Module, entry: str | Mapping | Attention, model_conf
                 f"The config's decoder, {type(model.backbone.decoder).__name__}, has no attention of its own to show. "
                 'Name one, such as CLIP.'
             )
-        return Strategy(_own_label(own, model_config), own, model.backbone.decoder, own=True)
+        return BoundAttention(_own_label(own, model_config), own, model.backbone.decoder, own=True)
     config = parse_attention(entry) if isinstance(entry, str) else entry
     label = describe_attention(config) if isinstance(config, Mapping) else type(config).__name__
     attention = build_strategy('The attention', config, Attention)
     tower, decoder = model.backbone.tower, None
     if isinstance(own, Attention):
-        # A decoder of the model's kind, since it binds its attention and may settle more than that.
+        # A copy of the model's decoder, since it may bind more than its attention.
         decoder = copy.deepcopy(model.backbone.decoder)
         decoder.attention = attention
         decoder.bind(tower)
     else:
         attention.bind(tower)
-    if attention.passes > 1 and (decoder is None or decoder.passes != attention.passes):
+    if attention.passes > 1 and (decoder is None or not isinstance(attention, decoder.attends)):
         raise ConfigError(
             f'{label} wants {attention.passes} passes with scores in between, which the decoder of the config, '
             f'{type(model.backbone.decoder).__name__}, cannot make with it. Take a config with another decoder, such '
@@ -108,7 +110,7 @@ def bind_strategy(model: nn.Module, entry: str | Mapping | Attention, model_conf
         )
     device = next(tower.parameters()).device
     (attention if decoder is None else decoder).to(device).eval()
-    return Strategy(label, attention, decoder)
+    return BoundAttention(label, attention, decoder)
 
 
 def _own_label(own: Attention, model_config: Mapping | None) -> str:
