@@ -225,40 +225,38 @@ def test_a_folder_in_the_home_holds_one_weights_file(tmp_path, monkeypatch):
     assert ClipSource(model_name='local-dir:~/clip').weights.name == 'open_clip_model.safetensors'
 
 
-@pytest.mark.parametrize('name', ['hf_model_name', 'hf_tokenizer_name'])
 @pytest.mark.parametrize(
-    'module, problem, kind, words',
+    'problem, at_import, kind, words',
     [
-        (None, None, ConfigError, 'which is not installed: pip install .*transformers'),
-        ('', ImportError('huggingface-hub>=9 is required'), ConfigError, r'cannot be imported \(huggingface-hub>=9 is'),
-        ('AutoTokenizer', OSError("We couldn't connect.\nHelp"), MissingFileError, "couldn't connect.*HF_ENDPOINT"),
-        ('AutoTokenizer', ImportError("No module named 'xy'", name='xy'), ConfigError, 'pip install xy.$'),
-        ('AutoTokenizer', ValueError('`tiktoken` is required'), ConfigError, 'pip install sentencepiece tiktoken prot'),
+        (ImportError(name='transformers'), True, ConfigError, 'which is not installed: pip install .*transformers'),
+        (ImportError('hub>=9 is required'), True, ConfigError, r'which cannot be imported \(hub>=9 is'),
+        (OSError("We couldn't connect.\nHelp"), False, MissingFileError, "couldn't connect.*HF_ENDPOINT"),
+        (ImportError("No module named 'xy'", name='xy'), False, ConfigError, 'pip install xy.$'),
+        (ValueError('`tiktoken` is required'), False, ConfigError, 'pip install sentencepiece tiktoken prot'),
     ],
     ids=str,
 )
-def test_what_hugging_faces_part_lacks_is_one_sentence(described, monkeypatch, name, module, problem, kind, words):
-    def fail():
-        from transformers import AutoTokenizer  # noqa: F401
+def test_what_hugging_faces_part_lacks_is_one_sentence_and_it_runs_no_code(
+    described, monkeypatch, problem, at_import, kind, words
+):
+    asked, transformers = [], ModuleType('transformers')
+    transformers.__getattr__ = lambda name: fail() if at_import else None
 
+    def fail(*args, **kwargs):
+        asked.append(kwargs)
         raise problem
 
-    class Transformers(ModuleType):
-        def __getattr__(self, attribute):
-            if attribute == module:
-                return None
-            raise problem
-
-    monkeypatch.setitem(sys.modules, 'transformers', None if module is None else Transformers('transformers'))
-    asked = []
-    for place in ('tokenizer.HFTokenizer', 'model.HFTextEncoder'):
-        monkeypatch.setattr(f'open_clip.{place}', lambda *args, **kwargs: asked.append(kwargs) or fail())
-    text = {name: 'some/repository', 'tokenizer_kwargs': dict(trust_remote_code=True)}
-    source = ClipSource(model_name=described(text))
-    assert source.text_encoder().reads_english is (name == 'hf_model_name')
-    with pytest.raises(kind, match=f"^The t.* 'some/repository' of .*{words}"):
-        source.text_encoder().tokenizer() if name == 'hf_tokenizer_name' else source.empty_visual()
-    assert name == 'hf_model_name' or (asked[0]['context_length'], asked[0]['trust_remote_code']) == (77, False)
+    monkeypatch.setitem(sys.modules, 'transformers', transformers)
+    monkeypatch.setattr('open_clip.tokenizer.HFTokenizer', fail)
+    monkeypatch.setattr('open_clip.model.HFTextEncoder', fail)
+    with pytest.raises(kind, match=f"^The text tower 'some/model' of .*{words}"):
+        ClipSource(model_name=described(dict(hf_model_name='some/model'))).empty_visual()
+    text = dict(hf_tokenizer_name='some/words', tokenizer_kwargs=dict(trust_remote_code=True))
+    encoder = ClipSource(model_name=described(text)).text_encoder()
+    asked.clear()
+    with pytest.raises(kind, match=f"^The tokenizer 'some/words' of .*{words}"):
+        encoder.tokenizer()
+    assert (asked[0]['context_length'], asked[0]['trust_remote_code'], encoder.reads_english) == (77, False, False)
 
 
 def test_every_kind_of_open_clips_descriptions_is_built_or_refused_in_one_sentence(monkeypatch):
