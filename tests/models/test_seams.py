@@ -91,7 +91,7 @@ def test_what_a_record_makes_is_made_once_and_shared_by_those_who_read_it():
     assert [part.calls for part in parts] == [1, 1]
     with pytest.raises(LookupError, match="no companion 'mine' .there are: ..."):
         theirs.companion('mine')
-    assert mine.places == ('here',) and 1 in mine and 2 not in mine
+    assert not record.companions and mine.places == ('here',) and 1 in mine and 2 not in mine
     assert mine.patches(1).tolist() == [[[2, 3], [4, 5]]]
 
 

@@ -79,25 +79,22 @@ def test_what_is_refused(tmp_path, source, read, spec, words):
         readers[read](spec)
 
 
-@pytest.mark.parametrize(
-    'line, read',
-    [
+def test_other_separators_warn_once_and_show_how_the_line_was_read(tmp_path):
+    for line, read in (
         ('cat,dog', '1 phrase: cat,dog'),
         ('cat; dog, cow;', '2 phrases: cat; dog | cow;'),
         ('sky (blue, clear, sea', '3 phrases: sky (blue | clear | sea'),
         ('sky blue), clear', '2 phrases: sky blue) | clear'),
         ('[cat, dog]', '1 phrase: [cat, dog]'),
         ('天空，草地', '1 phrase: 天空，草地'),
-    ],
-)
-def test_other_separators_warn_once_and_show_how_the_line_was_read(tmp_path, line, read):
-    path = write(tmp_path / 'words.txt', line)
-    with pytest.warns(UserWarning, match='Line 1 of the vocabulary') as caught:
-        vocabulary = load_vocabulary(path)
-    assert f'It was read as {read}. Phrases' in str(caught[0].message)
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert load_vocabulary(path) == load_vocabulary(vocabulary.classes)
+    ):
+        path = write(tmp_path / 'words.txt', line)
+        with pytest.warns(UserWarning, match='Line 1 of the vocabulary') as caught:
+            vocabulary = load_vocabulary(path)
+        assert f'It was read as {read}. Phrases' in str(caught[0].message)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            assert load_vocabulary(path) == load_vocabulary(vocabulary.classes)
 
 
 def test_commas_within_parentheses_belong_to_the_phrase_and_shipped_files_read_without_warnings(tmp_path):
