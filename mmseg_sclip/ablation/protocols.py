@@ -12,9 +12,10 @@ def common_protocol(method: str, dataset: str) -> Config:
     """SCLIP's config of a dataset with the model part of a method, `_base_/models/METHOD.py`.
 
     Sizes, windows, words, scale and thresholds are SCLIP's for every method; numbers that a paper tunes per dataset
-    keep the value of the model part. Blocks, head, templates and refinements are the method's, and so is the
-    whole image if the method cannot use windows. Heads that give class scores have no logit scale and no area threshold,
-    which is made for probabilities that the background's words compete for. The config `METHOD_DATASET` is the method's own protocol.
+    keep the value of the model part. Blocks, head, templates and refinements are the method's, and so is the whole
+    image if the method cannot use windows. Heads that give class scores have no logit scale and no area threshold,
+    which is made for probabilities that the background's words compete for. The config `METHOD_DATASET` is the method's
+    own protocol.
 
     Args:
         method: Such as `clearclip`.
