@@ -85,11 +85,11 @@ def test_modules_may_be_named_in_an_option(tmp_path, monkeypatch):
     (tmp_path / 'named_in_an_option.py').write_text('')
     monkeypatch.chdir(tmp_path)
     named = {'custom_imports.imports': ['mmseg_sclip', 'named_in_an_option']}
-    before = list(sys.path)
+    before = sorted(sys.path)
     with pytest.raises(ImportError, match='Failed to import custom modules'):
         load_config('sclip_demo', named)  # where Python's own search path counts
     load_config('sclip_demo', named, own_modules=True)
-    assert sys.modules.pop('named_in_an_option') and sys.path == before
+    assert sys.modules.pop('named_in_an_option') and sorted(sys.path) == before
 
 
 def test_paths_of_the_repository_work_in_any_folder(tmp_path, monkeypatch):
