@@ -120,7 +120,7 @@ def test_allowed_names_are_no_way_in(tmp_path, payload, named):
 
 INIT = 'model.backbone.init_cfg'
 PLACES = {
-    'argument': 'test sclip_demo PATH',
+    'argument': 'test sclip_demo PATH --cfg-options test_dataloader.dataset.count=3',
     'load_from': 'test sclip_demo --cfg-options load_from=PATH test_dataloader.dataset.count=3',
     'training': 'train sclip_learned_demo --cfg-options load_from=PATH train_dataloader.dataset.count=4',
     'unfinished': 'train sclip_learned_demo --resume --cfg-options train_dataloader.dataset.count=4',
@@ -153,43 +153,19 @@ def test_no_other_reader_of_pickles_stands_in_the_package():
     ]
 
 
-@pytest.fixture
-def settings(monkeypatch):
-    """The class of settings of MMCV 0.x, which is not installed."""
-
-    class ConfigDict(Dict):
-        def __missing__(self, name):
-            raise KeyError(name)
-
-        def __getattr__(self, name):
-            try:
-                return super().__getattr__(name)
-            except KeyError:
-                raise AttributeError(name) from None
-
-    ConfigDict.__module__, ConfigDict.__qualname__ = 'mmcv.utils.config', 'ConfigDict'
-    monkeypatch.setitem(sys.modules, 'mmcv.utils.config', module := types.ModuleType('mmcv.utils.config'))
-    module.ConfigDict = ConfigDict
-    return ConfigDict
-
-
 @pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='names can be allowed since torch 2.5')
 @pytest.mark.parametrize('numpy_2', [True, False])
-def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings, numpy_2):
+def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, numpy_2):
     """What MMEngine's and MMCV's runners save, with both names of NumPy's module."""
+    settings = type('ConfigDict', (Dict,), dict(__module__='mmcv.utils.config'))  # of MMCV 0.x, not installed
+    monkeypatch.setitem(sys.modules, 'mmcv.utils.config', types.SimpleNamespace(ConfigDict=settings))
     hub = MessageHub('a training')
     for loss in (3.5, 1.25):
         hub.update_scalar('train/loss', loss)
     hub.update_info('best_score', np.float32(18.25))
-    values = dict(
-        PALETTE=np.arange(6, dtype=np.uint8).reshape(2, 3),
-        columns=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        other_order=np.array([1, 2], '>i4'),
-        names=np.array(['grass', 'käse']),
-        flag=np.bool_(True),
-        time=datetime(2022, 5, 17, 12),
-        CLASSES=('a', 'b'),
-    )
+    values = dict(PALETTE=np.arange(6, dtype=np.uint8).reshape(2, 3), other_order=np.array([1, 2], '>i4'))
+    values.update(columns=np.asfortranarray(np.arange(6.0).reshape(2, 3)), names=np.array(['grass', 'käse']))
+    values.update(flag=np.bool_(True), time=datetime(2022, 5, 17, 12), CLASSES=('a', 'b'))
     meta = dict(values, cfg=settings(model=dict(items=[dict(a=1)])), newer=ConfigDict(keys=dict(a=1)))
     state_dict = torch.nn.Linear(2, 2).state_dict()
     allowed = torch.serialization.get_safe_globals()
@@ -200,9 +176,7 @@ def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings,
             content = old.read(name).replace(b'numpy._core', b'numpy.core')
             new.writestr(name, content.replace(b'numpy.core', b'numpy._core') if numpy_2 else content)
     monkeypatch.delitem(sys.modules, 'mmcv.utils.config')
-
     read = read_checkpoint(str(path))
-
     assert set(torch.serialization.get_safe_globals()) == set(allowed)
     assert read['state_dict']._metadata == state_dict._metadata
     assert all(torch.equal(read['state_dict'][key], value) for key, value in state_dict.items())
@@ -211,7 +185,6 @@ def test_what_official_checkpoints_hold_is_read(tmp_path, monkeypatch, settings,
     assert (read['meta']['cfg'], read['meta']['newer']) == (dict(model=dict(items=[dict(a=1)])), dict(keys=dict(a=1)))
     assert read['message_hub']['runtime_info']['best_score'] == np.float32(18.25)
     assert list(read['message_hub']['log_scalars']['train/loss'].values['_log_history']) == [3.5, 1.25]
-
     monkeypatch.delattr(torch.serialization, 'safe_globals')
     with pytest.raises(BadFileError, match=r'asks for [\w.]+, which torch 2.5 or newer can read'):
         read_checkpoint(str(path))

@@ -361,7 +361,7 @@ def test_nothing_of_the_user_is_written_over(demo, small, tmp_path):
     with pytest.raises(MissingFileError, match='holds no picture and 3 other files'):
         demo(out, out_dir=tmp_path / 'again')  # no label map and no overlay is taken for a picture
     (out / 'summary.json').write_text('{"mine": 1}')
-    with pytest.raises(OutputError, match='no summary of segmented pictures'):
+    with pytest.raises(OutputError, match='not a summary of segmented pictures'):
         demo(tmp_path / 'a.png', out_dir=out)
     assert (out / 'summary.json').read_text() == '{"mine": 1}'
 

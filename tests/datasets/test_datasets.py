@@ -148,21 +148,18 @@ def test_a_split_file_chooses_among_images_of_any_suffix(mixed):
         ImageFolderDataset(str(mixed), ann_file='val.txt')
 
 
-def test_images_and_label_maps_in_one_folder(mixed):
-    for label in (mixed / 'labels').glob('*.png'):
-        label.rename(mixed / 'images' / f'{label.stem}_label.png')
-    dataset = ImageFolderDataset(str(mixed), dict(img_path='images', seg_map_path='images'), '_label.png')
-    assert [Path(sample['seg_map_path']).name for sample in dataset][:3] == [f'{x}_label.png' for x in 'abc']
-
-
-@pytest.mark.parametrize('labels', ['labels', 'deep/../labels'])
-def test_label_maps_in_a_folder_below_the_images(mixed, labels):
+def test_label_maps_among_the_images(mixed):
     images = mixed / 'images'
     (mixed / 'labels').rename(images / 'labels')
-    Image.new('RGB', (4, 2)).save(images / 'labels2.png')  # no label map
-    dataset = ImageFolderDataset(str(images), dict(img_path='', seg_map_path=labels))
-    names = [Path(sample['img_path']).relative_to(images).as_posix() for sample in dataset]
-    assert names == ['a.jpg', 'b.JPG', 'c.jpeg', 'deep/d.png', 'labels2.png']
+    Image.new('RGB', (4, 2)).save(images / 'labels2.png')  # not a label map
+    for labels in ('labels', 'deep/../labels'):
+        dataset = ImageFolderDataset(str(images), dict(img_path='', seg_map_path=labels))
+        names = [Path(sample['img_path']).relative_to(images).as_posix() for sample in dataset]
+        assert names == ['a.jpg', 'b.JPG', 'c.jpeg', 'deep/d.png', 'labels2.png']
+    for label in (images / 'labels').glob('*.png'):
+        label.rename(images / f'{label.stem}_label.png')
+    dataset = ImageFolderDataset(str(mixed), dict(img_path='images', seg_map_path='images'), '_label.png')
+    assert [Path(sample['seg_map_path']).name for sample in dataset][:3] == [f'{x}_label.png' for x in 'abc']
 
 
 def test_two_images_of_one_label_map_are_refused(mixed):

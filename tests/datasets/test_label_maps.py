@@ -24,7 +24,7 @@ def tiff(values, **profile):
     values = values if values.ndim == 3 else values[None]
     shape = dict(count=len(values), height=values.shape[1], width=values.shape[2])
     with rasterio.MemoryFile() as memory:
-        with memory.open(driver='GTiff', dtype=values.dtype, **shape, **profile) as file:
+        with memory.open(**{'driver': 'GTiff', 'dtype': values.dtype, **shape, **profile}) as file:
             file.write(values)
         return memory.read()
 
@@ -46,7 +46,8 @@ def test_the_numbers_of_small_files():
     palette.putpalette([200, 10, 10, 0, 0, 0, 7, 7, 7, 1, 2, 3])
     buffer = io.BytesIO()
     palette.save(buffer, 'PNG')
-    for content in (written(values), buffer.getvalue(), written(values, 'BMP')):
+    few_bits = [tiff(values, driver='PNG', nbits=bits) for bits in (2, 4)]
+    for content in (written(values), buffer.getvalue(), written(values, 'BMP'), *few_bits):
         assert read_label_map(content, 'x').values.tolist() == values.tolist()
     lossless = written(np.resize(values, (40, 50)), 'JPEG2000')
     assert (read_label_map(lossless, 'x').values == np.resize(values, (40, 50))).all()

@@ -30,6 +30,42 @@ from mmseg_sclip.errors import UsageError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+IMAGES, FORKED = 40, set()
+
+
+@pytest.fixture(autouse=True)
+def none_is_left():
+    """A process that hangs would keep the whole session from its end."""
+    yield
+    for pid in FORKED:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    FORKED.clear()
+
+
+def fork(log, work):
+    """The process that does some work, and ends."""
+    pid = os.fork()
+    if pid:
+        FORKED.add(pid)
+        return pid
+    code = 1
+    try:
+        sys.stdout = sys.stderr = log.open('a', buffering=1)
+        code = work() or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)  # never back into pytest
+
+
+def wait(pid):
+    """The exit code, or the negative signal."""
+    status = os.waitpid(pid, 0)[1]
+    FORKED.remove(pid)
+    return os.waitstatus_to_exitcode(status)
+
+
 def program(folder, name, text):
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f'#!/bin/sh\n{text}\n')
@@ -77,17 +113,14 @@ def test_a_process_has_left_the_others_when_it_exits(tmp_path, monkeypatch):
         torch.distributed.barrier()
         raise UsageError
 
-    pid = os.fork()
-    if not pid:  # os._exit: never back into pytest, whose own functions must not run at this exit
-        try:
-            atexit._clear()
-            code = errors.run(command, [])
-            joined = torch.distributed.is_initialized()
-            atexit._run_exitfuncs()
-            (tmp_path / 'seen').write_text(f'{code} {joined} {torch.distributed.is_initialized()}')
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+    def work():
+        atexit._clear()
+        code = errors.run(command, [])
+        joined = torch.distributed.is_initialized()
+        atexit._run_exitfuncs()
+        (tmp_path / 'seen').write_text(f'{code} {joined} {torch.distributed.is_initialized()}')
+
+    wait(fork(tmp_path / 'log.txt', work))
     assert (tmp_path / 'seen').read_text() == '1 True False'
 
 
@@ -112,7 +145,7 @@ def test_the_launcher_must_have_started_the_process(monkeypatch, launcher):
         join_processes(launcher)
 
 
-def test_the_wrapper_stands_around_a_model_without_trainable_weights():
+def test_the_wrapper_of_a_model_without_trainable_weights():
     model = torch.nn.Identity()
     model.test_step = model.val_step = lambda data: [data]
     wrapped = MODEL_WRAPPERS.build(dict(type='FrozenModelWrapper', module=model))
@@ -139,7 +172,7 @@ def test_torchrun_starts_a_test_and_an_error_of_one_process_ends_all(tmp_path):
         (tmp_path / 'bad' / name).write_bytes(b'no image')
     command += ['--data-root', str(tmp_path / 'bad')]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0 and 'cannot be decoded' in done.stderr + done.stdout
+    assert done.returncode != 0 and 'is damaged or no image' in done.stderr + done.stdout
 
 
 @pytest.mark.slow
@@ -169,35 +202,6 @@ def test_the_script_asks_slurm_for_gpus(tmp_path):
         assert said.split()[: len(expected)] == expected
 
 
-IMAGES, FORKED = 40, set()
-
-
-@pytest.fixture(autouse=True)
-def none_is_left():
-    """A process that hangs would keep the whole session from its end."""
-    yield
-    for pid in FORKED:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    FORKED.clear()
-
-
-def fork(log, work):
-    """The process that does some work, and ends."""
-    pid = os.fork()
-    if pid:
-        FORKED.add(pid)
-        return pid
-    code = 1
-    try:
-        sys.stdout = sys.stderr = log.open('a', buffering=1)
-        code = work() or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)  # never back into pytest
-
-
 def start(config, log, processes, die_after=None):
     """The processes of an evaluation; the first one may die after so many images of its own."""
     with socket.socket() as free:
@@ -216,13 +220,6 @@ def start(config, log, processes, die_after=None):
             return errors.run(lambda argv: evaluate(config, 'cpu', resume=True) and 0, [])
 
     return [fork(log, partial(work, rank)) for rank in range(processes)]
-
-
-def wait(pid):
-    """The exit code, or the negative signal."""
-    status = os.waitpid(pid, 0)[1]
-    FORKED.remove(pid)
-    return os.waitstatus_to_exitcode(status)
 
 
 @pytest.fixture

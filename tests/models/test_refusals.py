@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Literal
 
 import pytest
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from mmseg_sclip import checks
-from mmseg_sclip.checks import build_strategy, check_arguments, check_parameters, find_registered
+from mmseg_sclip.checks import check_arguments
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import Attention
-from mmseg_sclip.rules import AtLeast, Between, check_fields
-
-if TYPE_CHECKING:
-    from nowhere import Unknown
 
 ATTENTION, DECODER, REFINE = 'backbone.decoder.attention', 'backbone.decoder', 'test_cfg.refine'
 VANILLA = dict(type='VanillaSelfAttention')
@@ -95,11 +87,9 @@ REFUSED = [
     csa("CorrelativeSelfAttention.reduction is 'max'; it must be one of 'sum', 'mean'.", reduction='max'),
     csa("Did you mean 'mean'?", reduction='maen'),
     csa(f'tau is -1; {POSITIVE}, or None.', tau=-1),
-    csa(f'tau is 0; {POSITIVE}', tau=0),
     csa(f'tau is inf; {POSITIVE}', tau=float('inf')),
     csa(f'gain is 0; {POSITIVE}.', gain=0),
     csa(f'gain is True; {POSITIVE}.', gain=True),
-    csa('it must name at least one, and none twice', projections=()),
     csa('it must name at least one, and none twice', projections=('q', 'q')),
     csa("An entry of projections is 'qk'.", projections='qk'),
     csa("Did you mean 'learned'", projections='learnt'),
@@ -108,7 +98,6 @@ REFUSED = [
     csa(f'RandomProjection.count is 0; {COUNT}.', projections=[dict(type='RandomProjection', count=0)]),
     csa("LearnedProjection.init is 'v'; it must be one of 'q',", projections=dict(type='LearnedProjection', init='v')),
     attention('LocalSelfAttention', 'window is 2; it must be an odd whole number, at least 1.', window=2),
-    attention('LocalSelfAttention', 'window is -1; it must be an odd', window=-1),
     attention('LocalSelfAttention', 'window is 3.0; it must be an odd', window=3.0),
     attention('SharpenedSelfAttention', f'temperature is 0; {POSITIVE}.', temperature=0),
     attention('EarlierAttention', 'EarlierAttention.block is (0,); blocks count from 1', block=0),
@@ -123,18 +112,14 @@ REFUSED = [
     head('MaskCLIPHead', f'ks_thresh is -0.1; {SHARE}, or None.', ks_thresh=-0.1),
     # CLIP Surgery.
     head('FeatureSurgeryHead', f'FeatureSurgeryHead.factor is 0; {POSITIVE}.', factor=0),
-    head('FeatureSurgeryHead', f"factor is 'two'; {POSITIVE}.", factor='two'),
     head('FeatureSurgeryHead', 'redundant is 3; it must be a text, or None.', redundant=3),
     head('FeatureSurgeryHead', "background_index is 'sky'; it must be a whole number, or", background_index='sky'),
     # GEM.
     attention('SelfSelfAttention', 'iterations is -1; it must be a whole number, at least 0.', iterations=-1),
-    attention('SelfSelfAttention', 'iterations is 1.5; it must be a whole number', iterations=1.5),
     attention('SelfSelfAttention', f'inverse_temperature is 0; {POSITIVE}, or None.', inverse_temperature=0),
     refinement('ForegroundOnly', f'ForegroundOnly.min_max is 1; {SWITCH}', min_max=1),
     # NACLIP.
     attention('NeighbourAttention', f'{ATTENTION}: NeighbourAttention.std is 0; {POSITIVE}.', std=0),
-    attention('NeighbourAttention', f'std is -1; {POSITIVE}', std=-1),
-    attention('NeighbourAttention', f'std is inf; {POSITIVE}', std=float('inf')),
     attention('NeighbourAttention', f'std is nan; {POSITIVE}', std=float('nan')),
     attention('NeighbourAttention', f"std is 'wide'; {POSITIVE}", std='wide'),
     attention('NeighbourPriorAttention', f'std is 0; {POSITIVE}', std=0),
@@ -148,7 +133,6 @@ REFUSED = [
     feedback(SWITCH, decay='no'),
     feedback('steps is -1; it must be a whole number, at least 0.', steps=-1),
     feedback('dilations is (8, 0); it must be a non-empty list, each', dilations=(8, 0)),
-    feedback('dilations is (); it must be a non-empty list', dilations=()),
     feedback(f'blur is 0; {POSITIVE}, or None.', blur=0),
     feedback('of 2 passes; it must be an attention of one pass', base=dict(type='SemanticFeedback', base=VANILLA)),
     # SC-CLIP and SFP.
@@ -195,11 +179,9 @@ REFUSED = [
     head('EarlyLayerFusionHead', SWITCH, min_max='no'),
     # Refinements of all methods.
     refinement('PAMR', 'refine: PAMR.steps is -1; it must be a whole number, at least 0.', steps=-1),
-    refinement('PAMR', 'PAMR.steps is 1.5', steps=1.5),
     refinement('PAMR', 'PAMR.steps is True', steps=True),
     refinement('PAMR', 'each entry a whole number, at least 1.', dilations=(8, 0)),
     refinement('PAMR', 'dilations is (); it must be a non-empty list', dilations=()),
-    refinement('PAMR', 'dilations is 8; it must be a non-empty list', dilations=8),
     refinement('DenseCRF', 'DenseCRF.steps is -1; it must be a whole number, at least 0.', steps=-1),
     refinement('DenseCRF', "smoothness is 'x'; it must be a number.", smoothness='x'),
 ]
@@ -226,129 +208,28 @@ def test_refused(source, where, part, words):
 
 
 @pytest.mark.parametrize(
-    'kind, more, scale',
-    [
-        ('MaskCLIPHead', dict(pd_thresh=0.5), 40),
-        ('MaskCLIPHead', dict(ks_thresh=1), 40),
-        ('EarlyLayerFusionHead', {}, None),
-    ],
+    'kind, more',
+    [('MaskCLIPHead', dict(pd_thresh=0.5)), ('MaskCLIPHead', dict(ks_thresh=1)), ('EarlyLayerFusionHead', {})],
 )
-def test_heads_that_compare_the_patches_of_an_image_refuse_windows(source, kind, more, scale):
-    decoder = dict(type='EarlyLayerFusion') if scale is None else BLOCK
+def test_heads_that_compare_the_patches_of_an_image_refuse_windows(source, kind, more):
+    decoder, scale = (BLOCK, 40) if more else (dict(type='EarlyLayerFusion'), None)
     where, part, words = head(kind, f"{kind} compares the patches of a whole image, but model.test_cfg.mode is 'slide'")
     with pytest.raises(ConfigError, match=words):
         build(source, where, part | more, decoder, mode='slide', crop_size=64, stride=32, logit_scale=scale)
 
 
-@pytest.mark.parametrize(
-    'config',
-    [
-        *[dict(type='ResidualCrossCorrelation', base=VANILLA, share=share) for share in (0, 1, 0.5)],
-        *[dict(type='SemanticFeedback', base=VANILLA, share=share, steps=0, blur=None) for share in (0, 1)],
-        *[dict(type='SelfCalibratedAttention', outlier_share=share, neighbours=1) for share in (0, 1)],
-        dict(type='ProcrustesAttention', alpha=0),
-        dict(type='SelfSelfAttention', iterations=0, inverse_temperature=None),
-        dict(type='LocalSelfAttention', window=1),
-        dict(type='CorrelativeSelfAttention', tau=None, gain=2, projections='k'),
-        dict(type='BlockMeanAttention', blocks=None),
-        dict(type='BlockMeanAttention', blocks=[-1]),
-    ],
-    ids=str,
-)
-def test_the_ends_of_a_range_are_allowed(config):
-    built = build_strategy('x', config, Attention)
-    for key in ('share', 'outlier_share', 'alpha', 'window', 'blocks', 'gain'):
-        assert getattr(built, key, None) == config.get(key, getattr(built, key, None))
-
-
-@pytest.mark.parametrize(
-    'head',
-    [
-        dict(type='MaskCLIPHead', pd_thresh=0, ks_thresh=1),
-        dict(type='RedundancyPurificationHead', redundancy_thd=0.5, box_thd=1, scale=None),
-        dict(type='RedundancyPurificationHead', redundancy_thd=0, box_thd=0),
-        dict(type='EarlyLayerFusionHead', attention_thd=1, score_thd=0),
-        dict(type='EarlyLayerFusionHead', attention_thd=0, score_thd=1),
-    ],
-    ids=str,
-)
-def test_the_ends_of_a_range_are_allowed_in_heads(head):
-    check_arguments('model.decode_head', MODELS.get(head['type']), head)
-
-
-class Base(Attention):
-    """As a user may write it."""
-
-    def __init__(self, kind: Literal['a', 'b'] = 'a', size: Annotated[int, 'in pixels', AtLeast(2)] | None = None):
-        super().__init__()
-
-
-class Child(Base):
-    moved = {'mode': "its values are those of kind, kind='a'"}
-
-    def __init__(self, flag: bool = None, **kwargs):
-        super().__init__(**kwargs)
-
-
-class Typed(Attention):
-    def __init__(self, part: Unknown = None, flag: bool = False):
-        super().__init__()
-
-
-@pytest.mark.parametrize(
-    'config, words',
-    [
-        (dict(type=Child, kind='c'), "x: Child.kind is 'c'; it must be one of 'a', 'b'."),
-        (dict(type=Child, size=1), 'x: Child.size is 1; it must be a whole number, at least 2, or None.'),
-        (dict(type=Child, flag='yes'), "x: Child.flag is 'yes'; it must be True or False."),
-        (dict(type=Child, mode='a'), "x (Child) has no key 'mode' any more: its values are those of kind, kind='a'."),
-        (dict(type=Base, mode='a'), "Unknown key 'mode' in x (Base)."),
-    ],
-)
-def test_a_part_of_the_users_own(config, words):
-    with pytest.raises(ConfigError) as caught:
-        build_strategy('x', config, Attention)
-    assert words in str(caught.value)
-
-
-def test_what_has_no_rule_is_not_checked():
-    build_strategy('x', dict(type=Child, kind='b', size=None, flag=None), Attention)  # a default is always allowed
-    build_strategy('x', dict(type=Typed, part=3, flag=True), Attention)  # a name that only type checkers import
-
-
-def test_a_parameter_that_moved_is_named_where_a_config_is_read():
-    with pytest.raises(ConfigError, match=r"model.decode_head has no key 'mode' any more"):
-        check_parameters('model.decode_head', Child, ['type', 'mode'])
-
-
-@pytest.mark.parametrize('name', ['WithMeanAttention', 'LastBlockWithAffinity'])
-def test_a_type_that_moved_says_what_to_write(monkeypatch, name):
-    monkeypatch.delitem(MODELS.module_dict, name, raising=False)
-    with pytest.raises(ConfigError, match=rf"^backbone.decoder has the type '{name}', which is .*affinity=dict\(type="):
-        find_registered('backbone.decoder', name)
-    assert name in checks._MOVED
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of a model."""
-
-    mode: Literal['slide', 'whole'] = 'slide'
-    crop_size: tuple[Annotated[int, AtLeast(1)], Annotated[int, AtLeast(1)]] = (224, 224)
-    prob_thd: Annotated[float, Between(0, 1)] | None = None
-
-
-@pytest.mark.parametrize(
-    'values, words',
-    [
-        (dict(mode='slid'), "model.test_cfg.mode is 'slid'; it must be one of 'slide', 'whole'. Did you mean 'slide'?"),
-        (dict(crop_size=(0, 64)), 'crop_size is (0, 64); it must be (a whole number, at least 1, a whole number, at l'),
-        (dict(crop_size='224'), "model.test_cfg.crop_size is '224'"),
-        (dict(prob_thd=1.01), 'model.test_cfg.prob_thd is 1.01; it must be a number from 0 to 1, or None.'),
-    ],
-)
-def test_fields_of_settings(values, words):
-    check_fields('model.test_cfg', Settings('whole', [8, 9], 1))
-    with pytest.raises(ConfigError) as caught:
-        check_fields('model.test_cfg', Settings(**values))
-    assert words in str(caught.value)
+def test_the_ends_of_a_range_are_allowed():
+    for kind, given in (
+        *[('ResidualCrossCorrelation', dict(base=VANILLA, share=share)) for share in (0, 1, 0.5)],
+        *[('SemanticFeedback', dict(base=VANILLA, share=share, steps=0, blur=None)) for share in (0, 1)],
+        *[('SelfCalibratedAttention', dict(outlier_share=share, neighbours=1)) for share in (0, 1)],
+        ('ProcrustesAttention', dict(alpha=0)),
+        ('SelfSelfAttention', dict(iterations=0, inverse_temperature=None)),
+        ('LocalSelfAttention', dict(window=1)),
+        ('CorrelativeSelfAttention', dict(tau=None, gain=2, projections='k')),
+        *[('BlockMeanAttention', dict(blocks=blocks)) for blocks in (None, [-1])],
+        ('MaskCLIPHead', dict(pd_thresh=0, ks_thresh=1)),
+        *[('RedundancyPurificationHead', dict(redundancy_thd=end, box_thd=2 * end, scale=None)) for end in (0, 0.5)],
+        *[('EarlyLayerFusionHead', dict(attention_thd=end, score_thd=1 - end)) for end in (0, 1)],
+    ):
+        check_arguments('x', MODELS.get(kind), dict(given, type=kind))

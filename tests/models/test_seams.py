@@ -91,7 +91,7 @@ def test_what_a_record_makes_is_made_once_and_shared_by_those_who_read_it():
     assert [part.calls for part in parts] == [1, 1]
     with pytest.raises(LookupError, match="no companion 'mine' .there are: ..."):
         theirs.companion('mine')
-    assert mine.places == ('here',) and 1 in mine and 2 not in mine
+    assert not record.companions and mine.places == ('here',) and 1 in mine and 2 not in mine
     assert mine.patches(1).tolist() == [[[2, 3], [4, 5]]]
 
 
@@ -152,7 +152,8 @@ def test_residual_feed_forward_part_and_layer_scale(random_clip, residual, ffn):
     x = backbone.tower.record(images, {2})[2]
     visual = open_clips_own(source)
     block = visual.transformer.resblocks[2]
-    z = 0.3 * block.attn(block.ln_1(x))[0] + (x if residual else 0)
+    value = block.ln_1(x)
+    z = 0.3 * block.attn(value, value, value)[0] + (x if residual else 0)
     z = z + 0.3 * block.mlp(block.ln_2(z)) if ffn else z
     expected = visual.ln_post(z) @ visual.proj
     ((features, cls),) = backbone(images)

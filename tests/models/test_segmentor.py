@@ -13,7 +13,6 @@ from mmseg_sclip.models import CLIPDataPreProcessor
 from mmseg_sclip.models.image.postprocess import best_of_class
 from mmseg_sclip.models.image.scores import whole
 from mmseg_sclip.models.refinements import PAMR
-from mmseg_sclip.models.segmentors import score_together
 
 
 @pytest.fixture
@@ -75,19 +74,6 @@ def test_scores_stand_in_the_order_of_the_queries_and_a_tie_goes_to_the_first(so
     torch.testing.assert_close(head.distinct(head(features)), head.distinct(scores).flip(1))
     head.set_vocabulary([['tree', 'bed'], 'bed'])
     assert {labels(model, image).unique().item() for image in images} == {0}
-
-
-@torch.no_grad()
-def test_heads_and_labels_stay_in_float32_under_autocast(source, images):
-    model = build(source, prob_thd=0.3, area_thd=0.1, keep_scores=True)
-    (scores,) = model.score(images[:1], [sample((301, 99))])
-    expected, features = model.label(scores, images[0], sample((301, 99))), model.backbone(images[0][None])
-    cosines = model.decode_head(features)
-    with torch.autocast('cpu', torch.bfloat16):
-        again = model.label(scores, images[0], sample((301, 99)))
-        assert torch.equal(model.decode_head(features), cosines)
-    assert torch.equal(again.seg_logits.data, expected.seg_logits.data)
-    assert torch.equal(model.decode_head((features[0].half(),)), model.decode_head((features[0].half().float(),)))
 
 
 @pytest.mark.parametrize(
@@ -168,33 +154,28 @@ def test_words_that_change(source, monkeypatch):
 
 def test_the_loss_is_the_cross_entropy_of_class_scores(source):
     model, images, samples, each, right = build(source), [], [], [], []
-    for shape in ((64, 80), (48, 64), (32, 32)):
+    model.train_cfg = dict(logit_scale=10)
+    for shape in ((64, 80), (48, 64)):
         images.append(torch.randn(3, *shape))
         samples.append(sample(shape))
         samples[-1].gt_sem_seg = PixelData(data=torch.randint(0, 3, (1, *shape)))
         samples[-1].gt_sem_seg.data[:, :5] = 255
-    samples[2].gt_sem_seg.data[:] = 255  # a crop without any known pixel counts nothing
-    model.train_cfg = dict(logit_scale=10)
     losses = model(images, samples, mode='loss')
-    with torch.no_grad():
+    with torch.inference_mode():  # whose text bank serves gradients later
+        model.decode_head.text_bank = None
         for image, one in zip(images, samples, strict=True):
             cosines, truth = model._forward(image[None]), one.gt_sem_seg.data[0]
             classes = best_of_class(
                 (F.interpolate(cosines, truth.shape, mode='bilinear')[0] * 10).softmax(0), (2, 1, 1)
             )
             known = truth != 255
-            each.append(-classes.gather(0, truth.clamp(max=2)[None])[0][known].log().sum() / known.sum().clamp(min=1))
-            right.append(100 * (classes.argmax(0) == truth)[known].sum() / known.sum().clamp(min=1))
-    torch.testing.assert_close(losses['decode.loss_ce'], sum(each) / 3)
-    torch.testing.assert_close(losses['decode.acc_seg'], sum(right) / 3)
-    model.decode_head.text_bank = None
-    with torch.inference_mode():
-        model.predict([images[0]])
-    features = torch.randn(2, 64, 2, 2, requires_grad=True)  # the bank of inference mode serves gradients
-    both, *alone = (
-        model.decode_head.loss(features[part], samples[part], None)['loss_ce']
-        for part in (slice(0, 2), slice(0, 1), slice(1, 2))
-    )
+            each.append(-classes.gather(0, truth.clamp(max=2)[None])[0][known].log().mean())
+            right.append(100 * (classes.argmax(0) == truth)[known].float().mean())
+    torch.testing.assert_close(losses['decode.loss_ce'], sum(each) / 2)
+    torch.testing.assert_close(losses['decode.acc_seg'], sum(right) / 2)
+    features = torch.randn(2, 64, 2, 2, requires_grad=True)
+    parts = (slice(0, 2), slice(0, 1), slice(1, 2))
+    both, *alone = (model.decode_head.loss(features[part], samples[part], None)['loss_ce'] for part in parts)
     torch.testing.assert_close(both, sum(alone) / 2)
     both.backward()
     assert features.grad.abs().max() > 0
@@ -247,29 +228,24 @@ def test_an_image_that_is_too_small_or_flipped_in_an_unknown_way_is_named(source
 
 
 @torch.no_grad()
-def test_methods_in_one_pass_share_the_towers_that_are_the_same(mini_clip, mini_state, tmp_path, images):
+def test_methods_of_a_bundle_share_the_towers_that_are_the_same(mini_clip, mini_state, tmp_path, images):
     torch.save({**mini_state, 'visual.proj': 2 * mini_state['visual.proj']}, tmp_path / 'other.pt')
-    head = dict(type='TextSimilarityHead', vocabulary=WORDS, templates='simple')
-
-    def config(clip=mini_clip, window=64, **backbone):
-        backbone = dict(type='CLIPVisionTransformer', **backbone)
-        test_cfg = dict(crop_size=window, stride=window // 2)
-        return dict(type='SCLIPSegmentor', clip=clip, backbone=backbone, decode_head=head, test_cfg=test_cfg)
-
-    other = dict(mini_clip, pretrained=str(tmp_path / 'other.pt'))
-    methods = dict(a=config(), b=config(other), c=config(dict(mini_clip), window=48), d=config(positions='bilinear'))
+    method = dict(
+        type='SCLIPSegmentor',
+        backbone=dict(type='CLIPVisionTransformer'),
+        decode_head=dict(type='TextSimilarityHead', vocabulary=WORDS, templates='simple'),
+    )
+    methods = dict(a=dict(method, clip=mini_clip, test_cfg=dict(mode='whole')), b=dict(method, clip=dict(mini_clip)))
+    methods['c'] = dict(method, clip=dict(mini_clip, pretrained=str(tmp_path / 'other.pt')))
+    methods['d'] = dict(methods['a'], backbone=dict(type='CLIPVisionTransformer', positions='bilinear'))
     bundle = MODELS.build(dict(type='MethodBundle', methods=methods)).eval()
     a, b, c, d = (model.backbone.tower for model in bundle.methods)
-    assert a is c and a is not d and a.visual is d.visual and torch.equal(2 * a.visual.proj, b.visual.proj)
+    assert a is b and a is not d and a.visual is d.visual and torch.equal(2 * a.visual.proj, c.visual.proj)
     encoders = [model.decode_head.text_encoder for model in bundle.methods]
-    assert encoders[0] is encoders[2] is encoders[3] is not encoders[1]
-    samples = [sample((50, 60)) for _ in images[:2]]
-    together = score_together(list(bundle.methods), images[:2], samples)
-    for model, scores in zip(bundle.methods, together, strict=True):
-        for ours, alone in zip(scores, model.score(images[:2], samples), strict=True):
-            assert torch.equal(whole(ours), whole(alone))
-    bundle(images[:2], samples)
-    assert torch.equal(samples[1].pred_sem_seg_2.data, labels(bundle.methods[2], images[1], (50, 60)))
+    assert encoders[0] is encoders[1] is encoders[3] is not encoders[2]
+    (result,) = bundle(images[:1], [sample((50, 60))])
+    for index, model in enumerate(bundle.methods):
+        assert torch.equal(result.get(f'pred_sem_seg_{index}').data, labels(model, images[0], (50, 60)))
     methods['b']['data_preprocessor'] = dict(type='CLIPDataPreProcessor', mean=(0, 0, 0))
     with pytest.raises(ConfigError, match='b normalises images in another way'):
         MODELS.build(dict(type='MethodBundle', methods=methods))

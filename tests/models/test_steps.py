@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import sample
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
@@ -74,7 +74,7 @@ class ToyColourAttention(Attention):
         return [F.pad(logits, (b.prefix, 0, b.prefix, 0))[:, None]]
 
 
-def build(clip, attention='CorrelativeSelfAttention', **more):
+def config_of(clip, attention='CorrelativeSelfAttention', **more):
     config = dict(
         type='SCLIPSegmentor',
         clip=clip,
@@ -82,7 +82,11 @@ def build(clip, attention='CorrelativeSelfAttention', **more):
         decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog', 'tree'], templates='simple'),
         test_cfg=dict(crop_size=(CROP, CROP), stride=(STRIDE, STRIDE), window_batch=2),
     )
-    return MODELS.build({**config, **more}).eval()
+    return {**config, **more}
+
+
+def build(*args, **more):
+    return MODELS.build(config_of(*args, **more)).eval()
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def images():
 
 
 def samples():
-    return [SegDataSample(metainfo=dict(ori_shape=size)) for size in SIZES]
+    return [sample(size) for size in SIZES]
 
 
 def corners(side):
@@ -128,49 +132,30 @@ def scores_by_hand(model, image, on_tokens):
 
 
 @pytest.mark.parametrize('step', ['stitch', 'propagation'])
-def test_a_step_works_on_all_windows_of_an_image_and_of_no_other(mini_clip, images, step):
-    model = build(mini_clip, **{step: dict(type=f'Toy{step.capitalize()}')})
+def test_a_step_works_on_all_windows_of_an_image_and_of_no_other(source, images, step):
+    model = build(source, **{step: dict(type=f'Toy{step.capitalize()}')})
     with torch.no_grad():
         scores = model.score(images, samples())
-    plain = build(mini_clip)
+    with pytest.raises(ConfigError, match='sees the windows of an image one by one'):  # as MMSegmentation's loop
+        model.slide_inference(images[0][None], [dict(ori_shape=SIZES[0])])
+    plain = build(source)
     for one, image in zip(scores, images, strict=True):
         torch.testing.assert_close(whole(one), scores_by_hand(plain, image, step == 'stitch'), atol=1e-5, rtol=0)
     assert (whole(scores[0]) - whole(plain.score(images, samples())[0])).abs().max() > 1e-3
 
 
+@torch.no_grad()
 def test_a_method_with_a_step_changes_nothing_for_the_others_of_a_pass(mini_clip, images):
-    plain = build(mini_clip)
-    bundle = MODELS.build(
-        dict(
-            type='MethodBundle',
-            methods={
-                name: dict(
-                    type='SCLIPSegmentor',
-                    clip=mini_clip,
-                    backbone=dict(
-                        type='CLIPVisionTransformer',
-                        decoder=dict(type='LastBlock', attention=dict(type='CorrelativeSelfAttention')),
-                    ),
-                    decode_head=dict(type='TextSimilarityHead', vocabulary=['cat', 'dog', 'tree'], templates='simple'),
-                    test_cfg=dict(crop_size=(CROP, CROP), stride=(STRIDE, STRIDE), window_batch=2),
-                    **more,
-                )
-                for name, more in dict(plain={}, stitched=dict(stitch=dict(type='ToyStitch'))).items()
-            },
-        )
-    ).eval()
-    with torch.no_grad():
-        alone = [
-            plain.score(images, samples()),
-            build(mini_clip, stitch=dict(type='ToyStitch')).score(images, samples()),
-        ]
-        together = score_together(list(bundle.methods), images, samples())
-    for expected, got in zip(alone, together, strict=True):
+    configs = dict(plain=config_of(mini_clip), stitched=config_of(mini_clip, stitch=dict(type='ToyStitch')))
+    bundle = MODELS.build(dict(type='MethodBundle', methods=configs)).eval()
+    together = score_together(list(bundle.methods), images, samples())
+    for config, got in zip(configs.values(), together, strict=True):
+        expected = MODELS.build(config).eval().score(images, samples())
         assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, got, strict=True))
 
 
-def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(mini_clip):
-    model = build(mini_clip, 'ToyColourAttention', companions=dict(colours=dict(type='ToyCompanion')))
+def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(source):
+    model = build(source, 'ToyColourAttention', companions=dict(colours=dict(type='ToyCompanion')))
     pixels = torch.randint(0, 256, (2, 3, 64, 64)).float()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.backbone.tower.mean, model.backbone.tower.std))
     images = (pixels - mean) / std
@@ -190,14 +175,14 @@ def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(mini_cli
         record.companion('depth')
 
 
-def test_what_a_part_cannot_get_is_said_when_the_model_is_built(mini_clip):
+def test_what_a_part_cannot_get_is_said_when_the_model_is_built(source):
     with pytest.raises(ConfigError, match="LastBlock reads the companion 'colours', but model.companions names none"):
-        build(mini_clip, 'ToyColourAttention')
+        build(source, 'ToyColourAttention')
     head = dict(vocabulary=['cat', 'dog'], templates='simple')
     with pytest.raises(ConfigError, match='EarlyLayerFusionHead reads LayerTokens, but the decoder LastBlock gives'):
-        build(mini_clip, decode_head=dict(type='EarlyLayerFusionHead', **head))
+        build(source, decode_head=dict(type='EarlyLayerFusionHead', **head))
     attention = dict(type='SelfCalibratedAttention', affinity_block=2)
     decoder = dict(type='SelfCalibratedDecoder', attention=attention, smoothing_block=1, levels=(1, 2))
     backbone = dict(type='CLIPVisionTransformer', decoder=decoder)
     with pytest.raises(ConfigError, match='ClassTokenHead reads the class token, which the decoder SelfCalibrated'):
-        build(mini_clip, backbone=backbone, decode_head=dict(type='ClassTokenHead', **head))
+        build(source, backbone=backbone, decode_head=dict(type='ClassTokenHead', **head))

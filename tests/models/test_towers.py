@@ -18,8 +18,6 @@ from mmseg_sclip.config import load_config
 from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.paths import config_path
 
-CPU = torch.device('cpu')
-
 
 @pytest.fixture
 def own(tmp_path, fresh_engine, fresh_cache, monkeypatch):
@@ -65,18 +63,6 @@ def test_scores_are_those_of_timms_own_forward(own):
     scores = model.decode_head.distinct(model._forward(images))
     torch.testing.assert_close(scores, expected.transpose(1, 2).unflatten(2, (4, 4)), atol=1e-5, rtol=0)
     assert model.data_preprocessor.mean.flatten().tolist() == [120, 110, 100]
-
-
-def test_phrases_are_kept_for_these_words_templates_and_weights(own, tmp_path, monkeypatch):
-    heads = [model_of(own()).decode_head, model_of(own()).decode_head, model_of(own(seed=1)).decode_head]
-    asked, embed = [], tiny_source.TinyWords.embed
-    monkeypatch.setattr(tiny_source.TinyWords, 'embed', lambda *args: asked.append(args[2]) or embed(*args))
-    first, again, other = (head.encode_vocabulary(CPU) for head in heads)
-    assert torch.equal(first, again) and not torch.allclose(first, other)
-    assert len(asked) == 2 and heads[0].text_encoder.network is None
-    heads[1].templates = ('{}!',)
-    heads[1].set_vocabulary(list(heads[0].vocabulary.classes))
-    assert not torch.allclose(heads[1].encode_vocabulary(CPU), first) and len(asked) == 3
 
 
 def test_a_test_several_at_once_and_costs(own, tmp_path, monkeypatch, capfd):

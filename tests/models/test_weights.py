@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 import sys
 import zipfile
 
@@ -44,19 +45,18 @@ class Anything(nn.Module):
         return y.to(self.device)
 
 
-class Nested(nn.Module):
-    """A module with given parameters and buffers, under dotted names."""
+class Tree(nn.Module):
+    """A module with given parameters, under dotted names."""
 
     def __init__(self, state):
         super().__init__()
-        for name in dict.fromkeys(key.partition('.')[0] for key in state):
-            inner = {key.partition('.')[2]: value for key, value in state.items() if key.partition('.')[0] == name}
-            if name not in state:
-                self.add_module(name, Nested(inner))
-            elif state[name].is_floating_point():
-                self.register_parameter(name, nn.Parameter(state[name]))
-            else:
-                self.register_buffer(name, state[name])
+        for name, value in state.items():
+            *parents, leaf = name.split('.')
+            owner = self
+            for parent in parents:
+                owner._modules.setdefault(parent, Tree({}))
+                owner = owner._modules[parent]
+            owner.register_parameter(leaf, nn.Parameter(value))
 
     def forward(self, x):
         return x
@@ -79,16 +79,12 @@ def assert_same(found, expected):
         assert torch.equal(found[name], value)
 
 
-@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64, 'traced'], ids=str)
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
 def test_an_archive_gives_what_torch_jit_gives(tmp_path, kind):
-    if kind == 'traced':
-        archive = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 2), nn.LayerNorm(3)), torch.randn(1, 3, 4, 4))
-    else:
-        archive = torch.jit.script(Anything(kind))
-    archive.save(tmp_path / 'archive.pt')
-    found = read_torchscript(tmp_path / 'archive.pt')
-    assert_same(found, torch.jit.load(tmp_path / 'archive.pt').state_dict())
-    assert kind == 'traced' or found['same'].data_ptr() == found['turned'].data_ptr()
+    torch.jit.script(Anything(kind)).save(tmp_path / 'archive.pt')
+    found, expected = read_torchscript(tmp_path / 'archive.pt'), torch.jit.load(tmp_path / 'archive.pt').state_dict()
+    assert_same(found, expected)
+    assert found['same'].data_ptr() == found['turned'].data_ptr()
 
 
 @pytest.fixture(scope='module')
@@ -112,9 +108,8 @@ def test_archives_of_other_machines_and_other_versions(tmp_path, archive):
         return content
 
     def without_names(name, content):  # of buffers and of the order of bytes
-        lines = content.splitlines(keepends=True)
-        kept = b''.join(line for line in lines if b'__buffers__' not in line) if name.endswith('.py') else content
-        return None if name == 'byteorder' else kept
+        content = re.sub(rb'.*__buffers__.*\n', b'', content) if name.endswith('.py') else content
+        return None if name == 'byteorder' else content
 
     for change in (swap, without_names):
         found = read_torchscript(rewritten(archive, tmp_path / 'changed.pt', change))
@@ -134,7 +129,7 @@ def files(tmp_path):
         zip=torch.save,
         old=lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
         wrapped=wrapped,
-        scripted=lambda state, path: torch.jit.script(Nested(state)).save(path),
+        scripted=lambda state, path: torch.jit.script(Tree(state)).save(path),
         safetensors=lambda state, path: save_file({key: value.contiguous() for key, value in state.items()}, path),
     )
 
