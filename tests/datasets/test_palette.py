@@ -10,13 +10,7 @@ from mmseg_sclip.errors import ConfigError
 
 def test_a_class_keeps_its_colour_when_others_come():
     few, many = distinct_palette(3), distinct_palette(100)
-    for count, least in (
-        (2, 250),
-        (9, 130),
-        (21, 90),
-        (60, 40),
-        (256, 20),
-    ):  # far from each other, summed over red, green and blue
+    for count, least in ((2, 250), (9, 130), (21, 90), (60, 40), (256, 20)):  # summed over red, green, blue
         colours = np.array(distinct_palette(count, background_index=0))
         apart = np.abs(colours[:, None] - colours).sum(-1) + 10**9 * np.eye(count)
         assert tuple(colours[0]) == BLACK and apart.min() > least
