@@ -123,7 +123,7 @@ def test_what_the_library_of_the_crf_is_given_with_the_colours_of_the_file(sourc
 class ToyRefinement(Refinement):
     def __init__(self, stage='cosines', factor=1.0, last=False):
         super().__init__()
-        self.stage, self.factor, self.last, self.needs = stage, factor, last, frozenset({0})
+        self.stage, self.factor, self.last, self.needs = stage, factor, last, frozenset({-1})
 
     def look(self, record):
         return record.images[:, 0] * self.factor  # what one window is seen as
@@ -137,14 +137,14 @@ class ToyRefinement(Refinement):
 @torch.no_grad()
 def test_refinements_run_in_their_order_at_their_stage_and_see_an_image_of_one_window(source):
     image, model = torch.randn(3, 64, 96), build(source, keep_scores=True)
-    assert 0 not in model.needs
+    assert 3 not in model.needs
     cosines = -((whole(model.score([image], [sample((50, 70))])[0]) + 0.01) * 0.5 + 0.01)
     expected = (best_of_class((cosines * 40).softmax(0), (2, 1, 1)) + 0.01) * 3
     entries = [('class scores', 3.0), ('cosines', 0.5), ('cosines', -1.0)]
     model.test_cfg.refine = [dict(type='ToyRefinement', stage=stage, factor=factor) for stage, factor in entries]
     (result,) = model.predict([image], [sample((50, 70))])
     torch.testing.assert_close(result.seg_logits.data, expected, atol=1e-5, rtol=0)
-    assert 0 in model.needs and [refinement.seen for refinement in model.refinements] == [None] * 3
+    assert 3 in model.needs and [refinement.seen for refinement in model.refinements] == [None] * 3
     model.test_cfg.mode = 'whole'
     model.predict([image], [sample((50, 70))])
     for refinement, (_, factor) in zip(model.refinements, entries, strict=True):

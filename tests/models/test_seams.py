@@ -84,7 +84,7 @@ def test_what_a_record_makes_is_made_once_and_shared_by_those_who_read_it():
     images, parts = torch.zeros(1), [Counts(), Counts()]
     tower = SimpleNamespace(prefix=1, own_precision=lambda device: torch.autocast('cpu', enabled=False))
     record = Record(tower, images, (1, 2), {1: torch.arange(6.0).view(1, 3, 2)}, ['here'])
-    mine, theirs = record.read_by({'mine': parts[0]}), record.read_by({})
+    theirs, mine = record.read_by({}), record.read_by({'mine': parts[0]})
     with torch.autocast('cpu', torch.bfloat16):
         assert mine.once(parts[0]) is theirs.once(parts[0]) is mine.companion('mine')
         assert theirs.once(parts[1]) is not mine.once(parts[0])

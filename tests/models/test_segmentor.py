@@ -76,6 +76,18 @@ def test_scores_stand_in_the_order_of_the_queries_and_a_tie_goes_to_the_first(so
     assert {labels(model, image).unique().item() for image in images} == {0}
 
 
+@torch.no_grad()
+def test_heads_and_labels_stay_in_float32_under_autocast(source, images):
+    model = build(source, keep_scores=True)
+    (scores,) = model.score(images[:1], [sample((301, 99))])
+    expected, features = model.label(scores, images[0], sample((301, 99))), model.backbone(images[0][None])
+    cosines = model.decode_head(features)
+    with torch.autocast('cpu', torch.bfloat16):
+        again = model.label(scores, images[0], sample((301, 99)))
+        assert torch.equal(model.decode_head(features), cosines)
+    assert torch.equal(again.seg_logits.data, expected.seg_logits.data)
+
+
 @pytest.mark.parametrize(
     'change, words',
     [

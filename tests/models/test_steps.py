@@ -1,7 +1,5 @@
 """Steps over all windows of an image, second networks, and affinities: parts from outside the package."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from helpers import sample
@@ -9,7 +7,7 @@ from mmseg.registry import MODELS
 from torch.nn import functional as F
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import Attention, Companion, Features, Propagation, Stitch
+from mmseg_sclip.models import Attention, Companion, Features, Propagation, Stitch, Tokens
 from mmseg_sclip.models.image.scores import whole
 from mmseg_sclip.models.segmentors import score_together
 
@@ -36,7 +34,7 @@ class ToyStitch(Stitch):
 
     def forward(self, tokens):
         patches = mean_over_windows(tokens.map, tokens.record.places)
-        return replace(tokens, patches=patches.flatten(2).transpose(1, 2))
+        return Tokens(patches.flatten(2).transpose(1, 2), None, tokens.grid)
 
 
 @MODELS.register_module()
@@ -146,7 +144,8 @@ def test_a_step_works_on_all_windows_of_an_image_and_of_no_other(source, images,
 
 @torch.no_grad()
 def test_a_method_with_a_step_changes_nothing_for_the_others_of_a_pass(mini_clip, images):
-    configs = dict(plain=config_of(mini_clip), stitched=config_of(mini_clip, stitch=dict(type='ToyStitch')))
+    both = dict(stitch=dict(type='ToyStitch'), propagation=dict(type='ToyPropagation'))
+    configs = dict(plain=config_of(mini_clip), stitched=config_of(mini_clip, **both))
     bundle = MODELS.build(dict(type='MethodBundle', methods=configs)).eval()
     together = score_together(list(bundle.methods), images, samples())
     for config, got in zip(configs.values(), together, strict=True):
@@ -164,7 +163,8 @@ def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(source):
     assert record.companion('colours') is record.companion('colours')
     with torch.no_grad():
         tokens = model.encode(images)
-    assert model.companions['colours'].calls == 2  # once for each record
+        model.score(images, [sample((64, 64))] * 2)
+    assert model.companions['colours'].calls == 3  # once for each record
     weights = model.backbone.decoder.attention.weights(record.block_input(-1))
     colours = F.avg_pool2d(pixels / 255, 16).flatten(2).transpose(1, 2)  # (2, 16, 3)
     logits = F.pad(-10 * (colours[:, :, None] - colours[:, None]).norm(dim=-1), (1, 0, 1, 0))

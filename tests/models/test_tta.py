@@ -3,12 +3,21 @@
 import pytest
 import torch
 from helpers import build, sample
+from mmseg.registry import MODELS
 from torch.nn.functional import interpolate
 
 from mmseg_sclip.errors import ConfigError
-from mmseg_sclip.models import SCLIPTTAModel
+from mmseg_sclip.models import Refinement, SCLIPTTAModel
 
 SHAPE = (70, 90)
+
+
+@MODELS.register_module()
+class ToyProduct(Refinement):
+    """The product with the unit matrix, which autocast would round."""
+
+    def forward(self, scores, image):
+        return torch.eye(scores.shape[1]) @ scores
 
 
 def tta_of(clip, **test_cfg):
@@ -77,7 +86,7 @@ def test_class_scores_are_averaged_before_the_thresholds(source, images):
 
 @torch.no_grad()
 def test_it_stays_in_float32_after_the_network(mini_clip, images):
-    tta = tta_of(dict(mini_clip, precision='fp16'))
+    tta = tta_of(dict(mini_clip, precision='fp16'), refine=[dict(type='ToyProduct')])
     expected = tta.test_step(batch(images[:1], flips=[None, 'horizontal']))[0].seg_logits.data
     with torch.autocast('cpu', torch.bfloat16):
         ours = tta.test_step(batch(images[:1], flips=[None, 'horizontal']))[0].seg_logits.data
