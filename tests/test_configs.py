@@ -182,6 +182,7 @@ def demo_miou(name):
     return 100 * np.mean([(found & true).sum() / (found | true).sum() for found, true in one_hot])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('_demo')])
 def test_the_demo_configs_segment_the_painted_scenes(name):
     assert demo_miou(name) > 33

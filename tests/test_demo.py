@@ -19,6 +19,7 @@ training = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(training)
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_and_goes_on_where_it_was_interrupted(tmp_path, capsys):
     def stop_after_two(line):
         if 'step 2' in line:

@@ -180,6 +180,7 @@ def photo(fresh_engine, recipe, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('document', ['README.md', 'README_zh-CN.md', 'docs/own_images.md'])
 def test_the_inferencer(photo, mini_clip, monkeypatch, document):
     full = apis.SCLIPInferencer
@@ -192,6 +193,7 @@ def test_the_inferencer(photo, mini_clip, monkeypatch, document):
         assert len(names['result']['heatmaps']) == len(sum(names['result']['phrases'], []))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend')
 @torch.no_grad()
 def test_the_page_on_mmsegmentation(photo, mini_clip):

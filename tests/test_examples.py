@@ -16,6 +16,7 @@ from torch.nn import functional as F
 EXAMPLES = Path(__file__).resolve().parents[1] / 'examples'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', sorted(EXAMPLES.rglob('sclip_demo_*.py')), ids=lambda path: path.stem)
 def test_the_configs_of_the_examples_run(run_main, tmp_path, path):
     few = ['--cfg-options', 'test_dataloader.dataset.count=3', 'test_dataloader.num_workers=0']
@@ -24,6 +25,7 @@ def test_the_configs_of_the_examples_run(run_main, tmp_path, path):
     assert mmengine.load(tmp_path / 'work' / 'result.json')['images'] == 3
 
 
+@pytest.mark.slow
 def test_the_own_dataset_runs(run_main, mini_clip, recipe, tmp_path):
     data = tmp_path / 'my kitchen'
     for number, name in enumerate(('cup.JPG', 'shelf/plate.png')):

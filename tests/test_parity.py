@@ -104,6 +104,7 @@ def test_label_maps_and_scores_of_two_sizes_in_one_batch(mini_clip, recipe, devi
         np.testing.assert_allclose(scores, GOLDENS[f'{case}/{height}x{width}/prob'], atol=1e-3 if exact else 1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', ['highthd', 'adelike', 'whole'])  # all that it has
 def test_label_maps_of_the_plain_way(mini_clip, recipe, case):
     vocabulary, short_side, test_cfg = CASES[case]

@@ -329,6 +329,7 @@ def test_heat_of_a_phrase_of_two_classes(small, tmp_path):
     assert set(files.values()) == {path.name for path in tmp_path.glob('*_heat_*')}
 
 
+@pytest.mark.slow
 def test_stems_that_repeat(demo, small, tmp_path):
     inputs = [tmp_path / name for name in ('in/a.png', 'in/a.jpg', 'in/A.bmp', 'in/a_overlay.png', 'in/sub/a.png')]
     for path in inputs:

@@ -40,6 +40,7 @@ def figures(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_the_demo(run, tmp_path, figures):
     code, out, _ = run('attention', '--demo', '--out-dir', 'out', '--pdf')
     assert code == 0
@@ -124,6 +125,7 @@ def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, fresh
     assert np.array_equal(np.asarray(Image.open(pictures[2])), by_tool)
 
 
+@pytest.mark.slow
 def test_points_outside_and_intervals(test_with_hook, tmp_path):
     code, out, err = test_with_hook("points=[(5, 500)], interval=2, layers=[1], attention='VanillaSelfAttention'")
     assert code == 0, err

@@ -186,6 +186,7 @@ def broken(scenes, tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_damaged_images_do_not_stop_the_others(run, figures, broken, tmp_path):
     code, out, err = run(*CONFIGS[:2], '--worst', 4, '--by', 'last', '--data-root', broken)
     assert code == 1

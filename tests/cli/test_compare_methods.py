@@ -75,6 +75,7 @@ def test_each_method_has_the_numbers_of_the_test_command(tmp_path, capsys):
     assert result['config'] == 'naclip_demo (protocol of sclip)'
 
 
+@pytest.mark.slow
 def test_finished_passes_are_kept_by_resume(tmp_path, capsys, monkeypatch, passes):
     argv = ['demo', '--methods', 'clip', 'maskclip', '--seeds', 5, 6, '--on-error', 'skip']
     monkeypatch.setattr('sys.argv', ['/usr/bin/mmseg-sclip'])

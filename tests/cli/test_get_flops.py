@@ -15,6 +15,7 @@ def cost(capsys, *argv):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'row, size, windows, window, clip',
     [
@@ -34,6 +35,7 @@ def test_the_modes_of_table_4(capsys, tmp_path, row, size, windows, window, clip
     assert found['gmac_per_image'] == pytest.approx(windows * found['gmac_per_window'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, options, products',
     [
@@ -52,6 +54,7 @@ def test_the_decoder_is_counted(capsys, name, options, products):
     assert cost(capsys, name, *options)['gmac_per_window'] == pytest.approx(expected / 1e9, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_shapes(capsys):
     assert cost(capsys, 'sclip_voc21', '--shape', 1000, 500)['network_input'] == [672, 336]
     assert cost(capsys, 'sclip_voc21', '--shape', 100)['network_input'] == [336, 336]

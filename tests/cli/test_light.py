@@ -97,6 +97,7 @@ print('fine')
 """
 
 
+@pytest.mark.slow
 def test_scripts_find_everything_registered_and_little_imported(tmp_path):
     """With mmcv-lite mmseg can only be imported after mmseg_sclip, so MMSegmentation's scripts are run through it."""
     (tmp_path / 'script.py').write_text(IMPORT)

@@ -83,7 +83,7 @@ WRONG = [
     (COMPARE + '--worst 1 --opacity 2', '--opacity is 2.0'),
     (COMPARE + '--images 000000 --by last', '--by and --max-images belong to --worst and --best'),
     (COMPARE + '--worst 1 --by gain', 'Give two or more'),
-    (COMPARE + '--images 00000O', 'no image of the 4'),
+    (COMPARE + '--images 00000O', 'one of the 4 images'),
     (COMPARE + '--images photos/0.jpg --gt', '--gt: photos/0.jpg has no ground truth'),
     (COMPARE + '--images photos/0.jpg --error-map', '--error-map: none of the images has ground truth'),
     (COMPARE + '--images photos/0.jpg --out-dir photos', 'name another folder'),

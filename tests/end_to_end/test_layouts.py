@@ -102,6 +102,7 @@ def check(recipe, mini_json, mini_weights, run_main, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'layout', [VOC21, Layout('sclip_ade20k', 150, *ADE20K, (17, 43, 109, 133), reduced=True)], ids=['voc21', 'ade20k']
 )

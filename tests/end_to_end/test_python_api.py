@@ -84,6 +84,7 @@ def test_photographs_are_segmented_and_drawn_upright(fresh_engine, tmp_path):
     np.testing.assert_array_equal(ours['visualization'], colours)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Failed to add .*VisBackend', 'ignore:Checkpoint is not', 'ignore:weights is None')
 @pytest.mark.parametrize('name', ['sclip_voc21', 'sclip_ade20k'])  # with and without a background
 def test_mmsegs_inferencer_knows_the_classes_and_writes_files(fresh_engine, files, tmp_path, name):

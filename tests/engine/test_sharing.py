@@ -85,6 +85,7 @@ def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json,
     assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
 
 
+@pytest.mark.slow
 def test_an_interrupted_pass_goes_on_where_its_slowest_method_stopped(configs, monkeypatch):
     add, calls = Journal.add, []
 

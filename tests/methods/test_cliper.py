@@ -204,6 +204,7 @@ def test_even_attention_has_a_map_without_nan(block):
     assert all(weights.isfinite().all() for weights in attention.rounds(block))
 
 
+@pytest.mark.slow
 def test_the_cost_of_windows_is_counted(deep_clip):
     config = Config.fromfile(ROOT / 'configs' / 'sclip_voc21.py')
     config.model.clip = dict(deep_clip, pretrained=None)

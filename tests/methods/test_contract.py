@@ -315,6 +315,7 @@ def test_the_contract_notices(built, monkeypatch, check):
         check(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', [case for case in CASES if not case.endswith(('voc20', 'voc21'))])
 @torch.no_grad()
 def test_bfloat16_is_near_float32(built, case):
@@ -324,6 +325,7 @@ def test_bfloat16_is_near_float32(built, case):
     assert built(case, 'bf16').decode_head(rough).dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', BASES, ids=lambda path: path.stem)
 def test_the_cost_of_each_method_is_counted(path, random_clip):
     """On a device without numbers, for an image of 375 x 500 pixels."""

@@ -65,6 +65,7 @@ def test_scores_are_those_of_timms_own_forward(own):
     assert model.data_preprocessor.mean.flatten().tolist() == [120, 110, 100]
 
 
+@pytest.mark.slow
 def test_a_test_several_at_once_and_costs(own, tmp_path, monkeypatch, capfd):
     built, build = [], tiny_source.TinySource.build_image_tower
     monkeypatch.setattr(tiny_source.TinySource, 'build_image_tower', lambda *args: built.append(args) or build(*args))

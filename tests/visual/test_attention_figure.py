@@ -56,6 +56,7 @@ def test_points_and_their_maps(windows):
         assert title.startswith('photo.jpg. One window of 120 x 120 pixels') and title.endswith('the rest is pale.')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rows, points', [(24, 2), (48, 1), (1, 1)])
 def test_many_maps_are_wrapped(rows, points):
     """Also maps of zeros, and smaller pictures."""

@@ -32,6 +32,7 @@ def boxes(figure):
     return [thing.get_tightbbox(renderer) for thing in things]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'size, rows, columns, classes',
     [((240, 320), 1, 1, 171), ((320, 240), 2, 3, 1), ((20, 400), 4, 3, 60), ((1, 1), 1, 12, 0)],
@@ -48,6 +49,7 @@ def test_nothing_overlaps(size, rows, columns, classes):
         assert min(overlap) < 1, (one, other)  # a soft edge may touch
 
 
+@pytest.mark.slow
 def test_large_figures_have_a_limit():
     large = draw([[Panel(plain(1200, 1800))] * 8] * 8)
     assert large.dpi * max(large.get_size_inches()) == pytest.approx(8000)
@@ -65,6 +67,7 @@ def test_the_legend_has_what_occurs():
     assert class_legend(['a'], [RED], []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('suffix, start', [('png', b'\x89PNG'), ('pdf', b'%PDF')])
 def test_files_are_ours_and_have_no_date(suffix, start, tmp_path):
     folder, path = OutputFolder(tmp_path, '--out-dir'), tmp_path / f'figure.{suffix}'

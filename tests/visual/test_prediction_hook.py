@@ -32,6 +32,7 @@ def figures(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_a_second_test_replaces_the_pictures_of_the_first(tmp_path, figures):
     config = load_config('sclip_demo', {'test_dataloader.dataset.count': 2, 'test_dataloader.num_workers': 0})
     config.work_dir = str(tmp_path / 'work')
