@@ -48,6 +48,7 @@ def tested(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_rows_of_the_demo(out):
     found = results(out)
     rows = [('1', 'maskclip'), ('1', 'sclip+pamr'), ('3', 'maskclip'), ('3', 'local:1')]

@@ -105,6 +105,7 @@ def test_the_command_of_the_readme(run, figures, expected, tmp_path):
         assert all(title.endswith('% right') for title, _ in here[5:])
 
 
+@pytest.mark.slow
 def test_images_by_name_and_from_elsewhere(run, figures, expected, scenes, tmp_path):
     shutil.copy(scenes / 'images' / '000001.jpg', tmp_path / 'own [x].jpg')
     code, out, err = run(CONFIGS[2], CONFIGS[0], '--images', '000002', 'own [x].jpg', '000000', *SCENES)

@@ -282,9 +282,21 @@ CONTRACT = (
 )
 
 
+def checks_of(case):
+    """Every check of a part. A method's model part has fast parts inside, so all but the first of its are slow."""
+    if case.endswith(('voc20', 'voc21')):
+        return CONTRACT[:1]
+    marks = [pytest.mark.slow] if case.startswith('models/') else []
+    return [CONTRACT[0], *(pytest.param(check, marks=marks) for check in CONTRACT[1:])]
+
+
 @pytest.mark.parametrize(
     'case, check',
-    [(case, check) for case in CASES for check in (CONTRACT[:1] if case.endswith(('voc20', 'voc21')) else CONTRACT)],
+    [
+        pytest.param(case, *getattr(check, 'values', [check]), marks=getattr(check, 'marks', ()))
+        for case in CASES
+        for check in checks_of(case)
+    ],
     ids=lambda value: getattr(value, '__name__', value),
 )
 @torch.no_grad()
