@@ -15,6 +15,7 @@ from ....rules import Between, Positive
 from ...heads.maps import MapHead
 from ...image.scores import MapScores, PixelScores
 from ...precision import without_autocast
+from ...towers.image import ImageTower
 from .decoder import LayerTokens
 
 
@@ -54,6 +55,19 @@ class EarlyLayerFusionHead(MapHead):
         self.score_thd = score_thd
         self.min_max = min_max
 
+    def bind(self, tower: ImageTower) -> None:
+        """Look for the layer; there is one for each block of the tower.
+
+        Raises:
+            ConfigError: There is no layer of this number.
+        """
+        super().bind(tower)
+        if not -tower.depth <= self.layer < tower.depth:
+            raise ConfigError(
+                f'decode_head.layer is {self.layer}, but the decoder gives {tower.depth} layers: 0 to '
+                f'{tower.depth - 1}, or -{tower.depth} to -1 from the end.'
+            )
+
     @property
     def needs_whole_image(self) -> bool:
         """The largest value of a class is that in the whole image; windows are an option of the decoder."""
@@ -64,17 +78,8 @@ class EarlyLayerFusionHead(MapHead):
 
         Args:
             features: Of an `EarlyLayerFusion`.
-
-        Raises:
-            ConfigError: There is no layer of this number.
         """
         layers, affinity = features.layers, features.affinity
-        count = layers.shape[2]
-        if not -count <= self.layer < count:
-            raise ConfigError(
-                f'decode_head.layer is {self.layer}, but the decoder gives {count} layers: 0 to {count - 1}, or '
-                f'-{count} to -1 from the end.'
-            )
         with without_autocast(layers.device):
             texts = self.score_bank(layers.device)  # (Q, D)
             foreground = self.foreground.to(texts.device)
