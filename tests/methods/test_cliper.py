@@ -84,7 +84,9 @@ def test_maps_and_labels_of_the_official_code(build, pixels, name, size):
 
 @pytest.mark.parametrize('layer', [12, -13])
 def test_a_layer_that_the_tower_does_not_have_is_refused_when_the_model_is_built(build, layer):
-    with pytest.raises(ConfigError, match=f'decode_head.layer is {layer}, but the decoder gives 12 layers: 0 to 11, or -12 to -1'):
+    with pytest.raises(
+        ConfigError, match=f'decode_head.layer is {layer}, but the decoder gives 12 layers: 0 to 11, or -12 to -1'
+    ):
         build(layer=layer)
     nearest = 11 if layer > 0 else -12
     assert build(layer=nearest).decode_head.layer == nearest
