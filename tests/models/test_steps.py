@@ -175,6 +175,21 @@ def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(source):
         record.companion('depth')
 
 
+@torch.no_grad()
+def test_equal_companions_of_a_pass_are_one_network_whatever_they_are_called(mini_clip, images):
+    first = config_of(mini_clip, 'ToyColourAttention', companions=dict(colours=dict(type='ToyCompanion')))
+    second = dict(first, companions=dict(other=dict(type='ToyCompanion'), colours=dict(type='ToyCompanion')))
+    bundle = MODELS.build(dict(type='MethodBundle', methods=dict(a=first, b=second))).eval()
+    together = score_together(list(bundle.methods), images, samples())
+    networks = {id(network) for method in bundle.methods for network in method.companions.values()}
+    assert len(networks) == 1
+    alone = MODELS.build(first).eval()
+    expected = alone.score(images, samples())
+    assert bundle.methods[0].companions['colours'].calls == alone.companions['colours'].calls  # once for both methods
+    for scores in together:
+        assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, scores, strict=True))
+
+
 def test_what_a_part_cannot_get_is_said_when_the_model_is_built(source):
     with pytest.raises(ConfigError, match="LastBlock reads the companion 'colours', but model.companions names none"):
         build(source, 'ToyColourAttention')

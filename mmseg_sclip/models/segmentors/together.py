@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,11 +15,13 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from ...checks import build_strategy
 from ...errors import ConfigError
+from ..companions import Companion
 from ..image.geometry import Placement, image_axes
 from ..image.scores import PixelScores
 from ..image.windows import PatchScores, Place, WindowGrid, score_windows
-from ..towers.source import TowerSource, build_source
+from ..towers.source import build_source
 
 Pair = tuple[int, int]
 
@@ -97,27 +99,43 @@ def _pixel_scores(
     return PixelScores(scores, *placement.matrices(shape), model.decode_head.phrase_of_query, patches.seen, placement)
 
 
+class _Shared:
+    """What is built from configs, once for equal ones."""
+
+    def __init__(self, build: Callable[[dict], Any]) -> None:
+        self.build = build
+        self.known: list[tuple[dict, Any]] = []
+
+    def of(self, config: Mapping) -> Any:
+        """What this config stands for."""
+        config = dict(config)
+        for known, built in self.known:
+            if known == config:
+                return built
+        self.known.append((config, self.build(config)))
+        return self.known[-1][1]
+
+
 @MODELS.register_module()
 class MethodBundle(BaseModel):
     """Segmentors that are tested in one pass over the images, whose pipeline and preprocessor they share.
 
     Args:
-        methods: Configs of `SCLIPSegmentor`s by name. Those with equal `clip` entries share its towers.
+        methods: Configs of `SCLIPSegmentor`s by name. Equal `clip` entries share their towers, and
+            equal companions are one network.
 
     Attributes:
         methods: The segmentors, in the order of their configs.
     """
 
     def __init__(self, methods: Mapping[str, Mapping]) -> None:
-        sources: list[tuple[dict, TowerSource]] = []
+        source = _Shared(lambda clip: build_source(clip, 'MethodBundle'))
+        network = _Shared(lambda config: build_strategy('model.companions', config, Companion))
         models = []
         for config in map(dict, methods.values()):
-            clip = dict(config['clip'])
-            source = next((source for known, source in sources if known == clip), None)
-            if source is None:
-                source = build_source(clip, 'MethodBundle')
-                sources.append((clip, source))
-            config['clip'] = source
+            config['clip'] = source.of(config['clip'])
+            if config.get('companions'):
+                config['companions'] = {name: network.of(own) for name, own in config['companions'].items()}
             models.append(MODELS.build(config))
         super().__init__(data_preprocessor=models[0].data_preprocessor)
         self.methods: Any = torch.nn.ModuleList(models)
