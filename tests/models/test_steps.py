@@ -49,7 +49,7 @@ class ToyPropagation(Propagation):
 class ToyCompanion(Companion):
     """Mean colours, on a grid of 8 pixels."""
 
-    mean, std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+    mean, std = (51.0, 102.0, 0.0), (255.0, 255.0, 255.0)
 
     def __init__(self):
         super().__init__()
@@ -159,7 +159,8 @@ def test_a_companion_is_asked_once_per_record_with_its_own_mean_and_std(source):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.backbone.tower.mean, model.backbone.tower.std))
     images = (pixels - mean) / std
     record = model.backbone.record(images).read_by(model.companions)
-    torch.testing.assert_close(record.companion('colours').map, F.avg_pool2d(pixels / 255, 8), atol=1e-5, rtol=0)
+    seen = F.avg_pool2d(pixels / 255, 8) - torch.tensor([0.2, 0.4, 0.0]).view(3, 1, 1)
+    torch.testing.assert_close(record.companion('colours').map, seen, atol=1e-5, rtol=0)
     assert record.companion('colours') is record.companion('colours')
     with torch.no_grad():
         tokens = model.encode(images)
