@@ -49,7 +49,7 @@ class Measured:
             device=self.parts['device'],
             processes=get_world_size(),
             seconds=round(seconds, 3),
-            precision=(self.config.model.get('clip') or {}).get('precision', 'fp32'),
+            precision=(self.parts['weights'] or {}).get('precision', 'fp32'),
             weights=self.parts['weights'],
             settings=self.parts['settings'],
             fingerprint=digest(self.parts),

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from engine.few_images import NAMES, counted, counts_of, interrupted, run, stems
+from mmengine.config import Config
 from mmengine.runner import TestLoop as PlainLoop
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import LOOPS
@@ -386,3 +387,10 @@ def test_a_bar_shows_the_progress_of_a_test_on_a_terminal(monkeypatch, terminal)
     hook.after_test_iter(runner, 1, outputs=[3])
     hook.after_test_epoch(runner)
     assert ('3/3' in stream.getvalue()) == terminal == bool(stream.getvalue())
+
+
+def test_a_result_has_the_precision_that_the_source_of_the_towers_names():
+    parts = dict(versions={}, device='cpu', weights=dict(precision='bf16'), settings={})
+    own = Config(dict(model=dict(clip=dict(type='AnySource')), work_dir='own'))
+    assert measured.Measured(own, None, parts, None).result(2, 1.0, [])['precision'] == 'bf16'
+    assert measured.Measured(own, None, parts | dict(weights=None), None).result(2, 1.0, [])['precision'] == 'fp32'
