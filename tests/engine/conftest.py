@@ -12,15 +12,6 @@ from mmseg_sclip.config import load_config
 from mmseg_sclip.engine import fingerprint
 
 
-@pytest.fixture(scope='session', autouse=True)
-def configs_are_not_made_pretty():
-    """YAPF takes longer over a config of nested datasets than the test of the few images."""
-    with pytest.MonkeyPatch.context() as patch:
-        for place in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # as old and new versions import it
-            patch.setattr(f'{place}.FormatCode', lambda text, **_: (text, True), raising=False)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def scope():
     init_default_scope('mmseg')

@@ -82,20 +82,20 @@ def assemble(
         for name, config, base in (('stitch', stitch, Stitch), ('propagation', propagation, Propagation))
     ]
     model.decode_head.check(model.backbone.decoder)
-    bind_parts([model.backbone.decoder], model, networks)  # again, for its companions
-    bind_parts([model.decode_head, *filter(None, steps)], model, networks)
+    others = [model.decode_head, *filter(None, steps)]
+    for part in others:  # the backbone has bound its decoder
+        part.bind(model.backbone.tower)
+    check_companions([model.backbone.decoder, *others], networks)
     return networks, steps[0], steps[1]
 
 
-def bind_parts(parts: list[Part], model: EncoderDecoder, companions: nn.ModuleDict) -> None:
-    """Bind parts to the tower of a segmentor, which must have the companions that they read.
+def check_companions(parts: list[Part], companions: nn.ModuleDict) -> None:
+    """Refuse bound parts that read a companion which is not there.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: With its name.
     """
     for part in parts:
-        if part is not model.backbone.decoder:
-            part.bind(model.backbone.tower)
         for name in sorted(part.companions):
             if name not in companions:
                 raise ConfigError(
@@ -136,7 +136,8 @@ def build_refinements(model: EncoderDecoder, settings: InferenceSettings) -> nn.
                 "'slide'. Set mode='whole', or take the entry out of model.test_cfg.refine."
             )
         refinement.check(model)
-    bind_parts(refinements, model, model.companions)
+        refinement.bind(model.backbone.tower)
+    check_companions(refinements, model.companions)
     return nn.ModuleList(refinements).to(next(model.backbone.parameters()).device)
 
 
