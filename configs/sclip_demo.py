@@ -1,2 +1,10 @@
 _base_ = ['_base_/models/sclip.py', '_base_/datasets/demo.py', '_base_/default_runtime.py']
 model = _base_.tiny_clip
+default_hooks = dict(
+    references=dict(
+        type='ReferencesHook',
+        scenes=dict(purpose='evaluation', seed=0, count=200, size=192, max_regions=6),
+        miou=dict(clip_demo=0, maskclip_demo=0),
+        images=['000000', '000001', '000002', '000003'],
+    )
+)

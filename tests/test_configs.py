@@ -173,7 +173,7 @@ def test_the_common_protocol_is_sclips_with_another_model(method, dataset):
 @cache
 def demo_miou(name):
     """Of a config on eight painted scenes; chance is below 10."""
-    scenes = [scene('evaluation', 1, index, 128, 5) for index in range(8)]
+    scenes = [scene('evaluation', 1, index, 192, 6) for index in range(8)]
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]
     with torch.no_grad():
         found = MODELS.build(parsed(name).model).eval().test_step(dict(inputs=pixels))

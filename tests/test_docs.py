@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 from mmseg_sclip import apis, paths
+from mmseg_sclip.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'README_zh-CN.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
@@ -124,14 +125,19 @@ def test_versions_are_those_of_the_setup_and_of_the_workflow():
 
 
 @pytest.mark.slow
-def test_the_demo_prints_what_the_documents_say(run_main, tmp_path):
+def test_the_demo_prints_what_the_documents_say(tmp_path):
     page = text('docs/ablations.md')
     rows = re.findall(r'^\|\s+([a-z ]+?)\s+\|\s+([\d.]+)\s\|\s+([\d.]+) \|$', page, re.M)
     (total,) = re.findall(r'aAcc: ([\d.]+)00  mIoU: ([\d.]+)00  mAcc: ([\d.]+)00', page)
-    assert re.search(rf'^\| 0 \| [\d.]+ \| [\d.]+ \| {total[1]} \|$', page, re.M)
-    assert not [name for name in ('README.md', 'README_zh-CN.md', 'docs/methods.md') if total[1] not in text(name)]
-    assert run_main(ROOT / 'configs' / 'sclip_demo.py', '--device', 'cpu').code == 0
-    result = mmengine.load(tmp_path / 'work' / 'result.json')
+    names = ['clip', 'maskclip', 'sclip']
+    assert main(['compare-methods', 'demo', '--methods', *names, '--out', str(tmp_path), '--device', 'cpu']) == 0
+    results = [mmengine.load(tmp_path / 'own' / name / 'result.json') for name in names]
+    found = [f'{each["metrics"]["mIoU"]:.2f}' for each in results]
+    assert found[2] == total[1] and f'| 0 | {" | ".join(found)} |' in page
+    assert not [name for name in ('README.md', 'README_zh-CN.md') for number in found if number not in text(name)]
+    hook = Config.fromfile(paths.config_path('sclip_demo')).default_hooks.references
+    assert [f'{value:.2f}' for value in hook.miou.values()] == found[:2]
+    result = results[2]
     shown = {name: (float(iou), float(acc)) for name, iou, acc in rows}
     assert shown == {each['name']: pytest.approx((each['IoU'], each['Acc']), abs=0.1) for each in result['classes']}
     assert list(map(float, total)) == pytest.approx([result['metrics'][m] for m in ('aAcc', 'mIoU', 'mAcc')], abs=0.02)

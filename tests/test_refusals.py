@@ -20,7 +20,7 @@ SEVERAL = Config(dict(test_dataloader=dict(dataset=dict(type='ConcatDataset', da
 # A name that only feeds others, and pipelines and words that stand in two places.
 FEEDING = f"""
 _base_ = [{str(config_path('sclip_demo'))!r}]
-img_scale = (96, 96)
+img_scale = (80, 80)
 classes = ('a', *'bcdefghijkl')
 mine = dict(number=7)
 ratios = [96, 192]
@@ -85,7 +85,7 @@ OPTIONS = [
     ('launcher', '--launcher'),
     ('resume', '--resume'),
     ('test_dataloader.dataset.pipeline.9.scale', 'pipeline is a list with entries 0 to 2'),
-    ('model.test_cfg.crop_size.0', r'model.test_cfg.crop_size is \(64, 64\). Set model.test_cfg.crop_size as a whole'),
+    ('model.test_cfg.crop_size.0', r'model.test_cfg.crop_size is \(96, 96\). Set model.test_cfg.crop_size as a whole'),
     ('test_dataloader.dataset.data_prefix.img_dir', "'img_dir' there.*Did you mean 'img_path'"),
     ('test_dataloader.dataset.metainfo.clases', "Did you mean 'classes'"),
     ('env_cfg.cudnn_bench', "Did you mean 'cudnn_benchmark'"),

@@ -13,7 +13,7 @@ model = dict(
 train_pipeline = [
     *_base_.test_pipeline[:2],
     dict(type='LoadLabelMap'),
-    dict(type='RandomCrop', crop_size=(64, 64)),
+    dict(type='RandomCrop', crop_size=(96, 96)),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
@@ -23,8 +23,8 @@ train_dataloader = dict(
         purpose='projection',
         seed=0,
         count=64,
-        size=128,
-        max_regions=5,
+        size=192,
+        max_regions=6,
         indices=64,
         pipeline=train_pipeline,
     ),

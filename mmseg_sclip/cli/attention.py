@@ -23,7 +23,7 @@ from ..visual.png import save_png
 from .arguments.attention import CONFIG, DEMO_CONFIG, OWN, parse
 from .figure_flags import open_folder, save_figure
 
-_DEMO_SCENE = 13
+_DEMO_SCENE = 0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,6 +70,6 @@ def main(argv: Sequence[str]) -> int:
 def _paint(folder: OutputFolder) -> Path:
     """A scene of the demo's evaluation set, as a file that the user can look at."""
     name = folder.name(f'scene_{_DEMO_SCENE}.png', '.png') + '.png'
-    save_png(folder, name, Image.fromarray(scene('evaluation', 0, _DEMO_SCENE, 128, 5).image))
+    save_png(folder, name, Image.fromarray(scene('evaluation', 0, _DEMO_SCENE, 192, 6).image))
     print(f'The painted scene is {(folder.folder / name).resolve()}')
     return folder.folder / name

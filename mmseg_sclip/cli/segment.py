@@ -27,7 +27,7 @@ from ..outputs import OutputFolder, check_outputs
 from .arguments.segment import parse
 
 DEMO_CONFIG = 'sclip_demo'
-DEMO_SCENE = dict(purpose='evaluation', seed=0, index=28, size=256, max_regions=6)
+DEMO_SCENE = dict(purpose='evaluation', seed=0, index=0, size=256, max_regions=6)
 MOST_LISTED = 10  # classes in a line of the log
 TRY_DEMO = 'Or try this command with the tiny CLIP and the painted scene that ship with the package: --demo.'
 

@@ -6,7 +6,7 @@ from mmseg.registry import DATASETS
 from ..paths import scenes_root
 from .checked_layout import CheckedLayout
 from .painting import SceneSet, paint_folder
-from .scenes import MATERIALS
+from .materials import MATERIALS
 
 _COLOURS = {
     'grass': (80, 150, 55),
@@ -32,7 +32,7 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
         seed: Of the scenes.
         count: Number of scenes.
         size: Side of a scene in pixels.
-        max_regions: A scene has 1 to this many regions.
+        max_regions: A scene has up to this many regions, and at least two.
         purpose: 'evaluation', 'training' or 'projection'; no two share a scene.
         data_root: None paints. A folder of the same layout is read instead; the arguments above are then ignored.
         data_prefix: As in `BaseSegDataset`; None is the layout of the painted folder.
@@ -45,8 +45,8 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
         self,
         seed: int = 0,
         count: int = 200,
-        size: int = 128,
-        max_regions: int = 5,
+        size: int = 192,
+        max_regions: int = 6,
         purpose: str = 'evaluation',
         data_root: str | None = None,
         data_prefix: dict | None = None,

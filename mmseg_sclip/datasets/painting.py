@@ -10,7 +10,8 @@ from rich.progress import track
 
 from ..errors import BadFileError, ConfigError, UserError, output_error
 from ..files import locked
-from .scenes import GENERATOR_VERSION, MATERIALS, PURPOSES, scene
+from .materials import MATERIALS
+from .scenes import GENERATOR_VERSION, PURPOSES, scene
 
 _JPEG_QUALITY = 95
 
@@ -22,8 +23,8 @@ class SceneSet:
     purpose: str = 'evaluation'
     seed: int = 0
     count: int = 200
-    size: int = 128
-    max_regions: int = 5
+    size: int = 192
+    max_regions: int = 6
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:

@@ -1,24 +1,33 @@
-"""Painted scenes: warped regions, each filled with one of twelve materials.
+"""Painted scenes: warped regions of twelve materials under uneven light, for evaluation with confetti over them.
 
-Everything is a function of a `numpy.random.Generator`, so that one seed sequence always paints the
-same scene. The training, the evaluation and the learned projection draw from different purposes.
+Everything is a function of a `numpy.random.Generator`, so that one seed sequence always paints the same scene. The
+training, the evaluation and the learned projection draw from different purposes.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-GENERATOR_VERSION = 1  # raise it when a painted pixel changes: painted folders are kept per version
-PURPOSES = dict(evaluation=0, training=1, projection=2)
+from .materials import MATERIALS, PAINTERS, Frame, smooth_noise
+
+GENERATOR_VERSION = 2  # raise it when a painted pixel changes: painted folders are kept per version
+
+_LEAST_SHARE = 0.04  # of the pixels, of a region that counts
+_TINT, _LIGHT, _NOISE = 0.08, 0.22, (2, 8)  # shares of the colours, and the noise's range of grey values
+_CONFETTI_AREA, _CONFETTI_RADIUS, _CONFETTI_COLOURS = 300, (2, 5.5), 3  # pixels for each disc, pixels, number
 
 
-class Frame(NamedTuple):
-    """The rotated and scaled pixel coordinates `u`, `v` (H, W) in which one pattern is painted."""
+class Purpose(NamedTuple):
+    """What scenes are painted for: a number in their seed, their least number of regions, and whether with confetti."""
 
-    u: np.ndarray
-    v: np.ndarray
+    number: int
+    least_regions: int
+    confetti: bool
+
+
+PURPOSES = dict(
+    evaluation=Purpose(0, 2, True), training=Purpose(1, 1, False), projection=Purpose(2, 2, True)
+)  # training never sees confetti
 
 
 class Scene(NamedTuple):
@@ -28,147 +37,75 @@ class Scene(NamedTuple):
     label: np.ndarray
 
 
-@lru_cache(maxsize=256)
-def _interpolation(size: int, cells: int) -> np.ndarray:
-    """(size, cells + 1) matrix that interpolates a row of `cells + 1` values smoothly to `size` pixels."""
-    at = np.arange(size) / size * cells
-    left = at.astype(int)
-    t = at - left
-    t = t * t * (3 - 2 * t)
-    matrix = np.zeros((size, cells + 1))
-    matrix[np.arange(size), left] = 1 - t
-    matrix[np.arange(size), left + 1] += t
-    return matrix
+def scene(purpose: str, seed: int, index: int, size: int, max_regions: int) -> Scene:
+    """Paint scene `index` of a seed, a square.
+
+    Args:
+        purpose: One of PURPOSES; no two share a scene.
+        seed: Of the scenes.
+        index: Of the scene.
+        size: Side in pixels.
+        max_regions: The number of regions is drawn from the purpose's least number to this one. Regions differ in
+            material.
+    """
+    number, least, confetti = PURPOSES[purpose]
+    rng = np.random.default_rng(np.random.SeedSequence([number, seed, index]))
+    y, x = np.mgrid[0:size, 0:size].astype(float)
+    label = _draw_regions(rng, y, x, min(least, max_regions), max_regions)
+    image = np.empty((size, size, 3))
+    for material in np.unique(label):
+        mask = label == material
+        box = _box(mask)
+        texture = PAINTERS[MATERIALS[material]](rng, _frame(rng, y[box], x[box]))
+        image[box][mask[box]] = (texture * rng.uniform(1 - _TINT, 1 + _TINT, 3))[mask[box]]
+    if confetti:
+        _scatter_confetti(rng, image, y, x)
+    image *= _light(rng, y, x)[..., None]
+    image += rng.uniform(*_NOISE) * rng.standard_normal(image.shape)
+    return Scene(np.clip(image, 0, 255).astype(np.uint8), label)
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Normal noise on a grid of `cell` pixels, interpolated smoothly to `shape` (H, W)."""
-    cells = [max(1, round(side / cell)) for side in shape]
-    grid = rng.standard_normal((cells[0] + 1, cells[1] + 1))
-    return _interpolation(shape[0], cells[0]) @ grid @ _interpolation(shape[1], cells[1]).T
+def _draw_regions(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, least: int, most: int) -> np.ndarray:
+    """Label map (H, W) of cells with warped borders, of which at least `least` are not too small to be seen."""
+    size = len(y)
+    while True:
+        chosen = rng.permutation(len(MATERIALS))[: rng.integers(least, most + 1)]
+        distances = [
+            np.hypot(y - row, x - column) + 5 * smooth_noise(rng, (size, size), size / 5)
+            for row, column in rng.uniform(0, size, (len(chosen), 2))
+        ]
+        label = chosen[np.argmin(distances, axis=0)].astype(np.uint8)
+        if (np.bincount(label.ravel()) >= _LEAST_SHARE * label.size).sum() >= least:
+            return label
 
 
-def _mix(low: tuple, high: tuple, amount: np.ndarray) -> np.ndarray:
-    """Blend two colours by `amount` (H, W), clipped to [0, 1]; returns (H, W, 3)."""
-    amount = np.clip(amount, 0, 1)[..., None]
-    return np.asarray(low, float) * (1 - amount) + np.asarray(high, float) * amount
-
-
-def _grass(rng, f):
-    return _mix(
-        (40, 85, 30),
-        (125, 180, 80),
-        0.5 + 0.25 * rng.standard_normal(f.u.shape) + 0.3 * smooth_noise(rng, f.u.shape, 3),
-    )
-
-
-def _water(rng, f):
-    ripple = np.sin(f.v * 1.6 + 1.8 * smooth_noise(rng, f.u.shape, 11))
-    return _mix((35, 85, 140), (110, 170, 205), 0.45 + 0.4 * ripple)
-
-
-def _sand(rng, f):
-    return _mix(
-        (185, 155, 105),
-        (232, 208, 160),
-        0.5 + 0.18 * rng.standard_normal(f.u.shape) + 0.22 * smooth_noise(rng, f.u.shape, 14),
-    )
-
-
-def _brick(rng, f):
-    row = np.floor(f.v / 9)
-    u = f.u / 18 + 0.5 * (row % 2)
-    mortar = (f.v / 9 - row < 0.2) | (u - np.floor(u) < 0.12)
-    return _mix((150, 70, 50), (205, 195, 185), mortar + 0.1 * smooth_noise(rng, f.u.shape, 4))
-
-
-def _wood(rng, f):
-    ring = np.sin(f.u * 1.3 + 2.2 * smooth_noise(rng, f.u.shape, 16))
-    return _mix((95, 60, 30), (175, 125, 75), 0.5 + 0.4 * ring + 0.08 * rng.standard_normal(f.u.shape))
-
-
-def _stone(rng, f):
-    return _mix(
-        (70, 70, 76),
-        (165, 165, 170),
-        0.5 + 0.3 * smooth_noise(rng, f.u.shape, 5) + 0.2 * smooth_noise(rng, f.u.shape, 2),
-    )
-
-
-def _snow(rng, f):
-    return _mix((205, 215, 232), (252, 252, 255), 0.7 + 0.25 * smooth_noise(rng, f.u.shape, 13))
-
-
-def _lava(rng, f):
-    vein = 1 - 3.0 * np.abs(smooth_noise(rng, f.u.shape, 9))
-    return _mix((50, 15, 12), (250, 130, 20), vein)
-
-
-def _stripes(rng, f):
-    return _mix((245, 205, 40), (30, 30, 40), (f.u / 9) % 1 < 0.5)
-
-
-def _checkerboard(rng, f):
-    return _mix((240, 240, 235), (25, 25, 30), (np.floor(f.u / 6) + np.floor(f.v / 6)) % 2)
-
-
-def _polka_dots(rng, f):
-    distance = np.hypot(f.u % 11 - 5.5, f.v % 11 - 5.5)
-    return _mix((200, 50, 130), (250, 245, 250), distance < 3.4)
-
-
-def _sky(rng, f):
-    return _mix((95, 155, 230), (235, 240, 250), 0.3 + 0.35 * smooth_noise(rng, f.u.shape, 20))
-
-
-_PAINTERS: dict[str, Callable[[np.random.Generator, Frame], np.ndarray]] = {
-    'grass': _grass,
-    'water': _water,
-    'sand': _sand,
-    'brick': _brick,
-    'wood': _wood,
-    'stone': _stone,
-    'snow': _snow,
-    'lava': _lava,
-    'stripes': _stripes,
-    'checkerboard': _checkerboard,
-    'polka dots': _polka_dots,
-    'sky': _sky,
-}
-MATERIALS = tuple(_PAINTERS)
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Slices around a mask (H, W), in steps of 8 pixels, so that few sizes of noise occur."""
+    lines = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
+    return tuple(slice(at[0] // 8 * 8, -(-(at[-1] + 1) // 8) * 8) for at in lines)
 
 
 def _frame(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> Frame:
-    angle, scale = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.25)
+    angle, scale = rng.uniform(0, 2 * np.pi), rng.uniform(0.95, 1.5)
     du, dv = rng.uniform(0, 1000, 2)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     return Frame(x * cos + y * sin + du, y * cos - x * sin + dv)
 
 
-def paint_scene(rng: np.random.Generator, size: int, max_regions: int) -> Scene:
-    """Paint one square scene.
-
-    Args:
-        rng: The only source of randomness.
-        size: Side in pixels.
-        max_regions: The number of regions is drawn from 1 to this; regions differ in material.
-    """
-    chosen = rng.permutation(len(MATERIALS))[: rng.integers(1, max_regions + 1)]
-    y, x = np.mgrid[0:size, 0:size].astype(float)
-    distance = [
-        np.hypot(y - cy, x - cx) + 5 * smooth_noise(rng, (size, size), size / 5)
-        for cy, cx in rng.uniform(0, size, (len(chosen), 2))
-    ]
-    region = np.argmin(distance, axis=0)
-    image = np.empty((size, size, 3))
-    for i, material in enumerate(chosen):
-        texture = _PAINTERS[MATERIALS[material]](rng, _frame(rng, y, x)) * rng.uniform(0.82, 1.18)
-        image[region == i] = texture[region == i]
-    image += rng.uniform(3, 8) * rng.standard_normal(image.shape)
-    return Scene(np.clip(image, 0, 255).astype(np.uint8), chosen[region].astype(np.uint8))
+def _scatter_confetti(rng: np.random.Generator, image: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
+    """Paint discs of a few colours over `image`; no caption names them, and they have the label of what they cover."""
+    size = len(image)
+    colours = rng.uniform(25, 240, (_CONFETTI_COLOURS, 3))
+    for _ in range(rng.poisson(size * size / _CONFETTI_AREA)):
+        (row, column), radius = rng.uniform(0, size, 2), rng.uniform(*_CONFETTI_RADIUS)
+        box = tuple(slice(max(0, int(at - radius)), int(at + radius) + 2) for at in (row, column))
+        disc = np.hypot(y[box] - row, x[box] - column) < radius
+        image[box][disc] = colours[rng.integers(len(colours))]
 
 
-def scene(purpose: str, seed: int, index: int, size: int, max_regions: int) -> Scene:
-    """Paint scene `index` of a purpose ('evaluation', 'training' or 'projection') and seed."""
-    sequence = np.random.SeedSequence([PURPOSES[purpose], seed, index])
-    return paint_scene(np.random.default_rng(sequence), size, max_regions)
+def _light(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Brightness (H, W): a slope in some direction, and soft shadows."""
+    size = len(y)
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = ((x - size / 2) * np.cos(angle) + (y - size / 2) * np.sin(angle)) / size
+    return np.clip(1 + _LIGHT * (rng.uniform(0, 1.6) * slope + smooth_noise(rng, (size, size), 40)), 0.4, 1.5)

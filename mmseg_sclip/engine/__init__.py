@@ -5,6 +5,7 @@ from .learning import ProjectionCheckpointHook
 from .loop import EvaluationLoop, EvaluationSampler, collate_readable
 from .metric import ExactIoUMetric
 from .progress import ProgressHook
+from .references_hook import ReferencesHook
 from .setup_hook import SetupHook
 from .vocabulary_check import VocabularyCheckHook
 
@@ -15,6 +16,7 @@ __all__ = [
     'FrozenModelWrapper',
     'ProgressHook',
     'ProjectionCheckpointHook',
+    'ReferencesHook',
     'SetupHook',
     'VocabularyCheckHook',
     'collate_readable',

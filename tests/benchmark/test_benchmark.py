@@ -52,7 +52,7 @@ def test_the_demo_has_truth_and_all_figures_fit_together(figures):
     assert [run['precision'] for run in found] == ['fp32', 'bf16']
     assert found[0]['plain'] == found[1]['plain']  # measured once
     for run in found:
-        assert (run['config'], run['size'], run['windows'], run['queries']) == ('sclip_demo', [128, 128], 9, 12)
+        assert (run['config'], run['size'], run['windows'], run['queries']) == ('sclip_demo', [192, 192], 16, 12)
         slow, fast, ratio = run['plain'], run['ours'], run['ratio']
         assert ratio['s_per_image'] == pytest.approx(slow['s_per_image'] / fast['s_per_image'])
         assert ratio['start_cold'] == pytest.approx(slow['start_s'] / fast['start_s'])

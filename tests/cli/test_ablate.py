@@ -163,7 +163,7 @@ def test_an_unfinished_row_goes_on_after_its_last_image(tmp_path, monkeypatch):
     assert seen[1:] == [seen[1]] * 2 and not journal.exists()
     (entry,) = results(tmp_path).values()
     result = json.loads(Path(entry['result']).read_text())
-    assert entry['images'] == COUNT and sum(each['truth'] for each in result['classes']) == COUNT * 128 * 128
+    assert entry['images'] == COUNT and sum(each['truth'] for each in result['classes']) == COUNT * 192 * 192
 
 
 def test_a_folder_that_cannot_take_the_tables_is_refused_first(tmp_path, capsys, tested):

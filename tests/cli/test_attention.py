@@ -48,7 +48,7 @@ def test_the_demo(run, tmp_path, figures):
     assert [row.attention for row in maps.rows] == ['VanillaSelfAttention', 'CorrelativeSelfAttention']
     assert {row.layer for row in maps.rows} == {5}
     written = sorted((tmp_path / 'out').iterdir())
-    assert [path.name for path in written] == ['scene_13.png', 'scene_13_attention.pdf', 'scene_13_attention.png']
+    assert [path.name for path in written] == ['scene_0.png', 'scene_0_attention.pdf', 'scene_0_attention.png']
     for path in written:
         assert str(path) in out and is_ours(path)
     scene = np.asarray(Image.open(written[0]))

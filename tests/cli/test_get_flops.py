@@ -59,9 +59,9 @@ def test_shapes(capsys):
     assert cost(capsys, 'sclip_voc21', '--shape', 1000, 500)['network_input'] == [672, 336]
     assert cost(capsys, 'sclip_voc21', '--shape', 100)['network_input'] == [336, 336]
     demo = cost(capsys, 'sclip_demo')
-    assert (demo['image'], demo['window'], demo['windows']) == ([128, 128], [64, 64], 9)
-    small = cost(capsys, 'sclip_demo', '--shape', 40, 90)
-    assert (small['window'], small['windows']) == ([40, 64], 2)
+    assert (demo['image'], demo['window'], demo['windows']) == ([192, 192], [96, 96], 16)
+    small = cost(capsys, 'sclip_demo', '--shape', 40, 120)
+    assert (small['window'], small['windows']) == ([40, 96], 2)
     whole = cost(capsys, 'sclip_voc21', '--cfg-options', 'model.test_cfg.mode=whole')
     assert (whole['windows'], whole['window']) == (1, [336, 448])
 

@@ -42,7 +42,7 @@ def test_the_demo(run, tmp_path):
     written = {path.relative_to(tmp_path / 'out').as_posix() for path in (tmp_path / 'out').rglob('*.*')}
     results = {'painted_scene.png', 'painted_scene_overlay.png', 'input/painted_scene.jpg'}
     assert written == results | {'summary.json'} and all(is_ours(tmp_path / 'out' / name) for name in results)
-    truth = scene('evaluation', 0, 28, 256, 6).label
+    truth = scene('evaluation', 0, 0, 256, 6).label
     assert (np.asarray(Image.open(tmp_path / 'out' / 'painted_scene.png')) == truth).mean() > 0.85
     check_summary(tmp_path / 'out')
 

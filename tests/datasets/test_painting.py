@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_parameter_has_a_folder_of_its_own(monkeypatch):
-    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-128px-200-5regions'
+    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-192px-200-6regions'
     changes = [{}, dict(purpose='training'), dict(seed=1), dict(count=201), dict(size=129), dict(max_regions=4)]
     names = {SceneSet(**change).name for change in changes}
     monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
@@ -98,7 +98,7 @@ def test_dataset_paints_once_into_the_cache(cache, tmp_path_factory, monkeypatch
         again = PaintedScenesDataset(count=3, size=32, pipeline=STEPS)
     assert len(again) == 3 and not again.metainfo['reduce_zero_label']
     for index, sample in enumerate(again):
-        painted = scene('evaluation', 0, index, 32, 5)
+        painted = scene('evaluation', 0, index, 32, 6)
         assert np.array_equal(sample['data_samples'].gt_sem_seg.data[0].numpy(), painted.label)
         loaded_bgr = sample['inputs'].numpy().transpose(1, 2, 0)
         assert np.abs((loaded_bgr[..., ::-1].astype(float) - painted.image).mean((0, 1))).max() < 3

@@ -338,6 +338,28 @@ def clip(shipped, tmp_path):
     return config
 
 
+def test_the_demo_ends_with_what_its_number_is_compared_with(clip, capsys, tmp_path):
+    def last_line():
+        return capsys.readouterr().out.splitlines()[-1]
+
+    run(clip)
+    command = 'In one picture: mmseg-sclip compare clip_demo maskclip_demo sclip_demo --images 000000'
+    assert last_line().startswith(f'For comparison, other attentions. {command}')
+    clip.default_hooks.references.update(
+        scenes=dict(purpose='evaluation', seed=0, count=2, size=48, max_regions=6),
+        miou=dict(clip_demo=1.234, maskclip_demo=50),
+    )
+    run(clip)
+    assert last_line().startswith(f'For comparison, mIoU on the same scenes: clip_demo 1.23, maskclip_demo 50.00. {command}')
+    other = copy.deepcopy(clip)
+    other.work_dir = str(tmp_path / 'other')
+    evaluation.evaluate_methods([clip, other], 'cpu')
+    assert 'For comparison' not in capsys.readouterr().out
+    clip.test_dataloader.dataset.indices = 1
+    run(clip)
+    assert 'For comparison, other attentions.' in last_line()
+
+
 def test_one_view_of_ones_own_is_the_plain_test_and_all_views_are_not(clip):
     plain, views = run(clip), run(clip, tta=True)
     assert views['classes'] != plain['classes'] and views['fingerprint'] != plain['fingerprint']

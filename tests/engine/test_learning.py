@@ -50,7 +50,7 @@ def copies(model):
     return {name: value.detach().clone() for name, value in model.state_dict().items() if 'text_bank' not in name}
 
 
-def small(iterations=4, scenes=4, crop=64, **options):
+def small(iterations=4, scenes=4, crop=96, **options):
     """The demo's config on a few scenes and iterations."""
     settings = {
         'train_dataloader.dataset.count': scenes,
@@ -87,7 +87,7 @@ def test_only_the_projection_changes_and_is_saved(trained):
     after, saved = copies(seen['model']), torch.load(path, weights_only=True)
     assert set(after) == set(seen['before'])
     assert [name for name in after if not torch.equal(after[name], seen['before'][name])] == [KEY]
-    assert seen['losses'][-1] < seen['losses'][0]
+    assert sum(seen['losses'][2:]) < sum(seen['losses'][:2])  # each scene once before, once after
     assert len(seen['optimized']) == 1 and seen['optimized'][0] is dict(seen['model'].named_parameters())[KEY]
     assert set(saved) == {'meta', 'state_dict'} and set(saved['meta']) == {'software', 'dataset_meta'}
     classes = saved['meta']['dataset_meta']['classes']
@@ -159,7 +159,7 @@ def test_another_seed_is_another_training(trained, tmp_path):
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     trained = []
     for processes, batch in ((1, 4), (2, 2)):  # whole scenes: nothing is drawn at random
-        config = small(4, crop=128, **{'train_dataloader.batch_size': batch})
+        config = small(4, crop=192, **{'train_dataloader.batch_size': batch})
         config.custom_hooks = []
         config.dump(tmp_path / 'config.py')
         folder = tmp_path / str(processes)

@@ -117,7 +117,7 @@ def test_names_files_and_tags_tell_geometry_context_mean_and_std(described):
 
 
 def test_random_weights_are_loud_and_stay_and_the_demo_says_nothing(mini_json, logged):
-    assert ClipSource(model_name='builtin:demo').visual.image_size == (64, 64) and not logged
+    assert ClipSource(model_name='builtin:demo').visual.image_size == (96, 96) and not logged
     source = ClipSource(model_name=str(mini_json), pretrained=None)
     first = source.visual
     assert 'RANDOM WEIGHTS' in logged[0]

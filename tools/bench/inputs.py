@@ -28,7 +28,7 @@ _SIZES = dict(
     COCOStuffDataset=(480, 640),
     COCOObjectDataset=(480, 640),
     CityscapesDataset=(1024, 2048),
-    PaintedScenesDataset=(128, 128),
+    PaintedScenesDataset=(192, 192),
 )
 _SIZE = (375, 500)  # Pascal's
 

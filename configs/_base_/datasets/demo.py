@@ -16,21 +16,21 @@ test_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         seed=0,
-        count=400,
-        size=128,
-        max_regions=5,
+        count=200,
+        size=192,
+        max_regions=6,
         data_prefix=dict(img_path='images', seg_map_path='annotations'),
         pipeline=test_pipeline,
     ),
 )
 # What a method's config takes over for this dataset: the tiny CLIP, the captions that it was trained on, and windows of
-# the size of its images.
+# the size of its images. Their steps are a third of their side, so that their edges hardly show.
 tiny_clip = dict(
     clip=dict(model_name='builtin:demo', pretrained=None),
     decode_head=dict(
         vocabulary='demo', templates=['a photo of {}.', '{}.', 'an image of {}.', 'a picture with {} in it.']
     ),
-    test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
+    test_cfg=dict(crop_size=(96, 96), stride=(32, 32)),
 )
 test_evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='EvaluationLoop')

@@ -11,7 +11,7 @@ from ..flags import METHODS, add_bands_flag, add_figure_flags, add_model_flags, 
 
 CONFIG, DEMO_CONFIG = 'sclip_voc21', 'sclip_demo'
 OWN = 'config'
-_DEMO_POINTS = ['50,25', '110,60', '90,105']
+_DEMO_POINTS = ['40,40', '120,110', '184,10']
 
 
 def build_parser() -> argparse.ArgumentParser:
