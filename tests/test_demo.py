@@ -150,7 +150,7 @@ def test_what_is_left_out(learning):
 
 @pytest.mark.slow
 def test_the_shipped_clip_shows_what_the_paper_shows():
-    """CLIP far below MaskCLIP far below SCLIP, and no class that SCLIP misses, on scenes of a seed of this test's own."""
+    """CLIP far below MaskCLIP far below SCLIP, which misses no class, on scenes of a seed of this test's own."""
     scenes = [scene('evaluation', 4242, i, 192, 6) for i in range(60)]
     truth = torch.stack([torch.from_numpy(painted.label).long() for painted in scenes])
     pixels = [torch.from_numpy(painted.image[..., ::-1].copy()).permute(2, 0, 1) for painted in scenes]

@@ -5,8 +5,8 @@ from mmseg.registry import DATASETS
 
 from ..paths import scenes_root
 from .checked_layout import CheckedLayout
-from .painting import SceneSet, paint_folder
 from .materials import MATERIALS
+from .painting import SceneSet, paint_folder
 
 _COLOURS = {
     'grass': (80, 150, 55),

@@ -14,7 +14,7 @@ GENERATOR_VERSION = 2  # raise it when a painted pixel changes: painted folders 
 
 _LEAST_SHARE = 0.04  # of the pixels, of a region that counts
 _TINT, _LIGHT, _NOISE = 0.08, 0.22, (2, 8)  # shares of the colours, and the noise's range of grey values
-_CONFETTI_AREA, _CONFETTI_RADIUS, _CONFETTI_COLOURS = 300, (2, 5.5), 3  # pixels for each disc, pixels, number
+_CONFETTI_AREA, _CONFETTI_RADIUS, _CONFETTI_COLOURS = 400, (2, 5.5), 3  # pixels for each disc, pixels, number
 
 
 class Purpose(NamedTuple):

@@ -47,8 +47,12 @@ def comparison_figure(
             pixels = evaluated_pixels(pixels, image[0].subject.pack(first)['inputs'], image[0].labels.shape)
         row = [Panel(pixels, image[0].subject.name)]
         for method, prediction in zip(methods, image, strict=True):
-            value = '' if known is None else f'\nmIoU {_decimal(prediction.miou)}'
-            row.append(Panel(_coloured(pixels, prediction.labels, first, opacity), method.name + value))
+            caption = method.name
+            if known is not None:
+                caption += f'\nmIoU {_decimal(prediction.miou)}'
+                # The mIoU of one image suffers from a few pixels of a class that it does not show.
+                caption += '' if error_maps else f', {_right(prediction, not_counted)}'
+            row.append(Panel(_coloured(pixels, prediction.labels, first, opacity), caption))
             present |= set(np.unique(prediction.labels).tolist())
         if known is None:
             rows.append([*row, *[None] * truth])
@@ -63,8 +67,7 @@ def comparison_figure(
             present |= {NO_CLASS} if ignored.any() else set()
             row = [None]
             for prediction in image:
-                share = _decimal(share_right(prediction.labels, known, not_counted))
-                row.append(Panel(errors(pixels, prediction.labels != known, ignored), f'{share} % right'))
+                row.append(Panel(errors(pixels, prediction.labels != known, ignored), _right(prediction, not_counted)))
             rows.append([*row, *[None] * truth])
     legend = class_legend(first.classes, first.palette, present)
     if len(rows) > len(compared):
@@ -74,6 +77,10 @@ def comparison_figure(
 
 def _coloured(pixels: np.ndarray, labels: np.ndarray, method: Method, opacity: float) -> np.ndarray:
     return blend(pixels, paint(labels, method.palette), opacity)
+
+
+def _right(prediction: Prediction, not_counted: Sequence[int]) -> str:
+    return f'{_decimal(share_right(prediction.labels, prediction.truth, not_counted))} % right'
 
 
 def _decimal(value: float) -> str:

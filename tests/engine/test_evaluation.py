@@ -350,7 +350,9 @@ def test_the_demo_ends_with_what_its_number_is_compared_with(clip, capsys, tmp_p
         miou=dict(clip_demo=1.234, maskclip_demo=50),
     )
     run(clip)
-    assert last_line().startswith(f'For comparison, mIoU on the same scenes: clip_demo 1.23, maskclip_demo 50.00. {command}')
+    assert last_line().startswith(
+        f'For comparison, mIoU on the same scenes: clip_demo 1.23, maskclip_demo 50.00. {command}'
+    )
     other = copy.deepcopy(clip)
     other.work_dir = str(tmp_path / 'other')
     evaluation.evaluate_methods([clip, other], 'cpu')

@@ -64,6 +64,8 @@ def test_images_with_error_maps_below(images):
         assert wrong[10:120, 150:].max() < 150  # wrong: dark
     assert list(legend) == ['background', 'cat', 'dog', 'no class', 'right (the pale image)', 'wrong']
     assert (legend['cat'], legend['no class']) == (RED, WHITE)
+    title, half = draw(images, error_maps=False, opacity=0.25)[0][2]
+    assert title == f'second\nmIoU 50.0, {titles[-1]}'
     half = draw(images, error_maps=False, opacity=0.25)[0][1][1]
     assert np.abs(half[:120] - 0.75 * images[0][0].subject.pixels(None)[:120] - 0.25 * np.array(RED)).max() <= 0.5
 
