@@ -66,18 +66,23 @@ class TableOfRows:
         return '\n\n'.join(parts)
 
     def _images(self) -> list[str]:
-        lines = {}
+        seeds: dict[str, dict[int, None]] = {}
         for entry in self.entries:
             if entry.result is not None:
-                seed = '' if entry.seed is None else f', scenes of seed {entry.seed}'
-                lines[f'{entry.dataset}: {entry.result["images"]} images{seed}'] = None
-        return list(lines)
+                of_line = seeds.setdefault(f'{entry.dataset}: {entry.result["images"]} images', {})
+                of_line |= {} if entry.seed is None else {entry.seed: None}
+        lines = []
+        for line, found in seeds.items():
+            scenes = f', scenes of seed {", ".join(map(str, found))}' if found else ''
+            spread = '; a value is the mean over the seeds, and the smallest to the largest' if len(found) > 1 else ''
+            lines.append(line + scenes + spread)
+        return lines
 
     def _skipped(self) -> list[str]:
-        reasons: dict[str, list[str]] = {}
+        reasons: dict[str, dict[str, None]] = {}
         for entry in self.entries:
             if entry.reason is not None:
-                reasons.setdefault(entry.reason, []).append(f'{entry.row.name} ({entry.dataset})')
+                reasons.setdefault(entry.reason, {})[f'{entry.row.name} ({entry.dataset})'] = None
         return [f'{", ".join(names)}: {reason}' for reason, names in reasons.items()]
 
     def _order(self) -> list[str]:

@@ -38,10 +38,11 @@ def main(argv: Sequence[str]) -> int:
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
     check_table_files(out, FILES)
     entries = [
-        Entry.of(table, row, dataset, seed=args.demo_seed if dataset == 'demo' else None)
+        Entry.of(table, row, dataset, seed=seed)
         for dataset in dict.fromkeys(args.datasets)
         for table in dict.fromkeys(args.table)
         for row in select(table, args.rows)
+        for seed in (dict.fromkeys(args.demo_seed) if dataset == 'demo' else [None])
     ]
 
     def change(config: Config, dataset: str) -> None:
@@ -61,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
         progress.refresh()
         for entry in run(entries, out, device, args.cfg_options or {}, change):
             progress.update(bar, advance=1, refresh=True)
-            title = f'{entry.dataset}, table {entry.table}: {entry.row.name}'
+            scenes = f' (seed {entry.seed})' if len(args.demo_seed) > 1 and entry.seed is not None else ''
+            title = f'{entry.dataset}{scenes}, table {entry.table}: {entry.row.name}'
             console.print(f'{title}: {_words(entry)}', soft_wrap=True)
     files = write_report(entries, out)
     for table in tables(entries):

@@ -91,6 +91,20 @@ def test_sentences_below_the_table(table, dataset, numbers, sentence):
     assert '- the paper has no numbers to compare with' in markdown([entry('1', 'clip', 'voc21', 3.0)])
 
 
+def test_several_seeds():
+    seeds = [
+        entry('1', name, 'demo', miou + seed, seed=seed)
+        for name, miou in (('clip', 10), ('sclip', 20))
+        for seed in (3, 5)
+    ]
+    text = markdown([*seeds, *(entry('1', 'maskclip', 'demo', reason='no data', seed=seed) for seed in (3, 5))])
+    assert '| measured | 14.00 (13.00–15.00) | – |' in text and '| measured | 24.00 (23.00–25.00) | – |' in text
+    spread = 'a value is the mean over the seeds, and the smallest to the largest'
+    assert f'- demo: 7 images, scenes of seed 3, 5; {spread}\n' in text
+    assert '- demo: 1 of 1 pairs of rows' in text and '- maskclip (demo): no data\n' in text
+    assert '1,sclip,measured,24.00,' in comma_separated(seeds).splitlines()
+
+
 def test_csv():
     rows = [entry('1', 'clip', 'voc21', 18.5), entry('1', 'clip', 'voc20', reason='x'), entry('2', 'q', 'demo', 2.0)]
     *lines, last = comma_separated(rows).splitlines()

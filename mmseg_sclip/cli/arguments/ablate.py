@@ -27,9 +27,16 @@ def build_parser() -> argparse.ArgumentParser:
         help='only these rows, such as sclip or q+k; with parameters: local:5, earlier:2, sharpening:3, random:8, '
         'q:gain=2, maskclip+pamr:steps=10,dilations=8-16 (default: all rows of the tables)',
     )
-    parser.add_argument('--demo-seed', type=int, default=0, metavar='N', help="of the demo's scenes (default: 0)")
     parser.add_argument(
-        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 400, the config's)"
+        '--demo-seed',
+        type=int,
+        nargs='+',
+        default=[0],
+        metavar='N',
+        help="of the demo's scenes; with several, the tables have means and spreads (default: 0)",
+    )
+    parser.add_argument(
+        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 200, the config's)"
     )
     parser.add_argument(
         '--out',
