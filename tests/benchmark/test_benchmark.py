@@ -61,7 +61,7 @@ def test_the_demo_has_truth_and_all_figures_fit_together(figures):
         assert run['vit_share_of_peak'] == pytest.approx(run['vit_gflops'] / run['peak_gflops'])
     assert found[0]['equal_pixels'] > 0.9999 > 0.9 < found[1]['equal_pixels']
     assert abs(found[0]['miou']['ours'] - found[0]['miou']['plain']) < 0.01
-    for words in ('9 windows', '12 phrases', 'cold start', 'share of vit', 'same labels', 'mIoU'):
+    for words in ('16 windows', '12 phrases', 'cold start', 'share of vit', 'same labels', 'mIoU'):
         assert words in printed
     assert 'sclip_demo: repetition 1 of 1, image 2 of 2, plain' in signs
 

@@ -120,7 +120,7 @@ def test_the_hook_draws_what_the_tool_draws(run, test_with_hook, tmp_path, fresh
     assert [path.name for path in pictures] == [f'00000{i}_attention.png' for i in range(3)]
     assert f'3 attention pictures are in {tmp_path / "pictures"}' in out
     (scenes,) = (fresh_cache / 'scenes').glob('*-3-*/images')
-    assert run('attention', scenes / '000002.jpg', '--demo', '--points', '32,64', '96,80', '--layers', 2, 5)[0] == 0
+    assert run('attention', scenes / '000002.jpg', '--demo', '--points', '48,96', '96,80', '--layers', 2, 5)[0] == 0
     by_tool = np.asarray(Image.open(tmp_path / 'work_dirs' / 'attention' / '000002_attention.png'))
     assert np.array_equal(np.asarray(Image.open(pictures[2])), by_tool)
 

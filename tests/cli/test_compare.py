@@ -159,10 +159,10 @@ def test_another_model_beside_methods_of_one_pass(run, figures, expected, scenes
     assert np.array_equal(np.asarray(Image.open('maps/000000.png')), labels[0])
     assert Path('pictures/000000.png').is_file()
 
-    config.test_dataloader.dataset.pipeline[2:2] = [dict(type='Pad', size_divisor=96)]
+    config.test_dataloader.dataset.pipeline[2:2] = [dict(type='Pad', size_divisor=128)]
     config.dump('quarter.py')
     code, _, err = run('quarter.py', '--worst', 1, *SCENES)
-    assert code == 1 and 'has 48 x 48 labels, but is evaluated at 128 x 128 pixels, and the image was padded' in err
+    assert code == 1 and 'has 64 x 64 labels, but is evaluated at 192 x 192 pixels, and the image was padded' in err
 
 
 def test_pages_and_truth(run, figures, tmp_path):
