@@ -84,7 +84,7 @@ def test_a_test_several_at_once_and_costs(own, tmp_path, monkeypatch, capfd):
     (tmp_path / '0.safetensors').unlink()
     capfd.readouterr()
     assert main.main(['get-flops', paths[0], '--json']) == 0
-    tokens, patches = 65, 64  # of a window of 64 x 64
+    tokens, patches = 145, 144  # of a window of 96 x 96
     block = tokens * 32 * 32 * (3 + 1 + 8) + 2 * tokens**2 * 32
     cost = json.loads(capfd.readouterr().out)
     assert cost['gmac_clip_per_window'] == pytest.approx((patches * 3 * 8 * 8 * 32 + 3 * block) / 1e9)
