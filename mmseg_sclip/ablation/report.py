@@ -73,8 +73,9 @@ class TableOfRows:
                 of_line |= {} if entry.seed is None else {entry.seed: None}
         lines = []
         for line, found in seeds.items():
-            scenes = f', scenes of seed {", ".join(map(str, found))}' if found else ''
-            spread = '; a value is the mean over the seeds, and the smallest to the largest' if len(found) > 1 else ''
+            many, numbers = len(found) > 1, ', '.join(map(str, found))
+            scenes = f', scenes of seed{"s" if many else ""} {numbers}' if found else ''
+            spread = '; a value is the mean over the seeds, and the smallest to the largest' if many else ''
             lines.append(line + scenes + spread)
         return lines
 

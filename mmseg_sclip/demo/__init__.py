@@ -1,4 +1,4 @@
-"""The tiny CLIP of the demo, which was trained on painted scenes of the same kind."""
+"""The tiny CLIP of the demo, which was trained on painted scenes without confetti; see docs/ablations.md."""
 
 from pathlib import Path
 

@@ -100,7 +100,7 @@ def test_several_seeds():
     text = markdown([*seeds, *(entry('1', 'maskclip', 'demo', reason='no data', seed=seed) for seed in (3, 5))])
     assert '| measured | 14.00 (13.00–15.00) | – |' in text and '| measured | 24.00 (23.00–25.00) | – |' in text
     spread = 'a value is the mean over the seeds, and the smallest to the largest'
-    assert f'- demo: 7 images, scenes of seed 3, 5; {spread}\n' in text
+    assert f'- demo: 7 images, scenes of seeds 3, 5; {spread}\n' in text
     assert '- demo: 1 of 1 pairs of rows' in text and '- maskclip (demo): no data\n' in text
     assert '1,sclip,measured,24.00,' in comma_separated(seeds).splitlines()
 
