@@ -20,7 +20,8 @@ class BuildWithConfigs(build_py):
         mim = Path(self.build_lib) / 'mmseg_sclip' / '.mim'
         shutil.rmtree(mim, ignore_errors=True)  # a config deleted since the last build must not ship
         # What only developers run needs a checkout.
-        left_out = shutil.ignore_patterns('__pycache__', 'bench', 'tiny_clip', 'benchmark.py', 'soak.py', 'train_demo_clip.py')
+        for_developers = ('bench', 'benchmark.py', 'soak.py', 'tiny_clip', 'train_demo_clip.py')
+        left_out = shutil.ignore_patterns('__pycache__', *for_developers)
         for folder in ('configs', 'tools'):
             shutil.copytree(ROOT / folder, mim / folder, ignore=left_out)
         shutil.copy2(ROOT / 'model-index.yml', mim)
