@@ -32,7 +32,7 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
         seed: Of the scenes.
         count: Number of scenes.
         size: Side of a scene in pixels.
-        max_regions: A scene has up to this many regions, and at least two.
+        max_regions: A scene has up to this many regions, and at least two (training: one).
         purpose: 'evaluation', 'training' or 'projection'; no two share a scene.
         data_root: None paints. A folder of the same layout is read instead; the arguments above are then ignored.
         data_prefix: As in `BaseSegDataset`; None is the layout of the painted folder.

@@ -25,9 +25,11 @@ class Purpose(NamedTuple):
     confetti: bool
 
 
-PURPOSES = dict(
-    evaluation=Purpose(0, 2, True), training=Purpose(1, 1, False), projection=Purpose(2, 2, True)
-)  # training never sees confetti
+PURPOSES = {
+    'evaluation': Purpose(0, least_regions=2, confetti=True),
+    'training': Purpose(1, least_regions=1, confetti=False),  # of the tiny CLIP, which never sees confetti
+    'projection': Purpose(2, least_regions=2, confetti=True),
+}
 
 
 class Scene(NamedTuple):

@@ -112,6 +112,18 @@ def test_wrong_settings(wrong):
         SceneSet(max_regions=13)
 
 
+def test_the_training_sees_no_confetti_and_other_scenes_have_two_regions_to_be_seen(monkeypatch):
+    scattered = []
+    monkeypatch.setattr('mmseg_sclip.datasets.scenes._scatter_confetti', lambda rng, *where: scattered.append(where))
+    counts = {}
+    for purpose in PURPOSES:
+        labels = [scene(purpose, 3, index, 24, 4).label for index in range(40)]
+        counts[purpose] = [int((np.bincount(label.ravel()) >= 0.04 * label.size).sum()) for label in labels]
+    assert len(scattered) == 80 and min(counts['training']) == 1 and max(map(max, counts.values())) == 4
+    assert min(counts['evaluation']) == min(counts['projection']) == 2
+    assert len(np.unique(scene('evaluation', 0, 0, 24, 1).label)) == 1  # where more are not allowed
+
+
 def test_purposes_share_no_scene():
     """Nor do the first scenes of three seeds."""
     painted = [scene(purpose, seed, index, 16, 5) for purpose in PURPOSES for seed in range(3) for index in range(9)]
