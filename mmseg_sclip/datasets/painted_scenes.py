@@ -44,7 +44,7 @@ class PaintedScenesDataset(CheckedLayout, BaseSegDataset):
     def __init__(
         self,
         seed: int = 0,
-        count: int = 200,
+        count: int = 100,
         size: int = 192,
         max_regions: int = 6,
         purpose: str = 'evaluation',

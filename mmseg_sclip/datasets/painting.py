@@ -22,7 +22,7 @@ class SceneSet:
 
     purpose: str = 'evaluation'
     seed: int = 0
-    count: int = 200
+    count: int = 100
     size: int = 192
     max_regions: int = 6
 

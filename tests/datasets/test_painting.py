@@ -29,8 +29,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_parameter_has_a_folder_of_its_own(monkeypatch):
-    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-192px-200-6regions'
-    changes = [{}, dict(purpose='training'), dict(seed=1), dict(count=201), dict(size=129), dict(max_regions=4)]
+    assert SceneSet().name == f'v{painting.GENERATOR_VERSION}-evaluation-seed0-192px-100-6regions'
+    changes = [{}, dict(purpose='training'), dict(seed=1), dict(count=101), dict(size=129), dict(max_regions=4)]
     names = {SceneSet(**change).name for change in changes}
     monkeypatch.setattr(painting, 'GENERATOR_VERSION', painting.GENERATOR_VERSION + 1)
     assert len(names | {SceneSet().name}) == len(changes) + 1

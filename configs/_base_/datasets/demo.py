@@ -16,7 +16,7 @@ test_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         seed=0,
-        count=200,
+        count=100,
         size=192,
         max_regions=6,
         data_prefix=dict(img_path='images', seg_map_path='annotations'),

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the demo's scenes; with several, the tables have means and spreads (default: 0)",
     )
     parser.add_argument(
-        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 200, the config's)"
+        '--demo-count', type=int, metavar='N', help="number of the demo's scenes (default: 100, the config's)"
     )
     parser.add_argument(
         '--out',
