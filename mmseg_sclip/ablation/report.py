@@ -66,15 +66,16 @@ class TableOfRows:
         return '\n\n'.join(parts)
 
     def _images(self) -> list[str]:
-        seeds: dict[str, dict[int, None]] = {}
+        seeds: dict[str, dict[str, None]] = {}
         for entry in self.entries:
             if entry.result is not None:
-                of_line = seeds.setdefault(f'{entry.dataset}: {entry.result["images"]} images', {})
-                of_line |= {} if entry.seed is None else {entry.seed: None}
+                found = seeds.setdefault(f'{entry.dataset}: {entry.result["images"]} images', {})
+                if entry.seed is not None:
+                    found[str(entry.seed)] = None
         lines = []
         for line, found in seeds.items():
-            many, numbers = len(found) > 1, ', '.join(map(str, found))
-            scenes = f', scenes of seed{"s" if many else ""} {numbers}' if found else ''
+            many = len(found) > 1
+            scenes = f', scenes of seed{"s" if many else ""} {", ".join(found)}' if found else ''
             spread = '; a value is the mean over the seeds, and the smallest to the largest' if many else ''
             lines.append(line + scenes + spread)
         return lines

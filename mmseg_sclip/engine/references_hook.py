@@ -1,14 +1,13 @@
 """What the number of the demo is compared with, said at the end of its test."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from ..datasets.painted_scenes import PaintedScenesDataset
+from ..datasets.painting import SceneSet
 from ..models.segmentors import MethodBundle
 
 
@@ -21,22 +20,20 @@ class ReferencesHook(Hook):
     Args:
         scenes: The values of the `SceneSet` for which `miou` holds. On other scenes the line has no numbers.
         miou: Percent, by the name of a shipped config.
-        images: The stems of the images that the command of the line draws.
+        command: It shows them together.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, scenes: Mapping[str, str | int], miou: Mapping[str, float], images: Sequence[str]) -> None:
-        self._scenes, self._miou, self._images = dict(scenes), dict(miou), list(images)
+    def __init__(self, scenes: Mapping[str, str | int], miou: Mapping[str, float], command: str) -> None:
+        self._scenes, self._miou, self._command = SceneSet(**scenes), miou, command
 
     def after_test(self, runner: Runner) -> None:
         """Print the line."""
-        dataset = runner.test_dataloader.dataset
         if isinstance(runner.model, MethodBundle) or not is_main_process():
             return
-        same = isinstance(dataset, PaintedScenesDataset) and dataset.scenes is not None
-        same = same and asdict(dataset.scenes) == self._scenes and len(dataset) == dataset.scenes.count
+        dataset = runner.test_dataloader.dataset
+        same = getattr(dataset, 'scenes', None) == self._scenes and len(dataset) == self._scenes.count
         numbers = ', '.join(f'{name} {value:.2f}' for name, value in self._miou.items())
         what = f'For comparison, mIoU on the same scenes: {numbers}.' if same else 'For comparison, other attentions.'
-        command = f'mmseg-sclip compare {" ".join(self._miou)} sclip_demo --images {" ".join(self._images)}'
-        print(f'{what} In one picture: {command}')
+        print(f'{what} In one picture: {self._command}')
