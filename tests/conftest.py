@@ -87,9 +87,28 @@ def fresh_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def recipe():
     """The module that makes weights and images from numbers."""
-    loader = SourceFileLoader('recipe', str(ROOT / 'tests' / 'data' / 'recipe.py'))
-    module = ModuleType('recipe')
-    loader.exec_module(module)
+    return load_recipe('recipe')
+
+
+@pytest.fixture(scope='session')
+def recipe_extra():
+    """The module that makes the weights of second networks, and region maps."""
+    return load_recipe('recipe_extra')
+
+
+@pytest.fixture(scope='session')
+def recipe_peers():
+    """The module that makes the content of the checkpoints of trained peers."""
+    return load_recipe('recipe_peers')
+
+
+def load_recipe(name):
+    loader = SourceFileLoader(name, str(ROOT / 'tests' / 'data' / f'{name}.py'))
+    module = ModuleType(name)
+    with pytest.MonkeyPatch.context() as patch:
+        if name != 'recipe':  # which the others import by its bare name
+            patch.setitem(sys.modules, 'recipe', load_recipe('recipe'))
+        loader.exec_module(module)
     return module
 
 

@@ -32,9 +32,10 @@ open_clip = LateModule('open_clip')
 
 def import_mmseg_without_timm() -> None:
     """Import MMSegmentation's models; its one backbone that uses timm imports it when it is built."""
-    if 'timm' in sys.modules or importlib.util.find_spec('timm') is None:
+    if 'timm' in sys.modules or (spec := importlib.util.find_spec('timm')) is None:
         return
     sys.modules['timm'] = LateModule('timm')
+    sys.modules['timm'].__spec__ = spec  # transformers, which MMEngine imports where it is installed, looks at it
     try:
         importlib.import_module('mmseg.models')
     finally:

@@ -30,6 +30,7 @@ from ..config import named_head
 from ..datasets.building import build_dataset
 from ..datasets.pipelines import use_own_readers
 from ..files import file_hash, file_stamp
+from ..models.companions.base import build_companions, pretrained_of
 from ..models.text import load_vocabulary
 from ..models.towers.source import build_source
 from ..version import __version__
@@ -131,13 +132,15 @@ def weights_identity(config: Config) -> dict[str, Any] | None:
     """What identifies the weights of a config: their content.
 
     Returns:
-        What the source of the towers says of them (see
-        `TowerSource.weights_identity`); with a `checkpoint`
-        on top of CLIP `name` and `sha256` of that one too. A model without `clip` has the checkpoint only, or None.
+        What the source of the towers says of them (see `TowerSource.weights_identity`), and its `companions`; with a
+        `checkpoint` on top of CLIP `name` and `sha256` of that one too.
+        A model without `clip` has the checkpoint only, or None.
     """
     identity: dict[str, Any] = {}
     if (clip := config.model.get('clip')) is not None:
         identity = build_source(clip, 'The config').weights_identity()
+    if companions := pretrained_of(build_companions(config.model.get('companions'))):
+        identity['companions'] = {name: pretrained.identity() for name, pretrained in companions.items()}
     checkpoint = config.get('load_from')
     if checkpoint:
         there = Path(checkpoint).is_file()  # it may be an address

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..checks import is_a
 from ..images import steps_after_loading
 from ..models.affinity import Affinity
+from ..models.companions.base import build_companions, load_frozen
 from ..models.image.windows import WindowGrid
 from ..models.segmentors.settings import InferenceSettings
 from ..models.towers.source import TowerSource, build_source
@@ -75,7 +76,10 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     window = (bottom - top, right - left)
 
     source = build_source(model.clip, 'The config')
-    segmentor = MODELS.build({**model, 'clip': _WithoutWeights(source)}).to('meta').eval()
+    companions = build_companions(model.get('companions'))
+    for companion in companions.values():
+        load_frozen(companion, weights=False)
+    segmentor = MODELS.build({**model, 'clip': _WithoutWeights(source), 'companions': companions}).to('meta').eval()
     tower, image = segmentor.backbone.tower, torch.empty(1, 3, *window, device='meta')
     clip = _gmac(lambda: tower.record(image, frozenset({tower.depth})))
     own = _gmac(lambda: _encode(segmentor, image))
@@ -108,7 +112,7 @@ class _WithoutWeights(TowerSource):
 
 def _encode(segmentor: EncoderDecoder, image: torch.Tensor) -> None:
     """All that is computed for a window from its pixels to its tokens, and the affinities that are read later."""
-    record = segmentor.backbone.record(image, segmentor.needs)
+    record = segmentor.backbone.record(image, segmentor.needs).read_by(segmentor.companions)
     scores = torch.empty(1, segmentor.out_channels, *record.grid, device='meta')
     segmentor.backbone.decoder.run(record, lambda tokens: scores)
     for part in segmentor.modules():

@@ -17,7 +17,6 @@ from mmseg.registry import METRICS, MODELS
 from ..checks import class_of, is_a
 from ..errors import ConfigError, UserError
 from ..models.segmentors import MethodBundle, SCLIPSegmentor
-from ..models.towers.source import build_source
 from .ignored import metrics_in
 from .metric import ExactIoUMetric
 from .preparing import name_of
@@ -114,8 +113,11 @@ def _decided_once(config: Config) -> dict[str, Any]:
     """The settings that all configs of a pass must have in common, by their place."""
     found = {where: _at(config, where) for where in _DECIDED_ONCE}
     own = found['model.data_preprocessor'] or _at(config, 'data_preprocessor') or {}
-    clip = build_source(config.model.get('clip'), f'The model of {name_of(config)}')
-    found['model.data_preprocessor'] = dict(type='CLIPDataPreProcessor', mean=clip.mean, std=clip.std) | own
+    # Each method normalises images itself.
+    found['model.data_preprocessor'] = {
+        'type': 'CLIPDataPreProcessor',
+        **{key: value for key, value in own.items() if key not in ('mean', 'std')},
+    }
     return found
 
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from .image.windows import Place
 
 if TYPE_CHECKING:
     from .companions import Companion, Features
-    from .image.windows import Place
     from .towers.image import ImageTower
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image that windows were cut from.
+
+    Attributes:
+        image: (3, H, W), the network's input, normalised for the tower, padding of the pipeline included.
+        meta: The `metainfo` of its sample, such as `ori_shape`, `img_path` and what was padded and flipped.
+    """
+
+    image: Tensor
+    meta: Mapping[str, Any]
 
 
 class Record:
@@ -24,6 +39,7 @@ class Record:
         grid: (h, w) in patches; a stream has N = tower.prefix + h * w tokens.
         outputs: Block outputs (B, N, width) by block number; 0 is the embedding.
         places: Where each window lies; empty where the images are not windows of others.
+        sources: The images that `places` counts; empty likewise.
 
     Attributes:
         companions: The second networks of the model that reads the record, by name; see `read_by`.
@@ -36,11 +52,13 @@ class Record:
         grid: tuple[int, int],
         outputs: Mapping[int, Tensor],
         places: Sequence[Place] = (),
+        sources: Sequence[Source] = (),
     ) -> None:
         self.tower = tower
         self.images = images
         self.grid = grid
         self.places = tuple(places)
+        self.sources = tuple(sources)
         self.companions: Mapping[str, Companion] = {}
         self._outputs = outputs
         self._computed: dict[nn.Module, Any] = {}
@@ -106,11 +124,60 @@ class Record:
             )
         return self.once(self.companions[name])
 
+    def source(self, window: int) -> tuple[Source, Place]:
+        """The image that a window was cut from, and where it lies in it; a window without a place is an image."""
+        if self.places:
+            return self.sources[self.places[window].image], self.places[window]
+        image = self.images[window]
+        height, width = image.shape[-2:]
+        return Source(image, dict(ori_shape=(height, width))), Place(window, (0, height), (0, width))
+
     def read_by(self, companions: Mapping[str, Companion]) -> Record:
         """The same record for a model with these companions; all that is computed is shared."""
         record = copy.copy(self)
         record.companions = companions
         return record
+
+
+class JoinedRecord(Record):
+    """Windows out of the records of several batches, such as all windows of an image, as one record.
+
+    What companions see of the windows is that of the batches, in which other methods have asked for it perhaps.
+
+    Args:
+        pieces: Records of one tower and one grid, and which of their windows are meant, by their numbers.
+        needs: Block outputs to take over.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[Record, Sequence[int]]], needs: Iterable[int]) -> None:
+        first = pieces[0][0]
+        self._pieces = pieces
+        super().__init__(
+            first.tower,
+            self._join([record.images for record, _ in pieces]),
+            first.grid,
+            {number: self._join([record[number] for record, _ in pieces]) for number in needs},
+            [record.places[window] for record, windows in pieces for window in windows],
+            first.sources,
+        )
+
+    def companion(self, name: str) -> Features:
+        """See `Record.companion`."""
+        if name not in self.companions:
+            return super().companion(name)
+        network = self.companions[name]
+        if network not in self._computed:
+            each = [record.once(network) for record, _ in self._pieces]
+            self._computed[network] = each[0].joined(each, self._join)
+        return self._computed[network]
+
+    def _join(self, values: Sequence[Tensor]) -> Tensor:
+        """(windows, ...) from a tensor of each piece, of all its windows."""
+        chosen = [
+            value if list(windows) == list(range(len(value))) else value[list(windows)]
+            for value, (_, windows) in zip(values, self._pieces, strict=True)
+        ]
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
 
 @dataclass
@@ -136,6 +203,9 @@ class BlockInput:
         scale: head_dim ** -0.5, to multiply the products of queries and keys with.
         record: The record of the windows, with the block outputs that the attention `needs`.
         feedback: What the pass before has computed; None in the first pass.
+        grid: (h, w) in patches; N = prefix + h * w, rows first. Left out it is the tower's; a decoder that attends on
+            another grid, such as that of a companion, gives its own.
+        prefix: The number of tokens in front of the patches; left out that of the tower: 1, the class token.
     """
 
     q: Tensor
@@ -145,16 +215,12 @@ class BlockInput:
     scale: float
     record: Record
     feedback: Feedback | None = None
+    grid: tuple[int, int] = None  # type: ignore[assignment]
+    prefix: int = None  # type: ignore[assignment]
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) in patches; N = prefix + h * w, rows first."""
-        return self.record.grid
-
-    @property
-    def prefix(self) -> int:
-        """The number of tokens in front of the patches: 1, the class token."""
-        return self.record.tower.prefix
+    def __post_init__(self) -> None:
+        self.grid = self.record.grid if self.grid is None else self.grid
+        self.prefix = self.record.tower.prefix if self.prefix is None else self.prefix
 
     def earlier(self, block: int) -> BlockInput:
         """The input of an earlier block, its q, k and v computed anew from the recorded stream.

@@ -1,6 +1,7 @@
 """Steps that work on all windows of an image together, before the head and after it.
 
-A segmentor that has one scores the windows of an image in one forward, whatever `test_cfg.window_batch` says. Windows
+Windows go through the tower in batches, as those of other methods of a pass; then a step sees all windows of one image
+and of no other. Windows
 of one image have one size, so their tokens and scores are stacked on the first axis; `record.places` says where each
 of them lies.
 """

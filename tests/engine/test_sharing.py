@@ -45,7 +45,7 @@ APART = {
     'custom_hooks': ([dict(type='IterTimerHook')], 'custom_hooks differs'),
     'env_cfg.cudnn_benchmark': (True, 'env_cfg differs'),
     'randomness': (dict(seed=7), 'randomness differs'),
-    'data_preprocessor': (dict(type='CLIPDataPreProcessor', mean=[1, 2, 3]), 'model.data_preprocessor differs'),
+    'data_preprocessor': (dict(type='SegDataPreProcessor'), 'model.data_preprocessor differs'),
     'load_from': ('projection.pth', 'clip_demo has the checkpoint projection.pth'),
     'model': (dict(type='EncoderDecoder'), 'is of type EncoderDecoder and has no CLIP'),
     'test_evaluator': ([dict(type='ExactIoUMetric'), dict(type='CityscapesMetric')], 'clip_demo has other metrics'),
@@ -70,7 +70,7 @@ def test_what_one_config_of_a_pass_would_decide_for_all_parts_them(configs, wher
 
 
 def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json, tmp_path):
-    """Those that normalise images alike, wherever the preprocessor stands."""
+    """Each normalises images as its tower wants them, wherever the preprocessor stands."""
     configs[1].model.clip = mini_clip
     for config in configs[:2]:
         config.data_preprocessor = dict(type='CLIPDataPreProcessor')
@@ -81,6 +81,8 @@ def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json,
     grey = dict(json.loads(mini_json.read_text()), preprocess_cfg=dict(mean=[0.5] * 3))
     (tmp_path / 'grey.json').write_text(json.dumps(grey))
     configs[1].model.clip = dict(model_name=str(tmp_path / 'grey.json'), pretrained=None)
+    assert passes(configs) == [[0, 1, 2, 3, 4]]
+    configs[1].data_preprocessor = dict(type='CLIPDataPreProcessor', bgr_to_rgb=False)
     assert passes(configs) == [[0, 2, 3, 4], [1]]
     assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
 
@@ -138,10 +140,12 @@ def test_each_method_is_that_which_is_built_alone(mini_clip, recipe, tmp_path):
     each = score_together(list(joint.methods), images, samples)
     assert ran == [1, 2]  # all seven windows at once, to the deepest output that is needed
     assert last.block(1) is not first.block(1)
-    labelled = joint(images, [sample((50, 60)) for _ in images])
+    loaded = [(60 * image + 120).clamp(0, 255).byte() for image in images]
+    labelled = joint.test_step(dict(inputs=loaded, data_samples=[sample((50, 60)) for _ in images]))
     for number, (model, scores) in enumerate(zip(alone, each, strict=True)):
         for one, expected in zip(scores, model.score(images, samples), strict=True):
             assert torch.equal(whole(one), whole(expected))
-        for one, expected in zip(labelled, model.predict(images, samples), strict=True):
+        expected_labels = model.test_step(dict(inputs=loaded, data_samples=[sample((50, 60)) for _ in images]))
+        for one, expected in zip(labelled, expected_labels, strict=True):
             assert torch.equal(one.get(MethodBundle.prediction(number)).data, expected.pred_sem_seg.data)
     assert not torch.equal(whole(each[3][0]), whole(each[2][0]))

@@ -32,6 +32,18 @@ def newer():
 
 
 @pytest.fixture(scope='session')
+def extra():
+    """Outputs of the official codes of methods with a second network, by key."""
+    return np.load(ROOT / 'tests' / 'data' / 'extra_seed0.npz')
+
+
+@pytest.fixture(scope='session')
+def peers():
+    """Outputs of the official codes of the trained peers, by key."""
+    return np.load(ROOT / 'tests' / 'data' / 'peers_seed0.npz')
+
+
+@pytest.fixture(scope='session')
 def pixels(recipe):
     """`pixels(height, width)`: the normalised image (3, H, W) of that size; `offset` makes other ones."""
 

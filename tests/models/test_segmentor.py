@@ -255,9 +255,12 @@ def test_methods_of_a_bundle_share_the_towers_that_are_the_same(mini_clip, mini_
     assert a is b and a is not d and a.visual is d.visual and torch.equal(2 * a.visual.proj, c.visual.proj)
     encoders = [model.decode_head.text_encoder for model in bundle.methods]
     assert encoders[0] is encoders[1] is encoders[3] is not encoders[2]
-    (result,) = bundle(images[:1], [sample((50, 60))])
-    for index, model in enumerate(bundle.methods):
-        assert torch.equal(result.get(f'pred_sem_seg_{index}').data, labels(model, images[0], (50, 60)))
-    methods['b']['data_preprocessor'] = dict(type='CLIPDataPreProcessor', mean=(0, 0, 0))
-    with pytest.raises(ConfigError, match='b normalises images in another way'):
-        MODELS.build(dict(type='MethodBundle', methods=methods))
+    methods['e'] = dict(methods['b'], data_preprocessor=dict(type='CLIPDataPreProcessor', mean=(0, 0, 0)))
+    bundle = MODELS.build(dict(type='MethodBundle', methods=methods)).eval()
+    inputs = [(60 * images[0] + 120).clamp(0, 255).byte()]
+    (result,) = bundle.test_step(dict(inputs=inputs, data_samples=[sample((50, 60))]))
+    each = [result.get(f'pred_sem_seg_{index}').data for index in range(5)]
+    for labels, model in zip(each, bundle.methods, strict=True):  # each normalises the image itself
+        (alone,) = model.test_step(dict(inputs=inputs, data_samples=[sample((50, 60))]))
+        assert torch.equal(labels, alone.pred_sem_seg.data)
+    assert not torch.equal(each[1], each[4])

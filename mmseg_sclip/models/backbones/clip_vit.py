@@ -15,7 +15,7 @@ from ...rules import OneOf
 from ..clip import POSITION_RULES
 from ..decoders.base import Decoder
 from ..image.windows import Place
-from ..record import Record
+from ..record import Record, Source
 from ..tokens import Tokens
 from ..towers.source import TowerSource, build_source
 
@@ -66,9 +66,15 @@ class CLIPVisionTransformer(BaseModule):
         """How often the decoder runs over one record."""
         return self.decoder.passes
 
-    def record(self, images: Tensor, needs: Iterable[int] | None = None, places: Sequence[Place] = ()) -> Record:
+    def record(
+        self,
+        images: Tensor,
+        needs: Iterable[int] | None = None,
+        places: Sequence[Place] = (),
+        sources: Sequence[Source] = (),
+    ) -> Record:
         """Run the untouched blocks over (B, 3, H, W) and keep outputs, by default those that the decoder needs."""
-        return self.tower.record(images, self.decoder.needs if needs is None else needs, places)
+        return self.tower.record(images, self.decoder.needs if needs is None else needs, places, sources)
 
     def encode(self, images: Tensor, score: Callable[[Tokens], Tensor] = _no_scores) -> Tokens:
         """All passes of the decoder over one run of the tower.

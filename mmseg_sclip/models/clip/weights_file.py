@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.utils import EntryNotFoundError, get_session
 
 from ...compat import open_clip
@@ -90,6 +90,15 @@ def fetch_from_hub(what: str, repository: str, names: Sequence[str], cache_dir: 
         'pretrained="/path/to/weights.pt" or model_name="local-dir:/path/to/folder" in the clip of the config '
         '(--pretrained and --model-name where the command has them). Behind a mirror set HF_ENDPOINT.'
     )
+
+
+def find_in_hub_cache(repository: str, names: Sequence[str], cache_dir: str | None = None) -> Path | None:
+    """The first of `names` that the hub's cache has of a repository; nothing is downloaded."""
+    for name in names:
+        found = try_to_load_from_cache(repository, name, cache_dir=cache_dir)
+        if isinstance(found, str):
+            return Path(found)
+    return None
 
 
 def _why_unreachable(address: str) -> str:

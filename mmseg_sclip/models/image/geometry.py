@@ -8,7 +8,7 @@ from the patch scores: neither a map at the network's input size nor a whole map
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...checks import check_choice
-from .windows import Span
+from .windows import Span, padding
 
 _FLIPS = ('vertical', 'horizontal')  # of rows, of columns
 
@@ -72,14 +72,21 @@ class Placement:
     Attributes:
         axes: Rows and columns of the image.
         spans: The windows on each axis; None to go straight to the original size. See `axis_matrix`.
+        multiple: Sides of windows were padded to multiples of this.
     """
 
     axes: tuple[Axis, Axis]
     spans: tuple[tuple[Span, ...] | None, tuple[Span, ...] | None]
+    multiple: int = 1
+
+    def at_input(self) -> Placement:
+        """How the same patches lie on the pixels of the network's input, with its padding and its flip."""
+        rows, columns = (replace(axis, padding=(0, 0), flipped=False, original=axis.side) for axis in self.axes)
+        return replace(self, axes=(rows, columns))
 
     def matrices(self, patches: Sequence[int]) -> tuple[Tensor, Tensor]:
         """`axis_matrix` of rows and of columns, for windows of (rows, columns) patches."""
-        rows, columns = map(axis_matrix, self.axes, self.spans, patches)
+        rows, columns = (axis_matrix(*each, self.multiple) for each in zip(self.axes, self.spans, patches, strict=True))
         return rows, columns
 
 
@@ -95,23 +102,27 @@ def restore_image(image: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # what is kept may be needed with gradients later
 @torch.no_grad()
-def axis_matrix(axis: Axis, spans: tuple[Span, ...] | None, patches: int) -> Tensor:
+def axis_matrix(axis: Axis, spans: tuple[Span, ...] | None, patches: int, multiple: int = 1) -> Tensor:
     """The weight of each patch in each pixel: (pixels of the image, windows * patches), float32.
 
     Args:
         axis: The axis.
         spans: The windows on it, in pixels of the network's input; None for the whole side at once, straight to the
             original size where there is no padding.
-        patches: Patches of a window.
+        patches: Patches of a window, padding included.
+        multiple: The windows were padded to a multiple of this many pixels.
     """
-    if spans is None and not any(axis.padding):
+    padded = any(padding(span, multiple) != (0, 0) for span in spans or ((0, axis.side),))
+    if spans is None and not padded and not any(axis.padding):
         matrix = _enlarge(torch.eye(patches), axis.original)
         return matrix.flip(0) if axis.flipped else matrix
     spans = spans or ((0, axis.side),)
     matrix = torch.zeros(axis.side, len(spans), patches, dtype=torch.float64)
     counts = torch.zeros(axis.side, 1, 1, dtype=torch.float64)
     for window, (start, stop) in enumerate(spans):
-        matrix[start:stop, window] = _enlarge(torch.eye(patches), stop - start).double()
+        before, after = padding((start, stop), multiple)
+        enlarged = _enlarge(torch.eye(patches), before + stop - start + after)
+        matrix[start:stop, window] = enlarged[before : before + stop - start].double()
         counts[start:stop] += 1
     matrix = (matrix / counts).flatten(1)  # the average of the windows over each pixel
     return _enlarge(axis.cut(matrix, 0).float(), axis.original)

@@ -124,6 +124,13 @@ class PixelScores(QueryScores):
         number = patches.shape[1] if queries is None else len(queries)
         self.shape = torch.Size((number, len(rows), len(columns)))
 
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """(rows, columns) of patches in a window."""
+        spans = (None, None) if self.placement is None else self.placement.spans
+        rows, columns = (side // len(span or (0,)) for side, span in zip(self.patches.shape[::2], spans, strict=True))
+        return rows, columns
+
     def rows_of_phrases(self, first: int, last: int) -> Tensor:
         """See `QueryScores`."""
         length, phrases, width = self.patches.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from ..parts import Part
 from ..record import Record
 
 if TYPE_CHECKING:
+    from ..companions import Companion
     from ..heads.text_similarity import TextSimilarityHead
 
-COSINES, CLASS_SCORES = STAGES = ('cosines', 'class scores')
+COSINES, CLASS_SCORES, LABELS = STAGES = ('cosines', 'class scores', 'labels')
 
 
 @dataclass
@@ -25,7 +27,8 @@ class ImageView:
     """What a refinement may look at besides the scores of an image.
 
     Attributes:
-        image: (3, H, W), float32, the normalised image at its original size.
+        image: (3, H, W), float32, the normalised image at its original size; for one that works `at_input` that of
+            the network's input.
         head: The head that has made the scores; it knows the words.
         preprocessor: What has normalised the image.
         placement: How the patches of the image's windows lie on its pixels.
@@ -54,16 +57,20 @@ class Refinement(Part):
     """Changes whole maps of scores, looking at the image; `test_cfg.refine` lists them in the order of their use.
 
     A refinement writes `forward`. One that looks at more than the image writes `refine` in its place, and `look` where
-    it wants something of the record. It keeps nothing of an image: several threads may use it at once.
+    it wants something of the record; one of labels writes `relabel`. It keeps nothing of an image: several threads may
+    use it at once.
 
     Attributes:
-        stage: Which maps: 'cosines' of the phrases as they come from the windows, or 'class scores', the
-            probabilities of the classes before the thresholds.
+        stage: Which maps: 'cosines' of the phrases as they come from the windows, 'class scores', the probabilities of
+            the classes before the thresholds, or the 'labels' after them.
+        at_input: Whether it refines the cosines at the size of the network's input, which are brought to the original
+            size afterwards. It stands before those that work at the original size.
         last: Whether no other refinement of its stage may follow.
         whole_image: Whether it looks at the patches of a whole image, so that sliding windows are refused.
     """
 
     stage: str = COSINES
+    at_input: bool = False
     last: bool = False
     whole_image: bool = False
 
@@ -81,13 +88,27 @@ class Refinement(Part):
         """Refine one image's scores.
 
         Args:
-            scores: (K, H, W), float32, at the image's original size; not to be changed in place.
+            scores: (K, H, W), float32, at the image's original size, or that of `view.image`; not to be changed in
+                place.
             view: What there is to look at.
 
         Returns:
             (K, H, W), float32.
         """
         return self(scores, view.image)
+
+    def relabel(self, labels: Tensor, meta: Mapping[str, Any], companions: Mapping[str, Companion]) -> Tensor:
+        """Refine one image's labels.
+
+        Args:
+            labels: (H, W), int64, at the image's original size; not to be changed in place.
+            meta: The `metainfo` of the image's sample.
+            companions: Of the model.
+
+        Returns:
+            (H, W), int64.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define relabel(labels, meta, companions).')
 
     def forward(self, scores: Tensor, image: Tensor) -> Tensor:
         """The same from the image alone.

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
-from ..companions import Companion
+from ..companions.base import Companion, build_companions, load_frozen
 from ..data_preprocessor import CLIPDataPreProcessor
 from ..parts import Part
 from ..refinements.base import Refinement
@@ -73,8 +73,8 @@ def assemble(
     """
     networks = nn.ModuleDict(
         {
-            name: build_strategy(f'model.companions.{name}', config, Companion).eval().requires_grad_(False)
-            for name, config in (companions or {}).items()
+            name: companion if isinstance((companions or {})[name], Companion) else load_frozen(companion)
+            for name, companion in build_companions(companions).items()
         }
     )
     steps: list[Any] = [
@@ -129,6 +129,13 @@ def build_refinements(model: EncoderDecoder, settings: InferenceSettings) -> nn.
             raise ConfigError(
                 f'{type(refinement).__name__} must be the last entry of model.test_cfg.refine that works on '
                 f'{refinement.stage}. Put the others in front of it.'
+            )
+        if refinement.at_input and any(
+            earlier.stage == refinement.stage and not earlier.at_input for earlier in refinements[:index]
+        ):
+            raise ConfigError(
+                f"{type(refinement).__name__} works at the size of the network's input, so it must stand in "
+                'model.test_cfg.refine before those that work at the original size.'
             )
         if refinement.whole_image and settings.mode == 'slide':
             raise ConfigError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from mmseg.models import EncoderDecoder
 from torch import Tensor
 
-from ..image.geometry import restore_image
+from ..image.geometry import Placement, restore_image
 from ..image.scores import ClassScores, MapScores, PixelScores, Scores
-from ..refinements.base import ImageView
+from ..refinements.base import LABELS, ImageView
 
 
 def refine(
@@ -23,6 +26,10 @@ def refine(
         image: (3, H', W'), the image as it went through the network, normalised.
     """
     numbers = [number for number, refinement in enumerate(model.refinements) if refinement.stage == stage]
+    at_input = [number for number in numbers if model.refinements[number].at_input]
+    numbers = [number for number in numbers if number not in at_input]
+    if at_input:
+        scores = _refine_at_input(model, at_input, source, image)
     if not numbers:
         return scores
     assert source.placement is not None
@@ -33,3 +40,24 @@ def refine(
         view = ImageView(guide, model.decode_head, model.data_preprocessor, source.placement, seen)
         maps = model.refinements[number].refine(maps, view)
     return MapScores(maps, getattr(scores, 'queries', None))
+
+
+def _refine_at_input(model: EncoderDecoder, numbers: Sequence[int], source: PixelScores, image: Tensor) -> PixelScores:
+    """Scores after the refinements with these numbers, which work at the size of the network's input."""
+    assert source.placement is not None
+    placement = source.placement.at_input()
+    maps = PixelScores(source.patches, *placement.matrices(source.patch_shape)).phrases()
+    for number in numbers:
+        view = ImageView(image, model.decode_head, model.data_preprocessor, placement)
+        maps = model.refinements[number].refine(maps, view)
+    back = Placement(source.placement.axes, (((0, maps.shape[1]),), ((0, maps.shape[2]),)))
+    matrices = back.matrices(maps.shape[1:])
+    return PixelScores(maps.transpose(0, 1), *matrices, source.queries, source.seen, source.placement)
+
+
+def relabel(model: EncoderDecoder, labels: Tensor, meta: Mapping[str, Any]) -> Tensor:
+    """Labels (H, W) of an image after the refinements of labels; `meta` is the metainfo of its sample."""
+    for refinement in model.refinements:
+        if refinement.stage == LABELS:
+            labels = refinement.relabel(labels, meta, model.companions)
+    return labels

@@ -22,7 +22,7 @@ from ..towers.source import TowerSource, build_source
 from .assembly import assemble, build_preprocessor, build_refinements, check_config
 from .base import Images, TwoTowerSegmentor
 from .checkpoints import forget_frozen_keys
-from .refining import refine
+from .refining import refine, relabel
 from .settings import InferenceSettings
 from .together import score_together
 
@@ -221,14 +221,14 @@ class SCLIPSegmentor(TwoTowerSegmentor):
             return self.label_classes(self.class_scores(scores, image, sample), sample)
 
     def label_classes(self, scores: ClassScores, sample: SegDataSample) -> SegDataSample:
-        """From class scores to labels: the thresholds, and the best class."""
+        """From class scores to labels: the thresholds, the best class, and the refinements of labels."""
         settings = self.settings
         labels, kept = label_in_bands(
             scores, settings.prob_thd, settings.area_thd, self.decode_head.background_index, settings.keep_scores
         )
         if kept is not None:
             sample.seg_logits = PixelData(data=kept)
-        sample.pred_sem_seg = PixelData(data=labels[None])
+        sample.pred_sem_seg = PixelData(data=relabel(self, labels, sample.metainfo)[None])
         return sample
 
 

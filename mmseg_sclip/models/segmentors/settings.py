@@ -24,6 +24,7 @@ class InferenceSettings:
         logit_scale: Multiplies the cosines; None for heads whose scores are class scores already.
         prob_thd: Probability in 0..1 below which pixels become background; 0 or None for off.
         area_thd: Share of the predicted foreground, in 0..1, that a class must exceed; None for off.
+        window_multiple: Sides of windows are padded with zeros, the mean colour, to multiples of this many pixels.
         refine: Configs of `Refinement`s, in the order of their use.
         window_batch: Windows that go through the network at once.
         keep_scores: Attach the class scores as `seg_logits`.
@@ -36,6 +37,7 @@ class InferenceSettings:
     logit_scale: Annotated[float, Positive] | None = 40
     prob_thd: Annotated[float, Between(0, 1)] | None = None
     area_thd: Annotated[float, Between(0, 1)] | None = None
+    window_multiple: Annotated[int, AtLeast(1)] = 1
     refine: Sequence[Any] = ()
     window_batch: Annotated[int, AtLeast(1)] = 16
     keep_scores: bool = False

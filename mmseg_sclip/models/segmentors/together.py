@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
@@ -16,11 +15,11 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...checks import build_strategy
-from ...errors import ConfigError
-from ..companions import Companion
+from ..companions.base import Companion, load_frozen
 from ..image.geometry import Placement, image_axes
 from ..image.scores import PixelScores
-from ..image.windows import PatchScores, Place, WindowGrid, score_windows
+from ..image.windows import PatchScores, Place, WindowGrid, score_windows, side_by_side
+from ..record import JoinedRecord, Record, Source
 from ..towers.source import build_source
 
 Pair = tuple[int, int]
@@ -47,45 +46,74 @@ def score_together(
         for image, sample in zip(images, samples, strict=True):
             # Deep in the network the name of the file is not known.
             model.backbone.tower.check_size(image, sample.metainfo.get('img_path', 'An image'))
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    sources = [Source(image, sample.metainfo) for image, sample in zip(images, samples, strict=True)]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, model in enumerate(models):
         groups.setdefault((id(model.backbone.tower), *_windows(model)), []).append(index)
     scores: list[list[PixelScores]] = [[] for _ in models]
-    for (_, windows, window_batch), members in groups.items():
-        together = [models[index] for index in members]
-        grids = [WindowGrid.cut(*size, *((size, size) if windows is None else windows)) for size in sizes]
-        each = score_windows(images, grids, window_batch, partial(_score, together))
-        for index, patches in zip(members, each, strict=True):
+    for (_, windows, multiple, window_batch), members in groups.items():
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        grids = []
+        for size in sizes:
+            crop, stride = (size, size) if windows is None else windows
+            grids.append(WindowGrid.cut(*size, crop, stride, multiple))
+        found = _score([models[index] for index in members], sources, grids, window_batch)
+        for index, each in zip(members, found, strict=True):
             scores[index] = [
-                _pixel_scores(models[index], *one) for one in zip(patches, grids, sizes, samples, strict=True)
+                _pixel_scores(models[index], *one) for one in zip(each, grids, sizes, samples, strict=True)
             ]
     return scores
 
 
-def _windows(model: EncoderDecoder) -> tuple[tuple[Pair, Pair] | None, int | None]:
-    """Size and stride of the windows, None for whole images; and how many go through the network at once."""
+def _windows(model: EncoderDecoder) -> tuple[tuple[Pair, Pair] | None, int, int]:
+    """Size and stride of the windows, None for whole images; their padding; how many go through the network at once."""
     settings = model.settings
     windows = None if settings.mode == 'whole' else (settings.crop_size, settings.stride)
-    of_image = model.stitch is not None or model.propagation is not None  # which work on all windows of an image
-    return windows, None if of_image else settings.window_batch
+    return windows, settings.window_multiple, settings.window_batch
 
 
-def _score(models: Sequence[EncoderDecoder], crops: Tensor, places: Sequence[Place]) -> list[PatchScores]:
-    """What each model makes of windows (B, 3, H, W), over one record of their tower."""
-    needs = frozenset().union(*(model.needs for model in models))
-    shared = models[0].backbone.record(crops, needs, places)
-    results = []
-    for model in models:
-        record, head = shared.read_by(model.companions), model.decode_head
-        tokens, _ = model.backbone.decoder.run(record, head.between_passes)
-        if model.stitch is not None:
-            tokens = replace(model.stitch(tokens), record=record)
-        scores = head.distinct(head(tokens))
-        if model.propagation is not None:
-            scores = model.propagation(scores, tokens)
-        results.append(PatchScores(scores, tuple(refinement.look(record) for refinement in model.refinements)))
-    return results
+def _score(
+    models: Sequence[EncoderDecoder], sources: Sequence[Source], grids: Sequence[WindowGrid], window_batch: int
+) -> list[list[PatchScores]]:
+    """What each model, of one tower and equal windows, makes of each image.
+
+    Models with a step on all windows of an image read the records of the same batches, put together image by image.
+    """
+    steps = [model for model in models if model.stitch is not None or model.propagation is not None]
+    plain = [model for model in models if model not in steps]
+    needs, later = (frozenset().union(*(model.needs for model in group)) for group in (models, steps))
+    batches: list[tuple[Record, Sequence[Place]]] = []  # what models with steps read later
+
+    def score(crops: Tensor, places: Sequence[Place]) -> list[PatchScores]:
+        record = models[0].backbone.record(crops, needs, places, sources)
+        if steps:
+            batches.append((record, places))
+        return [_results(model, record) for model in plain]
+
+    scored = score_windows([source.image for source in sources], grids, window_batch, score)
+    found = dict(zip(map(id, plain), scored, strict=True)) | {id(model): [] for model in steps}
+    for number, grid in enumerate(grids if steps else ()):
+        pieces = [
+            (record, [i for i, place in enumerate(places) if place.image == number]) for record, places in batches
+        ]
+        record = JoinedRecord([piece for piece in pieces if piece[1]], later)
+        for model in steps:
+            results = _results(model, record)
+            seen = tuple(None if part is None else part[0] for part in results.seen)  # kept where there is one window
+            found[id(model)].append(side_by_side([PatchScores(scores, seen) for scores in results.scores], grid))
+    return [found[id(model)] for model in models]
+
+
+def _results(model: EncoderDecoder, shared: Record) -> PatchScores:
+    """What a model makes of the windows of a record."""
+    record, head = shared.read_by(model.companions), model.decode_head
+    tokens, _ = model.backbone.decoder.run(record, head.between_passes)
+    if model.stitch is not None:
+        tokens = replace(model.stitch(tokens), record=record)
+    scores = head.distinct(head(tokens))
+    if model.propagation is not None:
+        scores = model.propagation(scores, tokens)
+    return PatchScores(scores, tuple(refinement.look(record) for refinement in model.refinements))
 
 
 def _pixel_scores(
@@ -94,7 +122,8 @@ def _pixel_scores(
     """The scores of an image at its pixels, from those of its windows' patches."""
     settings, scores = model.settings, patches.scores
     direct = settings.mode == 'whole' and settings.whole_resize == 'direct'
-    placement = Placement(image_axes(size, sample.metainfo), (None, None) if direct else (grid.rows, grid.columns))
+    spans = (None, None) if direct else (grid.rows, grid.columns)
+    placement = Placement(image_axes(size, sample.metainfo), spans, grid.multiple)
     shape = (scores.shape[0] // len(grid.rows), scores.shape[2] // len(grid.columns))  # of a window
     return PixelScores(scores, *placement.matrices(shape), model.decode_head.phrase_of_query, patches.seen, placement)
 
@@ -118,11 +147,11 @@ class _Shared:
 
 @MODELS.register_module()
 class MethodBundle(BaseModel):
-    """Segmentors that are tested in one pass over the images, whose pipeline and preprocessor they share.
+    """Segmentors that are tested in one pass over the images, whose pipeline they share.
 
     Args:
         methods: Configs of `SCLIPSegmentor`s by name. Equal `clip` entries share their towers, and
-            equal companions are one network.
+            equal companions are one network. What else prepares images than mean and std must be the same in all.
 
     Attributes:
         methods: The segmentors, in the order of their configs.
@@ -130,19 +159,15 @@ class MethodBundle(BaseModel):
 
     def __init__(self, methods: Mapping[str, Mapping]) -> None:
         source = _Shared(lambda clip: build_source(clip, 'MethodBundle'))
-        network = _Shared(lambda config: build_strategy('model.companions', config, Companion))
+        network = _Shared(lambda config: load_frozen(build_strategy('model.companions', config, Companion)))
         models = []
         for config in map(dict, methods.values()):
             config['clip'] = source.of(config['clip'])
             if config.get('companions'):
                 config['companions'] = {name: network.of(own) for name, own in config['companions'].items()}
             models.append(MODELS.build(config))
-        super().__init__(data_preprocessor=models[0].data_preprocessor)
+        super().__init__(data_preprocessor=BaseDataPreprocessor())  # each method normalises the images itself
         self.methods: Any = torch.nn.ModuleList(models)
-        for name, model in zip(methods, models, strict=True):
-            ours, theirs = ((m.data_preprocessor.mean, m.data_preprocessor.std) for m in (models[0], model))
-            if not all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True)):
-                raise ConfigError(f'{name} normalises images in another way than the first method; test it by itself.')
 
     @staticmethod
     def prediction(index: int) -> str:
@@ -153,16 +178,28 @@ class MethodBundle(BaseModel):
         """Labels of all methods; see `prediction`.
 
         Args:
-            inputs: (B, 3, H, W) or a list of (3, H, W), normalised, RGB.
+            inputs: (B, 3, H, W) or a list of (3, H, W), as they are loaded.
             data_samples: With `ori_shape`.
             mode: Only 'predict' makes sense here.
         """
         if mode != 'predict':
             raise NotImplementedError('Several methods at once can only be tested.')
-        each = score_together(self.methods, inputs, data_samples)
-        for index, image in enumerate(inputs):
-            sample = data_samples[index]
-            for number, (model, scores) in enumerate(zip(self.methods, each, strict=True)):
-                labelled = model.label(scores[index], image, SegDataSample(metainfo=sample.metainfo))
-                sample.set_data({self.prediction(number): PixelData(data=labelled.pred_sem_seg.data)})
+        for members in self._alike():
+            models = [self.methods[index] for index in members]
+            own = [SegDataSample(metainfo=sample.metainfo) for sample in data_samples]
+            data = models[0].data_preprocessor(dict(inputs=list(inputs), data_samples=own), False)
+            images, samples = data['inputs'], data['data_samples']
+            for index, model, scores in zip(members, models, score_together(models, images, samples), strict=True):
+                for sample, *one, meta in zip(data_samples, scores, images, samples, strict=True):
+                    labelled = model.label(*one, SegDataSample(metainfo=meta.metainfo))
+                    sample.set_data({self.prediction(index): PixelData(data=labelled.pred_sem_seg.data)})
         return list(data_samples)
+
+    def _alike(self) -> list[list[int]]:
+        """The methods by number, those together whose images are prepared in the same way."""
+        groups: dict[tuple, list[int]] = {}
+        for index, model in enumerate(self.methods):
+            preprocessor = model.data_preprocessor
+            values = (tuple(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std'))
+            groups.setdefault((type(preprocessor), *values), []).append(index)
+        return list(groups.values())

@@ -35,11 +35,13 @@ class TextEncoder:
     Attributes:
         reads_english: Whether phrases in other scripts mean little to it, of which a warning then says so.
         logit_scale: What cosines were multiplied with in training.
+        normalises_prompts: Whether the vector of each prompt gets the norm 1 before they are averaged over templates.
         network: What `load` has made; None where it has no memory.
     """
 
     reads_english: bool = True
     logit_scale: float = 100.0
+    normalises_prompts: bool = True
     network: nn.Module | None = None
 
     def __init__(self, keep: bool = False, cache_dir: str | None = None) -> None:
@@ -101,14 +103,15 @@ class TextEncoder:
             return bank.to(device)
 
     def _encode(self, templates: Sequence[str], device: torch.device, phrases: Sequence[str]) -> Tensor:
-        """Each phrase in every template: normalised, averaged over the templates, normalised again.
+        """Each phrase in every template: normalised unless `normalises_prompts` is off, averaged, normalised.
 
         Synonyms are not averaged: each phrase has a vector of its own (methods: CLIP's prompt ensemble).
         """
         if self.network is None:
             self.network = self.load()
         prompts = [template.replace('{}', phrase) for phrase in phrases for template in templates]
-        vectors = F.normalize(self.embed(self.network.to(device), prompts).float(), dim=-1)
+        vectors = self.embed(self.network.to(device), prompts).float()
+        vectors = F.normalize(vectors, dim=-1) if self.normalises_prompts else vectors
         return F.normalize(vectors.unflatten(0, (len(phrases), -1)).mean(dim=1), dim=-1)
 
 

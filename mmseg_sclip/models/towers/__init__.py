@@ -1,6 +1,7 @@
 """The seam of the towers: where an image tower and a text encoder come from."""
 
 from .image import ImageTower
+from .released import ReleasedSource
 from .source import TowerSource, build_source
 
-__all__ = ['ImageTower', 'TowerSource', 'build_source']
+__all__ = ['ImageTower', 'ReleasedSource', 'TowerSource', 'build_source']

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import BadFileError, ConfigError
 from ..precision import without_autocast
-from ..record import Record
+from ..record import Record, Source
 
 if TYPE_CHECKING:
     from ..image.windows import Place
@@ -156,13 +156,16 @@ class ImageTower(nn.Module):
         self._lower = None  # the weights may get another type
         return super()._apply(*args, **kwargs)
 
-    def record(self, images: Tensor, needs: Iterable[int], places: Sequence[Place] = ()) -> Record:
+    def record(
+        self, images: Tensor, needs: Iterable[int], places: Sequence[Place] = (), sources: Sequence[Source] = ()
+    ) -> Record:
         """Run the tower to the deepest output that is needed, and no further, and keep those outputs.
 
         Args:
             images: (B, 3, H, W), normalised.
             needs: Block numbers, 0 for the embedding.
             places: See `Record`.
+            sources: See `Record`.
         """
         needs, outputs = frozenset(needs), {}
         with self.own_precision(images.device):
@@ -171,4 +174,4 @@ class ImageTower(nn.Module):
                 x = x if number == 0 else self.run_block(number, x)
                 if number in needs:
                     outputs[number] = x
-        return Record(self, images, grid, outputs, places)
+        return Record(self, images, grid, outputs, places, sources)

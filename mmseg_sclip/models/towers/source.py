@@ -10,6 +10,7 @@ from ...checks import build_strategy
 from ...errors import ConfigError
 from ...files import file_hash
 from ...paths import cache_root
+from ..pretrained import Pretrained
 
 if TYPE_CHECKING:
     from ..text.encoder import TextEncoder
@@ -32,7 +33,7 @@ class TowerSource:
         precision: Of the weights: 'fp32', 'fp16' or 'bf16'.
 
     Attributes:
-        weights: The file with the weights of both towers; None for random ones.
+        weights: The file with the weights of both towers, fetched where it must be; None for random ones.
     """
 
     weights: Path | None = None
@@ -44,6 +45,11 @@ class TowerSource:
         self.precision = precision
         self._image_towers: dict[str, ImageTower] = {}
         self._text_encoder: TextEncoder | None = None
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """The weights of both towers, which need not be there; None for random ones."""
+        return None
 
     def build_image_tower(self, positions: str) -> ImageTower:
         """The image tower with its weights, frozen.

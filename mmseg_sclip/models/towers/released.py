@@ -1,0 +1,68 @@
+"""Towers out of one file that another project has released."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import BadFileError
+from ..clip.weights import read_tensors, refuse_not_finite
+from ..pretrained import Pretrained
+from .source import TowerSource
+
+RELEASED = 'released'
+
+
+class ReleasedSource(TowerSource):
+    """The base of sources whose weights are one released file; `model.clip.pretrained` may name another copy of it.
+
+    Args:
+        pretrained: 'released' for the file where `Pretrained` looks for it, the path of a copy, or None for random
+            weights.
+        **more: Those of `TowerSource`, without `name`.
+
+    Attributes:
+        release: What the file is called and where it is published.
+        outer_key: Under which key of the file the state dict lies; None where the file is one.
+    """
+
+    release: Pretrained
+    outer_key: str | None = 'model'
+
+    def __init__(self, pretrained: str | None, **more: Any) -> None:
+        super().__init__(self.release.what, **more)
+        self.chosen = pretrained
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """See `TowerSource`."""
+        if self.chosen is None:
+            return None
+        return replace(self.release, given=None if self.chosen == RELEASED else self.chosen)
+
+    @property
+    def weights(self) -> Path | None:  # type: ignore[override]
+        """See `TowerSource`; raises what `Pretrained.fetch` raises."""
+        return None if self.pretrained is None else self.pretrained.fetch()
+
+    def read(self) -> dict[str, Tensor]:
+        """The state dict of the file, by its own names, on the CPU; no code in it is run.
+
+        Raises:
+            MissingFileError: There is no such file.
+            BadFileError: It is damaged, or holds something else.
+        """
+        assert self.pretrained is not None
+        path = self.pretrained.fetch()
+        content = read_tensors(path)
+        if self.outer_key is not None and isinstance(content, Mapping):
+            content = content.get(self.outer_key, content)
+        if not isinstance(content, Mapping) or not content or not any(isinstance(v, Tensor) for v in content.values()):
+            raise BadFileError(f'{path} holds no state dict of tensors, where {self.release.what} was expected.')
+        state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        refuse_not_finite(path, state)
+        return state
