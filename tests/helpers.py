@@ -11,6 +11,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmseg_sclip.models.clip import ClipSource
+from mmseg_sclip.models.companions import FilterBank
+from mmseg_sclip.models.companions.base import build_companions
 
 # The architecture of tests/data/recipe.py in open_clip's words.
 MINI = dict(
@@ -71,8 +73,14 @@ def random_source(folder, **vision):
 
 
 def random_model(config, source):
-    """The model of a config around a source of towers; its words are random vectors, which need no text tower."""
-    model = MODELS.build({**config.model, 'clip': source}).eval()
+    """The model of a config around a source of towers; its words are random vectors, which need no text tower.
+
+    A filter bank stands in for each companion that has weights.
+    """
+    companions = build_companions(config.model.get('companions'))
+    for name, companion in companions.items():
+        companions[name] = companion if companion.pretrained is None else FilterBank(patch_size=8)
+    model = MODELS.build({**config.model, 'clip': source, 'companions': companions}).eval()
     head = model.decode_head
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(len(head.vocabulary.distinct), source.architecture.model['embed_dim'], generator=generator)

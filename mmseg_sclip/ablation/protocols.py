@@ -31,7 +31,9 @@ def common_protocol(method: str, dataset: str) -> Config:
     model = load_config(f'{method}_demo').model if dataset == 'demo' else general
     for key in ('vocabulary', 'class_names', 'background_index'):
         model.decode_head[key] = config.model.decode_head[key]
-    settings = {key: general.test_cfg[key] for key in ('mode', 'whole_resize') if key in general.test_cfg}
+    settings = {
+        key: general.test_cfg[key] for key in ('mode', 'whole_resize', 'window_multiple') if key in general.test_cfg
+    }
     if general.test_cfg.logit_scale is None:  # the head gives no cosines
         # The area threshold counts labels before `prob_thd`, which gives these heads their background.
         settings.update(logit_scale=None, area_thd=None)
