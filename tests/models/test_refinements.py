@@ -156,6 +156,39 @@ def test_refinements_run_in_their_order_at_their_stage_and_see_an_image_of_one_w
     model.predict([image], [sample((50, 70))])
 
 
+@MODELS.register_module()
+class AtInput(Refinement):
+    at_input = True
+
+    def refine(self, scores, view):
+        return (scores + 1) ** 2 * (1 + view.image[:1].abs())
+
+
+@MODELS.register_module()
+class Relabel(Refinement):
+    stage = 'labels'
+
+    def relabel(self, labels, meta, companions):
+        return torch.where(labels == meta['wrong'], 1, labels)
+
+
+@torch.no_grad()
+def test_refinements_at_the_size_of_the_input_and_of_labels(source):
+    image, meta = torch.randn(3, 64, 96), dict(flip=True, flip_direction='horizontal', padding_size=(0, 6, 0, 4))
+    plain, one = build(source), sample((50, 60), wrong=2, **meta)
+    model = build(source, refine=[dict(type='AtInput'), dict(type='Relabel')])
+    cosines = plain.slide_inference(image[None], [dict(ori_shape=(64, 96))])[0]
+    refined = ((cosines + 1) ** 2 * (1 + image[:1].abs()))[:, :60, :90].flip(2)
+    expected = F.interpolate(refined[None], (50, 60), mode='bilinear')[0]
+    (scores,) = model.score([image], [one])
+    torch.testing.assert_close(whole(model.refine_cosines(scores, image, one)), expected, atol=1e-4, rtol=0)
+    labels = best_of_class(expected, model.decode_head.vocabulary.sizes).argmax(dim=0)
+    found = model.label(scores, image, one).pred_sem_seg.data[0]
+    assert (labels == 2).any() and (found == torch.where(labels == 2, 1, labels)).float().mean() > 0.999
+    with pytest.raises(ConfigError, match="AtInput works at the size of the network's input, so it must stand"):
+        build(source, refine=[dict(type='PAMR'), dict(type='AtInput')])
+
+
 @torch.no_grad()
 def test_refined_phrases_of_two_classes_stay_equal(source):
     head, image = dict(vocabulary=['dog', ['tree', 'bed'], 'bed'], background_index=None), torch.randn(3, 64, 96)

@@ -36,6 +36,29 @@ def test_batched_windows_equal_mmsegmentations_sequential_loop(source, images, c
         torch.testing.assert_close(whole(ours), theirs, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+@torch.no_grad()
+def test_windows_are_padded_with_the_mean_colour_which_is_cut_off_again(source, mode):
+    model, image = (
+        build(source, window_multiple=40, crop_size=(64, 64), stride=(40, 40), mode=mode),
+        torch.randn(3, 70, 75),
+    )
+    rows, columns = ([(0, 64), (6, 70)], [(0, 64), (11, 75)]) if mode == 'slide' else ([(0, 70)], [(0, 75)])
+    total, counts = torch.zeros(model.out_channels, 70, 75), torch.zeros(70, 75)
+    for top, bottom in rows:
+        for left, right in columns:
+            crop = torch.zeros(1, 3, 80, 80)  # 16, 10 and 5 pixels are missing
+            above, before = (80 - bottom + top) // 2, (80 - right + left) // 2
+            inside = (..., slice(above, above + bottom - top), slice(before, before + right - left))
+            crop[inside] = image[:, top:bottom, left:right]
+            scores = F.interpolate(model.decode_head(model.encode(crop)), (80, 80), mode='bilinear')
+            total[:, top:bottom, left:right] += scores[inside][0]
+            counts[top:bottom, left:right] += 1
+    expected = F.interpolate((total / counts)[None], (50, 60), mode='bilinear')[0]
+    (scores,) = model.score([image], [sample((50, 60))])
+    torch.testing.assert_close(whole(scores), expected, atol=1e-5, rtol=0)
+
+
 @torch.no_grad()
 def test_tensor_and_list_and_no_samples_agree(source):
     model, batch = build(source), torch.randn(2, 3, 64, 96)

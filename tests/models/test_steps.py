@@ -191,6 +191,22 @@ def test_equal_companions_of_a_pass_are_one_network_whatever_they_are_called(min
         assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, scores, strict=True))
 
 
+@torch.no_grad()
+def test_methods_with_a_step_and_without_one_share_the_tower_and_the_companion(mini_clip, images):
+    companions = dict(colours=dict(type='ToyCompanion'))
+    plain = config_of(mini_clip, 'ToyColourAttention', companions=companions)
+    stitched = dict(plain, stitch=dict(type='ToyStitch'))
+    bundle = MODELS.build(dict(type='MethodBundle', methods=dict(a=plain, b=stitched, c=stitched))).eval()
+    ran = []
+    bundle.methods[0].backbone.tower.block(1).register_forward_hook(lambda *_: ran.append(1))
+    together = score_together(list(bundle.methods), images, samples())
+    batches = (6 + 2) // 2
+    assert len(ran) == bundle.methods[0].companions['colours'].calls == batches
+    for config, scores in zip((plain, stitched, stitched), together, strict=True):
+        expected = MODELS.build(config).eval().score(images, samples())
+        assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, scores, strict=True))
+
+
 def test_what_a_part_cannot_get_is_said_when_the_model_is_built(source):
     with pytest.raises(ConfigError, match="LastBlock reads the companion 'colours', but model.companions names none"):
         build(source, 'ToyColourAttention')
