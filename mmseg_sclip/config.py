@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 from mmengine.utils import import_modules_from_strings
 
 from .checks import check_parameters, find_registered
 from .compat.external_configs import find_external
 from .datasets.pipelines import choose_bands
 from .errors import ConfigError, MissingFileError, UsageError
-from .models.clip.config import SCHEMAS
 from .models.text import find_vocabulary
-from .models.towers.source import OPEN_CLIP
 from .options import check_options
 from .paths import PACKAGE, config_path, scenes_root
 
@@ -126,6 +126,25 @@ def _importing_from(*folders: Path) -> Iterator[None]:
         sys.path[:0] = tools if folders else ()
 
 
+@contextmanager
+def each_file_read_once() -> Iterator[None]:
+    """Let MMEngine read each file only once meanwhile, for many configs that have their parts in common."""
+    original = Config._file2dict
+    known: dict[tuple, tuple] = {}
+
+    def read(filename: str, *args: Any, **more: Any) -> tuple:
+        key = (os.path.abspath(filename), str(args), str(more))
+        if key not in known:
+            known[key] = original(filename, *args, **more)
+        return copy.deepcopy(known[key])
+
+    Config._file2dict = staticmethod(read)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(original)
+
+
 def _read(path: Path) -> Config:
     try:
         return Config.fromfile(path)
@@ -138,11 +157,12 @@ def _read(path: Path) -> Config:
 def input_files(config: Config) -> list[str]:
     """What a run reads, as `outputs.refuse_inputs` takes it, before the files of its dataset are listed.
 
-    The config file, vocabulary, weights and checkpoint; of the datasets the split files and the folders, and the folder
-    of the painted scenes. What is not a path here, such as the tag of weights, is harmless in the list.
+    The config file, vocabulary, all weights and checkpoint; of the datasets the split files and the folders, and the
+    folder of the painted scenes. What is not a path here, such as the tag of weights, is harmless in the list.
     """
     clip, head = config.model.get('clip') or {}, named_head(config)
     named = [config.filename, config.get('load_from'), head.get('vocabulary')]
+    named += [value for companion in (config.model.get('companions') or {}).values() for value in companion.values()]
     named += [str(value).removeprefix('local-dir:') for key, value in clip.items() if key != 'cache_dir']
     for loader in ('test_dataloader', 'train_dataloader'):
         dataset = (config.get(loader) or {}).get('dataset') or {}
@@ -154,12 +174,21 @@ def input_files(config: Config) -> list[str]:
 
 
 def apply_pamr(config: Config, steps: int | None) -> None:
-    """Put `--pamr STEPS` in front of the model's refinements; 0 takes PAMR out, None changes nothing."""
+    """Put `--pamr STEPS` in front of the model's refinements at original size; 0 takes PAMR out, None changes nothing.
+
+    Raises:
+        ConfigError: The refinements are no list of dicts.
+    """
     if steps is None:
         return
     test_cfg = config.model.setdefault('test_cfg', {})
-    others = [entry for entry in test_cfg.get('refine') or () if entry['type'] != 'PAMR']
-    test_cfg['refine'] = [*[dict(type='PAMR', steps=steps)] * (steps != 0), *others]
+    refine = test_cfg.get('refine') or ()
+    if not all(isinstance(entry, Mapping) and 'type' in entry for entry in refine):
+        raise ConfigError(f'model.test_cfg.refine is {refine!r}; it must be a list such as [dict(type=...)].')
+    kinds = [find_registered('An entry of model.test_cfg.refine', entry['type']) for entry in refine]
+    first = [entry for entry, kind in zip(refine, kinds, strict=True) if getattr(kind, 'at_input', False)]
+    others = [entry for entry in refine if entry not in first and entry['type'] != 'PAMR']
+    test_cfg['refine'] = [*first, *[dict(type='PAMR', steps=steps)] * (steps != 0), *others]
 
 
 def apply_data_flags(
@@ -192,65 +221,6 @@ def apply_data_flags(
         dataset.indices = max_images
     else:
         dataset.indices = min(chosen, max_images) if isinstance(chosen, int) else chosen[:max_images]
-
-
-def apply_clip_flags(config: Config, model_name: str | None, pretrained: str | None) -> None:
-    """Put `--model-name` and `--pretrained` into the model config.
-
-    Raises:
-        ConfigError: The config's model has no CLIP of open_clip.
-    """
-    if model_name is None and pretrained is None:
-        return
-    if 'clip' not in config.model:
-        raise ConfigError("--model-name and --pretrained change model.clip, which this config's model does not have.")
-    if not _is_open_clip(config):
-        raise ConfigError(
-            f'--model-name and --pretrained name a model of open_clip, but model.clip is a {config.model.clip.type}, '
-            'which has settings of its own. Leave the flags out; --cfg-options model.clip.KEY=VALUE changes those.'
-        )
-    if model_name is not None:
-        config.model.clip.model_name = model_name
-        if model_name.startswith(SCHEMAS) and pretrained is None:
-            config.model.clip.pretrained = None  # the schema brings its own weights
-    if pretrained is not None:
-        config.model.clip.pretrained = pretrained
-
-
-def apply_clip_flags_to_all(
-    configs: Sequence[tuple[str, Config]], model_name: str | None, pretrained: str | None
-) -> None:
-    """Put `--model-name` and `--pretrained` into those of several configs that have a CLIP of open_clip.
-
-    The others are named.
-
-    Args:
-        configs: With the names that messages shall call them.
-        model_name: The value of `--model-name`.
-        pretrained: The value of `--pretrained`.
-
-    Raises:
-        ConfigError: None of the configs has one.
-    """
-    if model_name is None and pretrained is None:
-        return
-    without = {name: None for name, config in configs if not _is_open_clip(config)}
-    if len(without) == len({name for name, _ in configs}):
-        raise ConfigError('--model-name and --pretrained change a CLIP of open_clip, which none of these configs has.')
-    for _, config in configs:
-        if _is_open_clip(config):
-            apply_clip_flags(config, model_name, pretrained)
-    if without and is_main_process():
-        print(
-            '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: '
-            f'{", ".join(without)}.',
-            file=sys.stderr,
-        )
-
-
-def _is_open_clip(config: Config) -> bool:
-    """Whether both towers come from open_clip."""
-    return 'clip' in config.model and config.model.clip.get('type', OPEN_CLIP) == OPEN_CLIP
 
 
 def check_is_clip(config: Config) -> None:

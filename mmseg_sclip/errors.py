@@ -65,7 +65,7 @@ class Interrupted(KeyboardInterrupt):
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint such as ` Did you mean 'stride'?`, or nothing where no known word is near."""
     close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ''
+    return f" Did you mean '{close[0]}'?" if close and close[0] != str(word) else ''
 
 
 def output_error(path: object, error: OSError, what: str = '') -> OutputError:

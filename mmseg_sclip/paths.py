@@ -53,6 +53,13 @@ def config_name(path: Path) -> str:
     return path.stem
 
 
+def method_and_dataset(name: str) -> tuple[str, str]:
+    """The two halves of the name of a shipped config; the second is empty where no dataset is called so."""
+    datasets = {path.stem for path in (configs_root() / '_base_' / 'datasets').glob('*.py')}
+    method, dataset = next(((name[: -len(own) - 1], own) for own in datasets if name.endswith(f'_{own}')), (name, ''))
+    return method, dataset
+
+
 def config_path(name: str) -> Path:
     """The file of a shipped config.
 

@@ -14,8 +14,9 @@ from mmseg.registry import DATASETS, MODELS
 
 from mmseg_sclip import config as module
 from mmseg_sclip.compat.external_configs import get_installed_path, is_installed
-from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, apply_pamr, input_files, load_config
+from mmseg_sclip.config import apply_data_flags, apply_pamr, input_files, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError
+from mmseg_sclip.model_flags import apply_model_flags_to_all
 from mmseg_sclip.options import check_options
 from mmseg_sclip.paths import config_path, scenes_root
 
@@ -112,16 +113,16 @@ def test_max_images_are_the_first_of_those_that_the_config_takes(indices, names)
 def test_clip_flags_change_the_configs_that_have_a_clip(capsys):
     trained = Config(dict(model=dict(type='EncoderDecoder')))
     configs = [('trained', trained), ('sclip', load_config('sclip_voc21')), ('clip', load_config('clip_voc21'))]
-    apply_clip_flags_to_all(configs, None, 'weights.pt')
+    apply_model_flags_to_all(configs, None, 'weights.pt')
     assert [config.model.clip.pretrained for _, config in configs[1:]] == ['weights.pt'] * 2
     assert trained.model == dict(type='EncoderDecoder')
     told = '--model-name and --pretrained leave these configs alone, which have no CLIP of open_clip: trained.\n'
     assert capsys.readouterr().err == told
-    apply_clip_flags_to_all(configs[1:], 'local-dir:here', None)  # it brings its own weights
+    apply_model_flags_to_all(configs[1:], 'local-dir:here', None)  # it brings its own weights
     assert configs[1][1].model.clip == dict(model_name='local-dir:here', pretrained=None)
-    apply_clip_flags_to_all(configs[1:], 'ViT-L-14', 'openai')
+    apply_model_flags_to_all(configs[1:], 'ViT-L-14', 'openai')
     assert configs[2][1].model.clip == dict(model_name='ViT-L-14', pretrained='openai')
-    apply_clip_flags_to_all(configs, None, None)
+    apply_model_flags_to_all(configs, None, None)
     assert not capsys.readouterr().err
 
 
@@ -132,6 +133,12 @@ def test_pamr_goes_in_front_and_comes_out():
         apply_pamr(config, steps)
         assert [entry.type for entry in config.model.test_cfg.refine] == wanted
         assert steps != 5 or config.model.test_cfg.refine[0] == dict(type='PAMR', steps=5)
+    config = load_config('lposs_plus_voc21')  # whose own work at the size of the network's input
+    apply_pamr(config, 5)
+    wanted = ['PixelPropagation', 'SynonymMaximum', 'PAMR']
+    assert [entry.type for entry in config.model.test_cfg.refine] == wanted
+    with pytest.raises(ConfigError, match='refine is .* it must be a list such as'):
+        apply_pamr(Config(dict(model=dict(test_cfg=dict(refine="[dict(type='PAMR')]")))), 5)
 
 
 def test_what_a_run_reads():

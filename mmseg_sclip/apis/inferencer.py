@@ -61,6 +61,8 @@ class SCLIPInferencer:
         cfg_options: Settings of the config to override, by dotted names.
         bands: Which bands of picture files are red, green and blue, or the one that is grey, from 1; None for the
             files' own colours, or their first three bands.
+        weights: Files of weights by the names of the networks, such as dict(dino='dino.pth') for the companion
+            `dino`; see `mmseg-sclip weights`.
 
     Attributes:
         model: The segmentor, with the words of a call without `classes`.
@@ -86,6 +88,7 @@ class SCLIPInferencer:
         channel_order: str | None = None,
         cfg_options: Mapping | None = None,
         bands: Sequence[int] | None = None,
+        weights: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.channel_order = channel_order
         self._said: set[str] = set()
@@ -98,7 +101,7 @@ class SCLIPInferencer:
                 'says itself whether there is a background. Leave it out, or give classes.'
             )
         device = find_device(None if device is None else str(device))
-        built = build_config(words, config, model_name, pretrained, attention, pamr, cfg_options)
+        built = build_config(words, config, model_name, pretrained, attention, pamr, cfg_options, weights)
         choose_bands(built, bands)
         self._bands = bands_of(built)
         self._thresholds = {flag: thresholds(flag, config, cfg_options) for flag in (False, True)}

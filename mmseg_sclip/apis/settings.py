@@ -8,8 +8,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..config import apply_clip_flags, apply_pamr, load_config
+from ..config import apply_pamr, load_config
 from ..errors import ConfigError
+from ..model_flags import apply_model_flags
 from ..models.segmentors.settings import InferenceSettings
 from ..models.text import Vocabulary
 from ..visual.attention_names import parse_attention
@@ -27,6 +28,7 @@ def build_config(
     attention: str | Mapping | None = None,
     pamr: int | None = None,
     cfg_options: Mapping | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> Config:
     """Put a user's choices into a config.
 
@@ -38,6 +40,7 @@ def build_config(
         attention: As in `SCLIPInferencer`.
         pamr: As in `SCLIPInferencer`.
         cfg_options: Win over what the words bring with them.
+        weights: As in `SCLIPInferencer`.
 
     Raises:
         ConfigError: A choice does not fit the config.
@@ -47,7 +50,7 @@ def build_config(
     loaded = load_config(_name(config, background), cfg_options)
     if 'clip' not in loaded.model or 'decode_head' not in loaded.model:
         raise ConfigError(f'The model of {config} has no clip or no decode_head: it is not an SCLIPSegmentor.')
-    apply_clip_flags(loaded, model_name, pretrained)
+    apply_model_flags(loaded, model_name, pretrained, weights)
     if attention is not None:
         _set_attention(loaded, attention, config)
     apply_pamr(loaded, pamr)

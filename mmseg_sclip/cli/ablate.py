@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,10 +16,11 @@ from rich.progress import Progress
 
 from ..ablation.report import FILES, tables, write_report
 from ..ablation.rows import DATASETS, select
-from ..ablation.running import Entry, run
+from ..ablation.running import Entry, configure, run
 from ..comparing.tables import check_table_files
-from ..config import apply_clip_flags, find_device
-from ..errors import UsageError
+from ..config import find_device
+from ..errors import UsageError, UserError
+from ..model_flags import apply_model_flags_to_all, apply_where_they_fit, with_clip
 from ..options import refuse_overwritten
 from .arguments.ablate import parse
 
@@ -38,15 +41,17 @@ def main(argv: Sequence[str]) -> int:
     out, device, roots = Path(args.out), find_device(args.device), _data_roots(args.data_root)
     check_table_files(out, FILES)
     entries = [
-        Entry.of(table, row, dataset, seed=seed)
+        Entry.of(table, row, dataset, seed=seed, asked=args.rows is not None)
         for dataset in dict.fromkeys(args.datasets)
         for table in dict.fromkeys(args.table)
         for row in select(table, args.rows)
         for seed in (dict.fromkeys(args.demo_seed) if dataset == 'demo' else [None])
     ]
 
+    weights = _check_flags(entries, args)
+
     def change(config: Config, dataset: str) -> None:
-        apply_clip_flags(config, args.model_name, args.pretrained)
+        apply_where_they_fit(config, args.model_name, weights)
         if dataset == 'demo' and args.demo_count is not None:
             config.test_dataloader.dataset.count = args.demo_count
         # The folder holds the scenes of the test; the projection is trained on other scenes.
@@ -73,6 +78,18 @@ def main(argv: Sequence[str]) -> int:
     if failed:
         console.print(f'{failed} rows failed; the reasons stand above. The same command tries them again.')
     return 1 if failed else 0
+
+
+def _check_flags(entries: Sequence[Entry], args: argparse.Namespace) -> dict[str, str]:
+    """Refuse flags of the model that fit no row, and give the files of weights by name."""
+    rows = {(entry.row.name, entry.dataset): entry for entry in entries}
+    configs = []
+    for (name, dataset), entry in rows.items() if args.model_name or args.pretrained or args.weights else ():
+        with suppress(UserError):  # the row itself tells
+            configs.append((name, configure(entry.row, dataset, args.cfg_options or {})))
+    if configs:
+        apply_model_flags_to_all(configs, args.model_name, args.pretrained, args.weights)
+    return with_clip(args.pretrained, args.weights)
 
 
 def _data_roots(pairs: Sequence[str]) -> dict[str, str]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.config import Config
 from PIL import Image
 
-from ..config import apply_clip_flags, check_is_clip, find_device, load_config
+from ..config import check_is_clip, find_device, load_config
 from ..datasets.pipelines import bands_of, choose_bands
 from ..datasets.scenes import scene
 from ..engine.loading import build_model
 from ..errors import MissingFileError
 from ..images import pack_photograph, read_photograph
+from ..model_flags import apply_model_flags
+from ..models.needed import check_weights
 from ..notes import say
 from ..outputs import OutputFolder
 from ..visual.attention import attention_maps, check_points
@@ -40,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     name = args.config or (DEMO_CONFIG if args.demo else CONFIG)
     config = load_config(name, args.cfg_options, own_modules=True)
     check_is_clip(config)
-    apply_clip_flags(config, args.model_name, args.pretrained)
+    apply_model_flags(config, args.model_name, args.pretrained, args.weights)
+    _check_weights(config)
     path = Path(args.image) if args.image else _paint(folder)
     choose_bands(config, args.bands)
     notes = []
@@ -52,19 +56,26 @@ def main(argv: Sequence[str]) -> int:
             parse_attention(text)  # before weights are loaded
     if args.checkpoint:
         config.load_from = args.checkpoint
-    try:
-        model = build_model(config, find_device(args.device))
-    except FileNotFoundError as error:  # without weights
-        raise MissingFileError(f'{error} To try this command without weights, add --demo.') from error
+    model = build_model(config, find_device(args.device))
     attentions = [bind_attention(model, text, config.model) for text in args.attention]
     packed = pack_photograph(config.test_dataloader.dataset.pipeline, pixels, path)
     image = model.data_preprocessor(dict(inputs=[packed['inputs']]))['inputs'][0]
     model.backbone.tower.check_size(image, str(path))
-    maps = attention_maps(model, image, args.points, attentions, args.layers, args.heads, args.mode, pixels.shape[:2])
+    meta = packed['data_samples'].metainfo
+    maps = attention_maps(
+        model, image, args.points, attentions, args.layers, args.heads, args.mode, pixels.shape[:2], meta
+    )
     title = f'{path.name}, {model.source.name}.'
     figure = attention_figure(pixels, maps, title, args.max_side)
     save_figure(figure, args, folder, folder.name(path, '_attention.png', '_attention.pdf') + '_attention')
     return 0
+
+
+def _check_weights(config: Config) -> None:
+    try:
+        check_weights(config.model)
+    except MissingFileError as error:
+        raise MissingFileError(f'{error} To try this command without weights, add --demo.') from error
 
 
 def _paint(folder: OutputFolder) -> Path:

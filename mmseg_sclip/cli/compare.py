@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..config import apply_clip_flags_to_all, apply_data_flags, find_device, input_files, load_config
+from ..config import apply_data_flags, find_device, input_files, load_config
 from ..errors import BadFileError, ConfigError, UsageError, describe
+from ..model_flags import apply_model_flags_to_all
+from ..models.needed import check_weights
 from ..outputs import OutputFolder
 from ..visual.comparable import check_classes, check_datasets, check_truth
 from ..visual.comparison import CRITERIA, Device, Failures, Prediction, compare, rank, score
@@ -62,11 +64,14 @@ def main(argv: Sequence[str]) -> int:
 def _methods(args: argparse.Namespace) -> list[Method]:
     names = short_names(args.configs)
     configs = [load_config(given, args.cfg_options, own_modules=True) for given in args.configs]
-    apply_clip_flags_to_all(list(zip(names, configs, strict=True)), args.model_name, args.pretrained)
+    named = list(zip(names, configs, strict=True))
+    apply_model_flags_to_all(named, args.model_name, args.pretrained, args.weights)
     for config in configs:
         apply_data_flags(config, args.data_root, args.max_images, args.bands)
     methods = list(map(Method, names, configs))
     check_classes(methods)
+    for config in configs:
+        check_weights(config.model, fetch=False)
     return methods
 
 

@@ -15,8 +15,9 @@ from ..ablation.protocols import common_protocol
 from ..comparing.method_table import FILES, method_table, write_method_table
 from ..comparing.runs import Run, evaluate_runs
 from ..comparing.tables import check_table_files
-from ..config import apply_clip_flags_to_all, apply_data_flags, check_checkpoint, find_device, load_config, override
+from ..config import apply_data_flags, check_checkpoint, find_device, load_config, override
 from ..engine.distributed import join_processes
+from ..model_flags import apply_model_flags_to_all
 from ..options import refuse_overwritten
 from .arguments.compare_methods import parse
 from .ending import tell_losses, telling_how_to_go_on
@@ -60,7 +61,8 @@ def _runs(args: argparse.Namespace, folder: Path) -> list[Run]:
     names = {Path(name).stem: name for name in args.methods}
     for run in runs:
         run.config = _configure(names[run.method], run, args, folder)
-    apply_clip_flags_to_all([(run.method, run.config) for run in runs], args.model_name, args.pretrained)
+    named = [(run.method, run.config) for run in runs]
+    apply_model_flags_to_all(named, args.model_name, args.pretrained, args.weights)
     return runs
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 from .cfg_options import CfgOptions
@@ -13,17 +14,39 @@ METHODS = ('CLIP', 'MaskCLIP', 'SCLIP')  # names of attentions, those of `visual
 ON_ERROR = ('stop', 'skip')  # what `engine.evaluation` can do at a sample that cannot be read
 
 
-def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True) -> None:
-    """Add `--model-name` and `--cfg-options`, and where weights are read `--pretrained` and `--device`.
+class _Files(Action):
+    """Collects NAME=FILE in a dict."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        name, _, file = values.partition('=')
+        if not name or not file:
+            raise UsageError(f'{option} {values}: it takes NAME=FILE, such as {option} dino=/path/dino.pth.')
+        known = getattr(namespace, self.dest) or {}
+        if known.get(name, file) != file:
+            raise UsageError(f'{option} names {name} twice: {known[name]} and {file}. Leave one out.')
+        setattr(namespace, self.dest, {**known, name: file})
+
+
+def add_model_flags(parser: ArgumentParser, example: str, weights: bool = True, device: bool = True) -> None:
+    """Add `--model-name` and `--cfg-options`, and where weights are read `--pretrained`, `--weights` and `--device`.
 
     Args:
         parser: Of the tool.
         example: KEY=VALUE, as the help of `--cfg-options` shows it.
         weights: Whether the tool reads weights.
+        device: Whether it runs a network with them.
     """
     parser.add_argument('--model-name', help="CLIP's architecture, in place of the config's clip.model_name")
     if weights:
         parser.add_argument('--pretrained', help="tag or file of CLIP's weights, in place of the config's")
+        parser.add_argument(
+            '--weights',
+            action=_Files,
+            metavar='NAME=FILE',
+            help='file of the weights of a network beside CLIP, by its name in model.companions, or of CLIP itself '
+            '(clip); may be repeated, and `mmseg-sclip weights` lists the names',
+        )
+    if weights and device:
         parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU where there is one)')
     add_cfg_options(parser, example)
 

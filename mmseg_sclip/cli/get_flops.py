@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
-from ..config import apply_clip_flags, check_is_clip, load_config
+from ..config import check_is_clip, load_config
 from ..engine.flops import count, default_shape
+from ..model_flags import apply_model_flags
 from .arguments.get_flops import parse
 
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     with redirect_stdout(sys.stderr):  # the model's own log lines are not JSON
         config = load_config(args.config, args.cfg_options, own_modules=True)
         check_is_clip(config)
-        apply_clip_flags(config, args.model_name, None)
+        apply_model_flags(config, args.model_name, None)
         cost = count(config, default_shape(config) if args.shape is None else (args.shape[0], args.shape[-1]))
     if args.json:
         print(json.dumps(dict(config=args.config, **cost.as_dict()), indent=2))
@@ -40,8 +41,9 @@ def main(argv: Sequence[str]) -> int:
     for name, value in rows:
         print(f'{name:<24}{value}')
     print(
-        '1 GMAC is 1e9 multiply-adds (2 GFLOP). "This config" has the attention of its decoder and the projection of '
-        'all tokens; the products with the text, resizing and PAMR are not counted.'
+        '1 GMAC is 1e9 multiply-adds (2 GFLOP). "This config" has the attention of its decoder, the projection of all '
+        'tokens, and second networks that look at windows; the products with the text, resizing, and what is done once '
+        'per image, such as PAMR, propagation, or a second network that looks at the whole image, are not counted.'
     )
     return 0
 

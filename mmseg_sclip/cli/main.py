@@ -34,6 +34,7 @@ COMMANDS = {
         'compare_methods', 'test many methods on one dataset, together where they read its images alike'
     ),
     'get-flops': Command('get_flops', 'count the multiply-adds of a config'),
+    'weights': Command('weights', 'list the weights that configs need, and what of them is on this machine'),
     'configs': Command('configs', 'list the shipped configs and where they lie', registers=False),
     'doctor': Command('doctor', 'show versions, and what to run where they do not fit', registers=False),
 }

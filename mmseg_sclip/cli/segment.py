@@ -107,6 +107,7 @@ def _build(args: argparse.Namespace, classes: list | str | None, background: lis
             config=DEMO_CONFIG if args.demo else args.config,
             cfg_options=args.cfg_options,
             bands=args.bands,
+            weights=args.weights,
         )
     except FileNotFoundError as error:
         if 'weights' not in str(error):

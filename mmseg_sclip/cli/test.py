@@ -12,7 +12,6 @@ from mmseg.registry import HOOKS
 
 from ..checks import is_a
 from ..config import (
-    apply_clip_flags,
     apply_data_flags,
     apply_pamr,
     check_checkpoint,
@@ -23,6 +22,7 @@ from ..engine.distributed import join_processes
 from ..engine.evaluation import evaluate
 from ..engine.ignored import is_iou, metrics_in
 from ..errors import ConfigError
+from ..model_flags import apply_model_flags
 from ..visual.prediction_hook import PredictionVisualizationHook
 from .arguments.test import parse
 from .ending import tell_losses, telling_how_to_go_on
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     if args.launcher != 'none':
         device = join_processes(args.launcher, device)
     config = load_config(args.config, args.cfg_options, own_modules=True)
-    apply_clip_flags(config, args.model_name, args.pretrained)
+    apply_model_flags(config, args.model_name, args.pretrained, args.weights)
     apply_pamr(config, args.pamr)
     _apply_flags(config, args)
     config.launcher = args.launcher

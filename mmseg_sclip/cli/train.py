@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from ..config import apply_clip_flags, check_is_clip, find_device, load_config
+from ..config import check_is_clip, find_device, load_config
 from ..datasets.check_files import check_files
 from ..engine.distributed import join_processes
 from ..engine.learning import check_trains, train_projection
+from ..model_flags import apply_model_flags
+from ..models.needed import check_weights
 from ..options import refuse_overwritten
 from .arguments.train import parse
 from .ending import program
@@ -33,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(args.config, args.cfg_options, own_modules=True)
     check_is_clip(config)
     check_trains(config)
-    apply_clip_flags(config, args.model_name, args.pretrained)
+    apply_model_flags(config, args.model_name, args.pretrained, args.weights)
+    check_weights(config.model, fetch=False)
     if args.data_root:
         config.train_dataloader.dataset.data_root = args.data_root
     check_files(config.train_dataloader.dataset, 'train_dataloader')
@@ -45,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     command = [*program('test'), args.config, str(checkpoint)]
     for flag, value in (('--model-name', args.model_name), ('--pretrained', args.pretrained)):
         command += [] if value is None else [flag, value]
+    for name, file in (args.weights or {}).items():
+        command += ['--weights', f'{name}={file}']
     words = [word.removeprefix('--cfg-options=') for word in argv]
     options = [word for word in words if word.startswith('model.') and '=' in word]
     command += ['--cfg-options', *options] if options else []

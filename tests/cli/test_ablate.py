@@ -106,6 +106,19 @@ def test_what_cannot_run_is_skipped_with_the_reason(tmp_path, tested):
     assert 'not resized' in results(tmp_path)['4', 'mode2', 'demo']['skipped']
 
 
+def test_peers_are_told_of_and_left_out_on_the_demo(tmp_path, tested):
+    peers = ['groupvit', 'groupvit+pamr', 'reco', 'tcl', 'tcl+pamr', 'segclip', 'ovsegmentor']
+    assert ablate(tmp_path, '--table', '1') == 0
+    found = results(tmp_path)
+    assert len(tested) == 1 and not {*tested[0]} & {*peers}
+    assert all('stand in. Name it in --rows' in found['1', row, 'demo']['skipped'] for row in peers)
+    lines = (tmp_path / 'tables.md').read_text().splitlines()
+    at = lines.index('|  |  | paper | – | 25.1 [A] |')
+    assert lines[at - 1] == '| reco | ReCo, with references of each class | measured | – | – |'
+    assert ablate(tmp_path, '--table', '1', '--rows', 'reco') == 0 and tested[-1] == ['reco']
+    assert results(tmp_path)['1', 'reco', 'demo']['mIoU'] == 14
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """The folders of trainings, which take two iterations."""

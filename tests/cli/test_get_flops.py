@@ -55,6 +55,22 @@ def test_the_decoder_is_counted(capsys, name, options, products):
 
 
 @pytest.mark.slow
+def test_a_second_network_and_padded_windows_are_counted(capsys):
+    """ProxyCLIP at 336 x 336 pixels: 442 tokens of CLIP, 1765 of DINO with patches of 8, and the map of 1764 cells."""
+    width, tokens, seen, cells = 768, 442, 1765, 42 * 42
+
+    def tower(n, patch, depth):
+        return depth * (12 * n * width**2 + 2 * n**2 * width) + (n - 1) * 3 * patch**2 * width
+
+    added = 3 * tokens * width**2 + 2 * cells**2 * width + cells * (width**2 + width * 512)
+    expected = (tower(tokens, 16, 11) + tower(seen, 8, 12) + added) / 1e9
+    found = cost(capsys, 'proxyclip_voc20', '--shape', 336)
+    assert found['gmac_per_window'] == pytest.approx(expected, rel=1e-4)
+    assert added / 1e9 < 0.03 * expected
+    assert cost(capsys, 'proxyclip_voc20', '--shape', 336, 2100)['window'] == [336, 336]
+
+
+@pytest.mark.slow
 def test_shapes(capsys):
     assert cost(capsys, 'sclip_voc21', '--shape', 1000, 500)['network_input'] == [672, 336]
     assert cost(capsys, 'sclip_voc21', '--shape', 100)['network_input'] == [336, 336]
@@ -86,3 +102,4 @@ def test_text(capsys):
     assert main.main(['get-flops', 'sclip_voc21', '--model-name', 'ViT-B-32-quickgelu']) == 0
     out = capsys.readouterr().out
     assert 'ViT-B-32-quickgelu' in out and '6 of 224 x 224' in out and 'GMAC per window' in out
+    assert 'a second network that looks at the whole image, are not counted' in out

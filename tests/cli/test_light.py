@@ -30,6 +30,7 @@ ANSWERED = [[name, '--help'] for name in main.COMMANDS] + [
     ['segment', 'a.jpg'],
     ['attention', 'a.jpg', '--points', '3'],
     ['check', 'sclip_voc21', '--workers', '-1'],
+    ['weights', 'sclip_voc21', '--weights', 'clip'],
     ['get-flops', 'sclip_voc21', '--shape', '0'],
     ['train', 'sclip_learned_demo', '--seed', '-1'],
     ['compare', 'sclip_voc21', '--worst', '0'],
