@@ -1,9 +1,11 @@
 """Pre-processing of methods whose official evaluation does more than a `Resize`."""
 
+import numpy as np
 from mmcv.transforms import BaseTransform, CenterCrop, Resize
 from mmseg.registry import TRANSFORMS
 
 from ..checks import check_whole
+from ..images import ORIGINAL, KeptImage
 
 
 @TRANSFORMS.register_module()
@@ -31,6 +33,50 @@ class ResizeToPatches(BaseTransform):
         in_patches = self.short_side / min(height, width) / self.patch_size
         scale = tuple(max(1, int(side * in_patches + 0.5)) * self.patch_size for side in (width, height))
         return Resize(scale, **self.kwargs).transform(results)
+
+
+@TRANSFORMS.register_module()
+class GrowToPatches(BaseTransform):
+    """Enlarge an image whose sides are not whole patches until they are.
+
+    The long side becomes the next multiple of the patch, the other one follows in proportion and then becomes the next
+    multiple, and neither stays below `least`; so the ratio of the sides may change. Pixels become float32, which
+    nothing rounds. An image of whole patches stays as it is, however small (Trident, ICCV 2025).
+
+    Args:
+        patch_size: Side of a patch in pixels, 16 or 14 for CLIP.
+        least: In pixels; Trident's is the side of its windows.
+    """
+
+    def __init__(self, patch_size: int = 16, least: int = 336) -> None:
+        check_whole('GrowToPatches.patch_size', patch_size, least=1)
+        check_whole('GrowToPatches.least', least, least=1)
+        self.patch_size = patch_size
+        self.least = least
+
+    def transform(self, results: dict) -> dict:
+        """Enlarge `img`, and `gt_seg_map` where there is one."""
+        sides, patch = results['img'].shape[:2], self.patch_size
+        if not any(side % patch for side in sides):
+            return results
+        long = max(sides)
+        grown = -(-long // patch) * patch
+        height, width = (max(-(-side * grown // (long * patch)) * patch, self.least) for side in sides)
+        results['img'] = results['img'].astype(np.float32)
+        return Resize((width, height)).transform(results)
+
+
+@TRANSFORMS.register_module()
+class KeepOriginal(BaseTransform):
+    """Keep the image as it was loaded, for parts that look at it beside the network's input, such as Trident's.
+
+    It stands behind the steps that read the file, and `PackSegInputs` has 'original' among its `meta_keys`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Keep `img` as `original`."""
+        results[ORIGINAL] = KeptImage(results['img'])
+        return results
 
 
 @TRANSFORMS.register_module()

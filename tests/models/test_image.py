@@ -11,6 +11,7 @@ from mmseg_sclip.models.image.geometry import Placement, image_axes
 from mmseg_sclip.models.image.labels import label_in_bands
 from mmseg_sclip.models.image.postprocess import best_of_class, large_classes, min_max, predict_labels, suppress_classes
 from mmseg_sclip.models.image.scores import ChangedScores, ClassScores, MapScores, MeanScores, PixelScores, whole
+from mmseg_sclip.models.image.taps import Taps
 from mmseg_sclip.models.image.windows import PatchScores, WindowGrid, score_windows
 from mmseg_sclip.models.refinements import pamr
 
@@ -182,3 +183,18 @@ def test_unsure_pixels_become_background_strictly_below_the_threshold():
     assert predict_labels(scores, 0.5, 2).tolist() == [[2, 1, 2]]
     assert predict_labels(scores, 0.5, 0, torch.tensor([1, 2, 2])).tolist() == [[0, 2, 2]]  # as queries of classes
     assert predict_labels(scores, 0, 0).tolist() == predict_labels(scores, None, 0).tolist() == [[1, 1, 2]]
+
+
+@pytest.mark.parametrize('dim', [0, -1])
+@pytest.mark.parametrize('most', [1, 3])
+def test_few_places_are_read_as_a_product_would(dim, most):
+    generator = torch.Generator().manual_seed(0)
+    matrix, values = torch.zeros(50, 200), torch.rand(200, 200, generator=generator)
+    for row in matrix[1:]:  # the first looks at nothing
+        places = torch.randperm(200, generator=generator)[: torch.randint(1, most + 1, (), generator=generator)]
+        row[places] = torch.rand(len(places), generator=generator)
+    taps = Taps.of(matrix)
+    assert len(taps.places) == most and Taps.of(torch.eye(127)) is None and Taps.of(torch.ones(2, 200)) is None
+    product = matrix @ values if dim == 0 else values @ matrix.T
+    torch.testing.assert_close(taps.read(values, dim), product)
+    torch.testing.assert_close(taps.band(10, 20).read(values, dim), product.narrow(dim, 10, 10))

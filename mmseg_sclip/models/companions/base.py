@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...checks import build_strategy
-from ...errors import ConfigError
+from ...errors import ConfigError, UserError
+from ..image.colours import official_colours
 from ..pretrained import Pretrained
 from ..record import Record
 
@@ -64,6 +65,22 @@ class Features:
         return cls(**joined)
 
 
+@dataclass
+class Relations:
+    """How the cells of a whole image relate to each other in the last attention of a companion.
+
+    Attributes:
+        grid: (h, w), the cells that the image covers.
+        values: (heads, h * w, head_dim), the values of each head.
+        attention: (h * w, h * w) of each head, after the softmax. The maps are made while one goes through them, and
+            only once, since those of all heads together are large; they may be changed in place.
+    """
+
+    grid: tuple[int, int]
+    values: Tensor
+    attention: Iterator[Tensor]
+
+
 class Companion(nn.Module):
     """A frozen network beside CLIP, named in `model.companions`; parts read it with `record.companion(name)`.
 
@@ -98,22 +115,35 @@ class Companion(nn.Module):
         """What it sees of windows (B, 3, H, W), which are normalised with its own mean and std."""
         raise NotImplementedError(f'{type(self).__name__} must define features(images).')
 
-    def normalised(self, images: Tensor, network: Any) -> Tensor:
+    def relations(self, image: Tensor) -> Relations:
+        """How the cells of a whole image relate to each other.
+
+        Args:
+            image: (3, H, W), uint8, RGB.
+
+        Raises:
+            ConfigError: This kind of companion does not say.
+        """
+        raise ConfigError(
+            f'A part asks {type(self).__name__} how the cells of a whole image relate to each other, which it does not '
+            'say. Name another companion in model.companions, such as SamCompanion.'
+        )
+
+    def normalised(self, images: Tensor, record: Record) -> Tensor:
         """Images (..., 3, H, W) as this network wants them.
 
         Args:
-            images: Normalised for `network`.
-            network: What has the `mean` and `std` of the images, such as the tower of a record.
+            images: Normalised for the tower of a record.
+            record: Of the windows, with the tower and the normaliser of the images.
         """
-        images = images.float()
-        ours, theirs = (
-            [images.new_tensor(values).view(3, 1, 1) for values in (owner.mean, owner.std)] for owner in (self, network)
-        )
-        return (images * theirs[1] + theirs[0] - ours[0]) / ours[1]
+        colours = official_colours(images, record.normaliser, record.tower)
+        # In 0..1, as official codes: a difference of rounding can decide which neighbour is the nearest.
+        mean, std = (colours.new_tensor([v / 255 for v in values]).view(3, 1, 1) for values in (self.mean, self.std))
+        return (colours / 255 - mean) / std
 
     def forward(self, record: Record) -> Features:
         """What it sees of the windows of a record."""
-        return self.features(self.normalised(record.images, record.tower))
+        return self.features(self.normalised(record.images, record))
 
 
 def build_companions(configs: Mapping[str, Any] | None) -> dict[str, Companion]:
@@ -127,13 +157,29 @@ def build_companions(configs: Mapping[str, Any] | None) -> dict[str, Companion]:
     }
 
 
-def load_frozen(companion: Companion, weights: bool = True) -> Companion:
-    """Load a companion and freeze it; see `Companion.load`."""
-    companion.load(weights)
+def load_frozen(companion: Companion, weights: bool = True, name: str = '') -> Companion:
+    """Load a companion and freeze it; see `Companion.load`.
+
+    Args:
+        companion: Not loaded yet.
+        weights: See `Companion.load`.
+        name: Its name in `model.companions`, for messages, in which it stands in place of 'companions.*' and 'NAME'.
+    """
+    try:
+        companion.load(weights)
+    except UserError as error:
+        if not name:
+            raise
+        said = str(error).replace('companions.*', f'companions.{name}').replace('NAME=FILE', f'{name}=FILE')
+        raise type(error)(said) from error
     return companion.eval().requires_grad_(False)
 
 
 def pretrained_of(companions: Mapping[str, Companion]) -> dict[str, Pretrained]:
-    """The weights of companions by the names of these, for those that have some."""
+    """The weights of companions by the names of these, for those that have some; their `setting` says where."""
     found = {name: companion.pretrained for name, companion in companions.items()}
-    return {name: pretrained for name, pretrained in found.items() if pretrained is not None}
+    return {
+        name: replace(own, name=name, setting=f'model.companions.{name}.{own.setting.rpartition(".")[2]}')
+        for name, own in found.items()
+        if own is not None
+    }

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...checks import check_choice
+from ...errors import ConfigError
 from .windows import Span, padding
 
 _FLIPS = ('vertical', 'horizontal')  # of rows, of columns
@@ -36,6 +37,10 @@ class Axis:
     padding: tuple[int, int]
     flipped: bool
     original: int
+
+    def without_padding(self) -> Axis:
+        """The same axis of the image before it was padded."""
+        return replace(self, side=self.side - sum(self.padding), padding=(0, 0))
 
     def cut(self, values: Tensor, dim: int) -> Tensor:
         """Undo padding and flip of `values`, whose axis `dim` is at the network's input size."""
@@ -73,20 +78,32 @@ class Placement:
         axes: Rows and columns of the image.
         spans: The windows on each axis; None to go straight to the original size. See `axis_matrix`.
         multiple: Sides of windows were padded to multiples of this.
+        of_image: Whether the patches cover the image alone, and not what the pipeline has padded.
     """
 
     axes: tuple[Axis, Axis]
     spans: tuple[tuple[Span, ...] | None, tuple[Span, ...] | None]
     multiple: int = 1
+    of_image: bool = False
 
     def at_input(self) -> Placement:
-        """How the same patches lie on the pixels of the network's input, with its padding and its flip."""
+        """How the same patches lie on the pixels of the network's input, with its padding and its flip.
+
+        Raises:
+            ConfigError: They do not cover the padding.
+        """
+        if self.of_image and any(any(axis.padding) for axis in self.axes):
+            raise ConfigError(
+                "A refinement works at the size of the network's input, which the test pipeline or the "
+                'data_preprocessor pads, but model.stitch makes a map without the padding. Take out one of the three.'
+            )
         rows, columns = (replace(axis, padding=(0, 0), flipped=False, original=axis.side) for axis in self.axes)
         return replace(self, axes=(rows, columns))
 
     def matrices(self, patches: Sequence[int]) -> tuple[Tensor, Tensor]:
         """`axis_matrix` of rows and of columns, for windows of (rows, columns) patches."""
-        rows, columns = (axis_matrix(*each, self.multiple) for each in zip(self.axes, self.spans, patches, strict=True))
+        axes = [axis.without_padding() for axis in self.axes] if self.of_image else self.axes
+        rows, columns = (axis_matrix(*each, self.multiple) for each in zip(axes, self.spans, patches, strict=True))
         return rows, columns
 
 
@@ -126,6 +143,11 @@ def axis_matrix(axis: Axis, spans: tuple[Span, ...] | None, patches: int, multip
         counts[start:stop] += 1
     matrix = (matrix / counts).flatten(1)  # the average of the windows over each pixel
     return _enlarge(axis.cut(matrix, 0).float(), axis.original)
+
+
+def resizing_matrix(length: int, size: int) -> Tensor:
+    """(size, length), float32: the weight of each of `length` cells in each of `size` cells, bilinearly resized."""
+    return _enlarge(torch.eye(length), size)
 
 
 def _enlarge(columns: Tensor, size: int) -> Tensor:

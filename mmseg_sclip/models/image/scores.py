@@ -6,15 +6,21 @@ No map of all queries at all pixels is held, unless a refinement needs one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .geometry import Placement
 from .postprocess import best_of_class, query_probabilities
+from .taps import Taps
+
+if TYPE_CHECKING:
+    from ..record import Source
 
 # Numbers in one band: few enough for a processor's cache, many enough to keep a GPU busy.
 _BAND_CPU, _BAND_GPU = 1 << 20, 1 << 25
+_COLUMNS = 128  # of pixels that are brought to the original size at once
 
 
 class Scores:
@@ -103,6 +109,7 @@ class PixelScores(QueryScores):
         queries: (Q,), the phrase of each query; None for every phrase once.
         seen: What each refinement has kept of the image, where it is one window.
         placement: How the patches lie on the image, for refinements that ask.
+        source: The image, likewise.
     """
 
     def __init__(
@@ -113,13 +120,16 @@ class PixelScores(QueryScores):
         queries: Tensor | None = None,
         seen: Sequence[Tensor | None] = (),
         placement: Placement | None = None,
+        source: Source | None = None,
     ) -> None:
         self.patches = patches.float().contiguous()
         self.rows = rows.to(patches.device)
         self.columns = columns.to(patches.device)
+        self._taps = Taps.of(self.rows), Taps.of(self.columns)
         self.queries = None if queries is None else queries.to(patches.device)
         self.seen = tuple(seen)
         self.placement = placement
+        self.source = source
         self.device = patches.device
         number = patches.shape[1] if queries is None else len(queries)
         self.shape = torch.Size((number, len(rows), len(columns)))
@@ -134,13 +144,102 @@ class PixelScores(QueryScores):
     def rows_of_phrases(self, first: int, last: int) -> Tensor:
         """See `QueryScores`."""
         length, phrases, width = self.patches.shape
-        rows = self.rows[first:last] @ self.patches.view(length, phrases * width)
-        pixels = (rows.view(-1, width) @ self.columns.T).view(-1, phrases, len(self.columns))
-        return pixels.transpose(0, 1)
+        patches, (above, beside) = self.patches.view(length, phrases * width), self._taps
+        rows = self.rows[first:last] @ patches if above is None else above.band(first, last).read(patches, 0)
+        rows = rows.view(-1, width)
+        pixels = rows @ self.columns.T if beside is None else beside.read(rows, -1)
+        return pixels.view(-1, phrases, len(self.columns)).transpose(0, 1)
 
     def peaks_of_phrases(self) -> Tensor:
         """See `QueryScores`."""
         return self.patches.amax(dim=(0, 2))
+
+    def moved(self, placement: Placement) -> PixelScores:
+        """Scores from the same patches at other pixels, of each phrase once."""
+        return PixelScores(self.patches, *placement.matrices(self.patch_shape))
+
+
+class MixedScores(PixelScores):
+    """Scores that are sums of maps, which have other weights in each window.
+
+    Where many phrases share few maps, such as those of painted groups, only the maps are brought to the pixels.
+
+    Args:
+        mix: (windows, K, phrases), the weights; windows row by row.
+        patches: (window rows * patch rows, K, window columns * patch columns), the maps.
+        **more: See `PixelScores`; `queries` there must be None. `placement` says which windows there are.
+    """
+
+    def __init__(self, mix: Tensor, patches: Tensor, rows: Tensor, columns: Tensor, **more) -> None:
+        super().__init__(patches, rows, columns, **more)
+        self.mix = mix.float()
+        self.shape = torch.Size((mix.shape[2], *self.shape[1:]))
+        sides = zip((self.rows, self.columns), self.patch_shape, strict=True)
+        self._extents = [_extents(matrix, patches) for matrix, patches in sides]
+
+    def rows_of_phrases(self, first: int, last: int) -> Tensor:
+        """See `QueryScores`; of each pixel only the windows that it lies in are looked at."""
+        (height, width), (down, across) = self.patch_shape, self._extents
+        mixes = self.mix.unflatten(0, (len(down), len(across)))
+        result = self.patches.new_zeros(self.shape[0], last - first, self.shape[2])
+        for i, (top, bottom) in enumerate(down):
+            top, bottom = max(top, first), min(bottom, last)
+            if top >= bottom:
+                continue
+            maps = self.patches[i * height : (i + 1) * height]  # (height, K, window columns * width)
+            found = self.rows[top:bottom, i * height : (i + 1) * height] @ maps.flatten(1)
+            found = found.unflatten(1, (maps.shape[1], len(across), width)).transpose(0, 1)  # (K, rows, windows, width)
+            for j, (left, right) in enumerate(across):
+                pixels = found[:, :, j] @ self.columns[left:right, j * width : (j + 1) * width].T
+                scores = (mixes[i, j].T @ pixels.flatten(1)).unflatten(1, pixels.shape[1:])
+                result[:, top - first : bottom - first, left:right] += scores
+        return result
+
+    def peaks_of_phrases(self) -> Tensor:
+        """See `QueryScores`; the maps are not negative."""
+        peaks = self._windows().amax(dim=(1, 4)).transpose(1, 2).flatten(0, 1)  # (windows, maps)
+        return (peaks[:, :, None] * self.mix).amax(dim=(0, 1))
+
+    def moved(self, placement: Placement) -> MixedScores:
+        """See `PixelScores.moved`."""
+        rows, columns = placement.matrices(self.patch_shape)
+        return MixedScores(self.mix, self.patches, rows, columns, placement=placement)
+
+    def _windows(self) -> Tensor:
+        """The maps as (windows of a column, height, maps, windows of a row, width)."""
+        height, width = self.patch_shape
+        return self.patches.unflatten(2, (-1, width)).unflatten(0, (-1, height))
+
+
+def _extents(matrix: Tensor, patches: int) -> list[tuple[int, int]]:
+    """(first pixel, pixel after the last) that each window reaches, of a matrix of `axis_matrix`."""
+    reached = (matrix.unflatten(1, (-1, patches)) != 0).any(dim=2).int()  # (pixels, windows)
+    first, last = reached.argmax(dim=0), len(matrix) - reached.flip(0).argmax(dim=0)
+    return list(zip(first.tolist(), torch.where(reached.any(dim=0), last, first).tolist(), strict=True))
+
+
+class InputScores(PixelScores):
+    """Scores from maps at the network's input size, of which few pixels bear on one of the original size.
+
+    Arguments are those of `PixelScores`, with a pixel in place of a patch. Zeros of its matrices are left out.
+    """
+
+    def rows_of_phrases(self, first: int, last: int) -> Tensor:
+        """See `QueryScores`."""
+        _, phrases, width = self.patches.shape
+        used = _used(self.rows[first:last])
+        rows = (self.rows[first:last, used] @ self.patches[used].flatten(1)).view(-1, width)
+        pixels = rows.new_empty(len(rows), len(self.columns))
+        for block, part in zip(self.columns.split(_COLUMNS), pixels.split(_COLUMNS, dim=1), strict=True):
+            used = _used(block)
+            part.copy_(rows[:, used] @ block[:, used].T)
+        return pixels.view(-1, phrases, len(self.columns)).transpose(0, 1)
+
+
+def _used(matrix: Tensor) -> slice:
+    """The columns of a matrix from the first to the last that is not zero everywhere."""
+    columns = matrix.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 class MapScores(QueryScores):

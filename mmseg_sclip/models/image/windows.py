@@ -37,10 +37,13 @@ class PatchScores:
     Attributes:
         scores: (B, K, rows, columns) of windows, or those of an image side by side; see `score_windows`.
         seen: What each refinement keeps of each window, (B, ...), or None; see `Refinement.look`.
+        mix: (B, K, P), where the scores of P phrases are sums of the K maps with these weights, which differ from
+            window to window; None where the maps are those of the phrases. Of an image the windows stand in B.
     """
 
     scores: Tensor
     seen: tuple[Tensor | None, ...] = ()
+    mix: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,24 @@ class WindowGrid:
             starts = [min(i * step, beyond) for i in range((beyond + step - 1) // step + 1)]
             return tuple((start, min(start + crop, side)) for start in starts)
 
-        return cls(spans(height, crop_size[0], stride[0]), spans(width, crop_size[1], stride[1]), multiple)
+        rows, columns = spans(height, crop_size[0], stride[0]), spans(width, crop_size[1], stride[1])
+        padded = any(padding(span, multiple) != (0, 0) for span in rows + columns)
+        return cls(rows, columns, multiple if padded else 1)  # so that equal windows are equal
+
+    def joined(self) -> WindowGrid:
+        """One window in place of all of them, without padding of its own."""
+        rows, columns = (((spans[0][0], spans[-1][1]),) for spans in (self.rows, self.columns))
+        return WindowGrid(rows, columns)
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(height, width) of every window, padding included."""
+        first = self.places(0)[0]
+        height, width = (
+            stop - start + sum(around)
+            for (start, stop), around in zip((first.rows, first.columns), first.padding, strict=True)
+        )
+        return height, width
 
     @property
     def windows(self) -> list[Window]:
@@ -122,7 +142,8 @@ def score_windows(
         for methods, scored in enumerate(score(torch.stack(crops), batch), 1):
             for i, place in enumerate(batch):
                 seen = tuple(None if part is None else part[i] for part in scored.seen)
-                each[methods, place] = PatchScores(scored.scores[i], seen)
+                mix = None if scored.mix is None else scored.mix[i]
+                each[methods, place] = PatchScores(scored.scores[i], seen, mix)
     return [
         [side_by_side([each[method, place] for place in places[index]], grid) for index, grid in enumerate(grids)]
         for method in range(1, methods + 1)
@@ -150,6 +171,9 @@ def _batches(places: Sequence[Sequence[Place]], window_batch: int) -> Iterator[S
 def side_by_side(windows: Sequence[PatchScores], grid: WindowGrid) -> PatchScores:
     """Scores (K, rows, columns) of each window to (window rows * rows, K, window columns * columns)."""
     scores = torch.stack([window.scores for window in windows]).unflatten(0, (len(grid.rows), len(grid.columns)))
+    mixes = [window.mix for window in windows if window.mix is not None]
     return PatchScores(
-        scores.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1), windows[0].seen if len(windows) == 1 else ()
+        scores.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1),
+        windows[0].seen if len(windows) == 1 else (),
+        torch.stack(mixes) if mixes else None,
     )
