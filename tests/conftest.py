@@ -11,7 +11,7 @@ import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mm
 import numpy as np
 import pytest
 import torch
-from helpers import Result, random_source, write_clip
+from helpers import Result, peer_demos, random_peer, random_source, write_clip
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -150,6 +150,17 @@ def deep_clip(recipe, tmp_path_factory):
 def random_clip(tmp_path_factory):
     """`random_clip(layers=12, patch_size=16)` is one source of random towers for the session; not to be changed."""
     return remember(lambda **vision: random_source(tmp_path_factory.mktemp('random'), **vision))
+
+
+@pytest.fixture(scope='session')
+def random_towers(random_clip):
+    """`random_towers(config, layers=12)` is `random_clip(layers=12)`, or the towers of the config's trained peer."""
+
+    def source(config, **vision):
+        kind = (config.model.get('clip') or {}).get('type')
+        return random_peer(kind) if kind in peer_demos() else random_clip(**vision)
+
+    return source
 
 
 @pytest.fixture

@@ -2,17 +2,24 @@
 
 import copy
 import json
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import numpy as np
 import torch
+from huggingface_hub.utils import LocalEntryNotFoundError
+from mmengine.config import Config
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmseg_sclip.models import hub
 from mmseg_sclip.models.clip import ClipSource
-from mmseg_sclip.models.companions import FilterBank
+from mmseg_sclip.models.companions import ColourRegions, FilterBank, RegionMaps
 from mmseg_sclip.models.companions.base import build_companions
+from mmseg_sclip.models.towers import build_source
 
 # The architecture of tests/data/recipe.py in open_clip's words.
 MINI = dict(
@@ -21,7 +28,9 @@ MINI = dict(
     vision_cfg=dict(image_size=224, layers=3, width=128, head_width=64, patch_size=16),
     text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2),
 )
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 WORDS = [['cat', 'kitten'], 'dog', 'tree']
+COLOUR_REGIONS = dict(tolerance=4.0, least=3)  # which find several even in noise
 
 
 class Result(NamedTuple):
@@ -72,19 +81,44 @@ def random_source(folder, **vision):
     return source
 
 
+@cache
+def peer_demos():
+    """The demo configs of trained peers, whose small networks have random weights, by the `type` of their towers."""
+    demos = [Config.fromfile(path) for path in sorted(CONFIGS.glob('*/*_demo.py'))]
+    return {demo.model.clip.type: demo for demo in demos if 'type' in demo.model.clip}
+
+
+@cache
+def random_peer(kind):
+    """The source of random towers of a peer, the same in every session; not to be changed."""
+    model = peer_demos()[kind].model
+    source = build_source(model.clip, 'A test')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        source.image_tower(model.backbone.get('positions', 'scale'))
+    return source
+
+
 def random_model(config, source):
     """The model of a config around a source of towers; its words are random vectors, which need no text tower.
 
-    A filter bank stands in for each companion that has weights.
+    A filter bank stands in for each companion that has weights, and regions of one colour for those from files.
     """
     companions = build_companions(config.model.get('companions'))
     for name, companion in companions.items():
-        companions[name] = companion if companion.pretrained is None else FilterBank(patch_size=8)
+        if isinstance(companion, RegionMaps):
+            companions[name] = ColourRegions(**COLOUR_REGIONS)
+        elif companion.pretrained is not None:
+            companions[name] = FilterBank(patch_size=8)
     model = MODELS.build({**config.model, 'clip': source, 'companions': companions}).eval()
     head = model.decode_head
     generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(len(head.vocabulary.distinct), source.architecture.model['embed_dim'], generator=generator)
+    vectors = torch.randn(len(head.vocabulary.distinct), model.backbone.tower.out_dim, generator=generator)
     head.text_bank = torch.nn.functional.normalize(vectors, dim=1)
+    if hasattr(head, 'reference_bank'):
+        channels = companions[head.companion].features(torch.zeros(1, 3, 16, 16)).map.shape[1]
+        vectors = torch.randn(len(head.subjects), channels, generator=generator)
+        head.reference_bank = torch.nn.functional.normalize(vectors, dim=1)
     return model
 
 
@@ -117,3 +151,18 @@ def build(clip, attention=None, decoder=None, backbone=None, head=None, data_pre
 def sample(ori_shape, **meta):
     """A `SegDataSample` of an image of that size."""
     return SegDataSample(metainfo=dict(ori_shape=ori_shape, **meta))
+
+
+def lose_hub(monkeypatch, folder):
+    """A hub that cannot be reached, and a home and a cache of the hub without files."""
+
+    def refuse(address, timeout):
+        raise ConnectionError('Name or service not known.\nmore')
+
+    def fail(*args, **kwargs):
+        raise LocalEntryNotFoundError('it is not there')
+
+    monkeypatch.setattr(hub, 'get_session', lambda: SimpleNamespace(head=refuse))
+    monkeypatch.setattr(hub, 'hf_hub_download', fail)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(folder / 'hub'))
+    monkeypatch.setenv('HOME', str(folder / 'home'))

@@ -26,13 +26,15 @@ from mmseg.registry import METRICS
 
 from ..checks import is_a
 from ..compat import open_clip
+from ..compat.versions import version_of
 from ..config import named_head
 from ..datasets.building import build_dataset
 from ..datasets.pipelines import use_own_readers
 from ..files import file_hash, file_stamp
 from ..models.companions.base import build_companions, pretrained_of
+from ..models.needed import files_of_head
 from ..models.text import load_vocabulary
-from ..models.towers.source import build_source
+from ..models.towers.source import OPEN_CLIP, build_source
 from ..version import __version__
 from .sources import modules_of_types, package_sources, user_sources
 
@@ -94,7 +96,7 @@ def fingerprint(
         weights=weights_identity(config),
         named_files={text: file_hash(Path(text)) for text in _strings(settings['model']) if _is_small_file(text)},
         data={path: file_stamp(Path(path)) for path in data_files(dataset)},
-        versions=versions(),
+        versions=versions() | _versions_of_networks(config.model),
         device=device_name(device),
         sources=package_sources() | user_sources(modules | modules_of_types(settings)),
     )
@@ -132,8 +134,8 @@ def weights_identity(config: Config) -> dict[str, Any] | None:
     """What identifies the weights of a config: their content.
 
     Returns:
-        What the source of the towers says of them (see `TowerSource.weights_identity`), and its `companions`; with a
-        `checkpoint` on top of CLIP `name` and `sha256` of that one too.
+        What the source of the towers says of them (see `TowerSource.weights_identity`), and its `companions`, and what
+        else is `read` from files; with a `checkpoint` on top of CLIP `name` and `sha256` of that one too.
         A model without `clip` has the checkpoint only, or None.
     """
     identity: dict[str, Any] = {}
@@ -141,6 +143,8 @@ def weights_identity(config: Config) -> dict[str, Any] | None:
         identity = build_source(clip, 'The config').weights_identity()
     if companions := pretrained_of(build_companions(config.model.get('companions'))):
         identity['companions'] = {name: pretrained.identity() for name, pretrained in companions.items()}
+    if read := files_of_head(config.model):
+        identity['read'] = {name: file.identity() for name, file in read.items()}
     checkpoint = config.get('load_from')
     if checkpoint:
         there = Path(checkpoint).is_file()  # it may be an address
@@ -158,6 +162,12 @@ def versions() -> dict[str, str]:
         **{name: package.__version__ for name, package in packages.items()},
         mmseg_sclip=__version__,
     )
+
+
+def _versions_of_networks(model: Mapping[str, Any]) -> dict[str, str | None]:
+    """Of the packages whose code makes second networks, and towers that are not open_clip's."""
+    own = not model.get('companions') and (model.get('clip') or {}).get('type', OPEN_CLIP) == OPEN_CLIP
+    return {} if own else {name: version_of(name) for name in ('timm', 'transformers')}
 
 
 def device_name(device: torch.device | str | None) -> str:

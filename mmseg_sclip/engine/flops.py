@@ -31,13 +31,13 @@ class Cost:
         model_name: What the source of its towers is called.
         image: Size of the image file.
         network_input: Size after the pipeline's Resize.
-        window: Size of a window.
+        window: Size of a window, with its padding.
         windows: Number of windows.
         clip_per_window: CLIP's own image tower with all its blocks, the number that papers give.
         clip_per_image: That for all windows.
-        per_window: This config: the tower as far as a part reads it, the decoder, the projection of all tokens, and
-            affinities of the patches. Not in it: the products with the text, interpolation, and all that is done once
-            per image.
+        per_window: This config: the tower as far as a part reads it, the decoder, the projection of all tokens,
+            affinities of the patches, and the second networks that parts read. Not in it: the products with the text,
+            interpolation, and all that is done once per image.
         per_image: That for all windows.
     """
 
@@ -69,21 +69,20 @@ def count(config: Config, shape: tuple[int, int]) -> Cost:
     model = config.model
     test_cfg = InferenceSettings.parse(model.get('test_cfg'))
     size = network_input(config, shape)
-    windows = [(0, size[0], 0, size[1])]
-    if test_cfg.mode == 'slide':
-        windows = WindowGrid.cut(*size, test_cfg.crop_size, test_cfg.stride).windows
-    top, bottom, left, right = windows[0]  # all are of one size
-    window = (bottom - top, right - left)
+    crop, stride = (test_cfg.crop_size, test_cfg.stride) if test_cfg.mode == 'slide' else (size, size)
+    grid = WindowGrid.cut(*size, crop, stride, test_cfg.window_multiple)
+    window = grid.window_size
 
     source = build_source(model.clip, 'The config')
     companions = build_companions(model.get('companions'))
     for companion in companions.values():
         load_frozen(companion, weights=False)
     segmentor = MODELS.build({**model, 'clip': _WithoutWeights(source), 'companions': companions}).to('meta').eval()
+    segmentor.requires_grad_(False)  # the counter looks for gradients
     tower, image = segmentor.backbone.tower, torch.empty(1, 3, *window, device='meta')
-    clip = _gmac(lambda: tower.record(image, frozenset({tower.depth})))
+    clip = _gmac(lambda: tower.run_whole(image))
     own = _gmac(lambda: _encode(segmentor, image))
-    number = len(windows)
+    number = len(grid.windows)
     return Cost(source.name, tuple(shape), size, window, number, clip, clip * number, own, own * number)
 
 
@@ -111,13 +110,17 @@ class _WithoutWeights(TowerSource):
 
 
 def _encode(segmentor: EncoderDecoder, image: torch.Tensor) -> None:
-    """All that is computed for a window from its pixels to its tokens, and the affinities that are read later."""
+    """All that is computed for a window from its pixels to its tokens, and what of it is read later."""
     record = segmentor.backbone.record(image, segmentor.needs).read_by(segmentor.companions)
     scores = torch.empty(1, segmentor.out_channels, *record.grid, device='meta')
     segmentor.backbone.decoder.run(record, lambda tokens: scores)
+    for name in segmentor.decode_head.companions:
+        record.companion(name)
     for part in segmentor.modules():
         if isinstance(part, Affinity):
             record.once(part)
+    for name in () if segmentor.propagation is None else segmentor.propagation.companions:
+        record.companion(name)
 
 
 @torch.no_grad()

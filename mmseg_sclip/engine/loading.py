@@ -20,6 +20,7 @@ from torch import nn
 from ..errors import BadFileError
 from ..models.clip.plain_values import asked_for
 from ..models.clip.weights import read_pickle
+from ..models.needed import check_weights
 
 
 def read_checkpoint(name: str) -> dict:
@@ -52,8 +53,12 @@ def build_model(config: Config, device: torch.device | str | None = None) -> nn.
     Args:
         config: It becomes the model's `cfg`.
         device: Where it runs; None for a GPU where there is one.
+
+    Raises:
+        MissingFileError: Weights are not there and cannot be fetched.
     """
     init_default_scope(config.get('default_scope') or 'mmseg')
+    check_weights(config.model)
     # As in MMEngine's runner, the model's own preprocessor wins.
     default = {key: config[key] for key in ('data_preprocessor',) if config.get(key) is not None}
     # A copy: MMSegmentation's segmentors write into their config.

@@ -18,8 +18,9 @@ from ..config import input_files
 from ..datasets.check_files import check_files
 from ..datasets.pipelines import parts_of, use_own_readers
 from ..datasets.views import DerivedViews, views_of
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError, MissingFileError, OutputError
 from ..files import is_ours, refuse_taken
+from ..models.needed import check_weights
 from ..outputs import OutputFolder, check_outputs, refuse_inputs
 from ..paths import config_name, configs_root
 from .ignored import is_iou, is_plain_evaluator, metrics_in, settle_ignored
@@ -31,7 +32,7 @@ from .vocabulary_check import VocabularyCheckHook
 
 
 def prepare(config: Config, on_error: str) -> list[str]:
-    """Check a config's files and folders, and let it count exactly, every image once.
+    """Check a config's weights, files and folders, and let it count exactly, every image once.
 
     Args:
         config: It is changed.
@@ -40,7 +41,7 @@ def prepare(config: Config, on_error: str) -> list[str]:
     Returns:
         What could not be written.
     """
-    check_files(config.test_dataloader.dataset)
+    check_data_and_weights(config)
     use_own_readers(config)
     # A checkpoint or a config that an earlier run wrote may lie in the work folder.
     refuse_inputs(config.work_dir, [path for path in input_files(config) if not is_ours(path)], '--work-dir')
@@ -52,6 +53,27 @@ def prepare(config: Config, on_error: str) -> list[str]:
     add_hook(config, VocabularyCheckHook)
     add_hook(config, SetupHook)
     return unwritten
+
+
+def check_data_and_weights(config: Config, fetch: bool = True) -> None:
+    """Look for the folders of the test dataset and for all weights, before anything is read.
+
+    Args:
+        config: The whole one.
+        fetch: Download weights that are missing.
+
+    Raises:
+        MissingFileError: With all that is missing.
+    """
+    try:
+        check_files(config.test_dataloader.dataset)
+    except MissingFileError as error:
+        try:
+            check_weights(config.model, fetch=False)
+        except MissingFileError as other:
+            raise MissingFileError(f'{error} {other}') from error
+        raise
+    check_weights(config.model, fetch)
 
 
 def use_views(config: Config) -> None:

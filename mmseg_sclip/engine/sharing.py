@@ -116,7 +116,7 @@ def _decided_once(config: Config) -> dict[str, Any]:
     # Each method normalises images itself.
     found['model.data_preprocessor'] = {
         'type': 'CLIPDataPreProcessor',
-        **{key: value for key, value in own.items() if key not in ('mean', 'std')},
+        **{key: value for key, value in own.items() if key not in ('mean', 'std', 'exact')},
     }
     return found
 

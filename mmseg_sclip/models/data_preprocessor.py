@@ -15,6 +15,7 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
         mean: In RGB, for values in 0..255; the segmentor fills in that of the loaded CLIP.
         std: In RGB, for values in 0..255; filled in likewise.
         bgr_to_rgb: The images come as BGR, as MMSeg's loader gives them.
+        exact: The segmentor fills in all digits of mean and std, and not thousandths, as SCLIP's family writes them.
         non_blocking: Copy to the device without waiting.
     """
 
@@ -23,6 +24,7 @@ class CLIPDataPreProcessor(BaseDataPreprocessor):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         bgr_to_rgb: bool = True,
+        exact: bool = False,
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)

@@ -23,11 +23,13 @@ class Part(nn.Module):
         companions: Second networks that it reads, by their names in `model.companions`.
         passes: How often the decoder runs over one record. From the second pass on, it is told what the one before
             has computed.
+        all_windows: Whether its record must have all windows of an image, as that of a `Stitch` has.
     """
 
     needs: frozenset[int] = frozenset()
     companions: frozenset[str] = frozenset()
     passes: int = 1
+    all_windows: bool = False
 
     def bind(self, tower: ImageTower) -> None:
         """Learn the shape of the tower, once, when the model is built; parameters are made here.
@@ -44,6 +46,7 @@ class Part(nn.Module):
             needs |= tower.block_numbers(part.needs)
             self.companions = frozenset(self.companions) | part.companions
             self.passes = max(self.passes, part.passes)
+            self.all_windows = self.all_windows or part.all_windows
         self.needs = needs
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +28,16 @@ class Source:
 
     image: Tensor
     meta: Mapping[str, Any]
+    _computed: dict[nn.Module, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, part: nn.Module, make: Callable[[], Any]) -> Any:
+        """What a part makes of the whole image, computed when it is asked for first, and then kept with the image.
+
+        All records of a pass in which the image has windows share it.
+        """
+        if part not in self._computed:
+            self._computed[part] = make()
+        return self._computed[part]
 
 
 class Record:
@@ -43,6 +53,7 @@ class Record:
 
     Attributes:
         companions: The second networks of the model that reads the record, by name; see `read_by`.
+        normaliser: What has normalised the images, with its `mean` and `std`; the tower where nobody says so.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class Record:
         self.places = tuple(places)
         self.sources = tuple(sources)
         self.companions: Mapping[str, Companion] = {}
+        self.normaliser: Any = tower
         self._outputs = outputs
         self._computed: dict[nn.Module, Any] = {}
 
@@ -160,6 +172,7 @@ class JoinedRecord(Record):
             [record.places[window] for record, windows in pieces for window in windows],
             first.sources,
         )
+        self.normaliser = first.normaliser
 
     def companion(self, name: str) -> Features:
         """See `Record.companion`."""

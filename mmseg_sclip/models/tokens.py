@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from .record import Record
@@ -31,3 +33,34 @@ class Tokens:
     def map(self) -> Tensor:
         """The patches as a map (B, D, h, w)."""
         return self.patches.transpose(1, 2).unflatten(2, self.grid)
+
+
+@dataclass
+class GroupTokens(Tokens):
+    """What a network that groups patches says of windows; see `GroupTokens.of`.
+
+    Attributes:
+        groups: (B, G, D), the projected vectors of the groups, not normalised.
+        image: (B, D), the projected vector of the whole window, not normalised.
+        maps: (B, G, h, w), how much of each patch belongs to each group; over the groups they add up to 1.
+    """
+
+    groups: Tensor
+    image: Tensor
+    maps: Tensor
+
+    @classmethod
+    def of(cls, groups: Tensor, image: Tensor, maps: Tensor) -> GroupTokens:
+        """Tokens whose patches are the groups' vectors in the shares of the maps, and whose class token is the image.
+
+        Args:
+            groups: As above.
+            image: As above.
+            maps: As above.
+        """
+        patches = maps.flatten(2).transpose(1, 2).to(groups.dtype) @ groups
+        return cls(patches, image, (maps.shape[2], maps.shape[3]), groups, image, maps)
+
+    def owners(self, size: Sequence[int]) -> Tensor:
+        """(B, H, W), int64: the group whose map, enlarged to `size` (H, W), is largest at each pixel."""
+        return F.interpolate(self.maps.float(), tuple(size), mode='bilinear', align_corners=False).max(dim=1)[1]

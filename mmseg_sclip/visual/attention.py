@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..errors import ConfigError
+from ..models.image.windows import Place, WindowGrid, cut_window
+from ..models.record import Record, Source
 from .bound_attention import BoundAttention
-from .view import Point, View, nearest_view, whole_view
+from .view import Point, View, nearest_window
 
 
 @dataclass
@@ -21,8 +24,10 @@ class AttentionRow:
     Attributes:
         attention: The label of the attention.
         layer: Number of the block, from 1.
-        heads: What was made of the heads: 'mean of 12 heads', 'head 3 of 12' or 'one map for all heads'.
-        weights: For each point the row of its token without the class token, (h, w) float32 on the CPU.
+        heads: What was made of the heads: 'mean of 12 heads', 'head 3 of 12' or 'one map for all heads'; with the size
+            of the grid where it is not that of the tower.
+        weights: For each point the row of its token without the class token, (h, w) float32 on the CPU, on the grid of
+            the attention.
     """
 
     attention: str
@@ -56,12 +61,14 @@ def attention_maps(
     heads: str | int = 'mean',
     mode: str | None = None,
     size: tuple[int, int] | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> AttentionMaps:
     """Rows of the attention maps: what the tokens under some points attend to.
 
-    The blocks run once for each distinct window; the maps come from the attentions' own `weights`, in float32
-    or the tower's precision. An attention of several passes gets, in every block, the scores that the
-    segmentor finds in the pass before with this attention in its decoder.
+    The blocks run once for each distinct window, and over all windows where an attention must see them. The maps come
+    from the attentions' own `weights`, in float32 or the tower's precision, on the grid of each. An attention of
+    several passes gets, in every block, the scores that the segmentor finds in the pass before with this attention in
+    its decoder.
 
     Args:
         model: An `SCLIPSegmentor`.
@@ -73,39 +80,50 @@ def attention_maps(
         mode: 'whole' for the whole image at once, 'slide' for the window of the evaluation whose centre is
             nearest to each point; None for the mode of `model.test_cfg`.
         size: (height, width) of the image as loaded; None where the network gets it at that size.
+        meta: The `metainfo` of the image's sample, for attentions that read more of it than pixels.
 
     Raises:
         ConfigError: A point lies outside, or there is no such layer or head.
     """
     tower, settings = model.backbone.tower, model.settings
     tower.check_size(image)
-    network = tuple(image.shape[-2:])
-    size = network if size is None else tuple(size)
+    network = (image.shape[-2], image.shape[-1])
+    size = network if size is None else size
     mode = settings.mode if mode is None else mode
     check_choice('mode', mode, ('slide', 'whole'))
     check_points(points, size)
     numbers, chosen = check_layers(tower, layers), check_heads(heads, tower.heads)
-    whole = whole_view(size, network, tower.patch_size)
-    views = [
-        whole if mode == 'whole' else nearest_view(whole, point, settings.crop_size, settings.stride)
-        for point in points
-    ]
+    crop, stride = (network, network) if mode == 'whole' else (settings.crop_size, settings.stride)
+    grid = WindowGrid.cut(*network, crop, stride, settings.window_multiple)
+    places = grid.places(0)
+    nearest = [nearest_window(grid.windows, point, size, network) for point in points]
+    views = [View.of(size, network, places[window], tower.patch_size) for window in nearest]
+
+    needs = {number - 1 for number in numbers}.union(*(attention.needs(tower) for attention in attentions))
+    source = Source(image, dict(ori_shape=size) if meta is None else meta)
+
+    def record(of: Sequence[Place]) -> Record:
+        crops = torch.stack([cut_window(image, place) for place in of])
+        return model.record(crops, needs, of, [source]).read_by(model.companions)
+
+    every = record(places) if any(attention.all_windows for attention in attentions) else None
     maps: dict[tuple[int, int, str], list[Tensor | None]] = {}
-    for view in dict.fromkeys(views):
-        top, bottom, left, right = view.window
-        crop = image[None, :, top:bottom, left:right]
-        needs = {number - 1 for number in numbers}.union(*(attention.needs(tower) for attention in attentions))
-        record = tower.record(crop, needs).read_by(model.companions)
+    for window in dict.fromkeys(nearest):
+        alone = record([places[window]])
         for index, attention in enumerate(attentions):
-            feedback = attention.feedback(model, record)
+            seen, at = (every, window) if attention.all_windows and every is not None else (alone, 0)
+            feedback = attention.feedback(model, seen)
             for number in numbers:
-                weights = attention.weights(number, record, feedback)
-                for at in (i for i, own in enumerate(views) if own == view):
+                b = attention.block_input(number, seen, feedback)
+                weights = attention.weights(b)[at]
+                for i in (i for i, own in enumerate(nearest) if own == window):
                     # (heads or 1, h * w), without the class token
-                    row = weights[0, :, tower.prefix + view.token(points[at]), tower.prefix :].float()
+                    row = weights[:, b.prefix + views[i].token(points[i], b.grid), b.prefix :].float()
                     for name, value in _heads(row, chosen, tower.heads):
+                        if b.grid != views[i].grid:
+                            name = f'{name}, {b.grid[1]} x {b.grid[0]} cells'
                         key = (index, number, name)
-                        maps.setdefault(key, [None] * len(points))[at] = value.unflatten(0, record.grid).cpu()
+                        maps.setdefault(key, [None] * len(points))[i] = value.unflatten(0, b.grid).cpu()
     rows = [AttentionRow(attentions[i].label, number, name, row) for (i, number, name), row in maps.items()]
     return AttentionMaps(list(points), views, rows)
 

@@ -145,6 +145,7 @@ class AttentionVisualizationHook(Hook):
             self.heads,
             self.mode,
             (height, width),
+            sample.metainfo,
         )
         title = f'{Path(sample.img_path).name}, {unwrapped(runner.model).source.name}.'
         figure = attention_figure(pixels, maps, title, self.max_side)

@@ -12,7 +12,8 @@ from ..checks import build_strategy
 from ..errors import ConfigError
 from ..models.attention import Attention
 from ..models.decoders import Decoder
-from ..models.record import Feedback, Record
+from ..models.record import BlockInput, Feedback, Record
+from ..models.segmentors.assembly import check_companions
 from ..models.towers import ImageTower
 from .attention_names import describe_attention, parse_attention
 
@@ -39,7 +40,16 @@ class BoundAttention:
     def needs(self, tower: ImageTower) -> frozenset[int]:
         """The block outputs that `weights` reads, apart from the input of the block itself."""
         needs = tower.block_numbers(self.attention.needs)
-        return needs | self.decoder.needs if self.own or self.attention.passes > 1 else needs
+        return needs | self.decoder.needs if self._decodes else needs
+
+    @property
+    def all_windows(self) -> bool:
+        """Whether the record must have all windows of the image."""
+        return self.attention.all_windows or (self._decodes and self.decoder.all_windows)
+
+    @property
+    def _decodes(self) -> bool:
+        return self.own or self.attention.passes > 1
 
     def feedback(self, model: nn.Module, record: Record) -> Feedback | None:
         """What the last pass of a segmentor with this attention looks at; None where there is one pass."""
@@ -47,18 +57,21 @@ class BoundAttention:
             return None
         return self.decoder.run(record, model.decode_head.between_passes)[1]
 
-    def weights(self, number: int, record: Record, feedback: Feedback | None) -> Tensor:
-        """The attention map (B, heads or 1, N, N) in block `number`.
+    def block_input(self, number: int, record: Record, feedback: Feedback | None) -> BlockInput:
+        """What it looks at in block `number`.
 
-        The model's own attention gets what its decoder gives it; any other gets the recorded stream.
+        The model's own attention gets what its decoder gives it; any other what it takes itself, most of them the
+        recorded stream.
+        """
+        giver = self.decoder if self.own else self.attention
+        return giver.block_input(number, record, feedback)
+
+    def weights(self, b: BlockInput) -> Tensor:
+        """The attention map (B, heads or 1, N, N) of what it looks at.
 
         Raises:
             ValueError: The attention returns another shape.
         """
-        if self.own:
-            b = self.decoder.block_input(number, record, feedback)
-        else:
-            b = record.block_input(number, feedback=feedback)
         weights, (batch, heads, tokens, _) = self.attention.weights(b), b.v.shape
         if weights.shape not in ((batch, heads, tokens, tokens), (batch, 1, tokens, tokens)):
             raise ValueError(
@@ -80,8 +93,8 @@ def bind_attention(
         model_config: Of the model; the label of its own attention takes the parameters from it.
 
     Raises:
-        ConfigError: The attention is unknown or its parameters are wrong, or it wants several passes that
-            the model's decoder cannot make with it.
+        ConfigError: The attention is unknown or its parameters are wrong, it reads a second network that the model does
+            not have, or it wants several passes that the model's decoder cannot make with it.
     """
     own = getattr(model.backbone.decoder, 'attention', None)
     if entry == OWN:
@@ -94,6 +107,7 @@ def bind_attention(
     config = parse_attention(entry) if isinstance(entry, str) else entry
     label = describe_attention(config) if isinstance(config, Mapping) else type(config).__name__
     attention = build_strategy('The attention', config, Attention)
+    check_companions([attention], model.companions)
     tower, decoder = model.backbone.tower, None
     if isinstance(own, Attention):
         # A copy of the model's decoder, since it may bind more than its attention.

@@ -8,12 +8,14 @@ import torch
 from helpers import sample
 from mmseg.registry import MODELS
 
+from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.evaluation import evaluate, evaluate_methods
 from mmseg_sclip.engine.journal import Journal
 from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.engine.sharing import bundle, passes, why_apart
 from mmseg_sclip.errors import ConfigError, Interrupted
+from mmseg_sclip.models.companions import FilterBank
 from mmseg_sclip.models.image.scores import whole
 from mmseg_sclip.models.segmentors import MethodBundle, score_together
 
@@ -85,6 +87,26 @@ def test_methods_that_share_no_tower_share_a_pass(configs, mini_clip, mini_json,
     configs[1].data_preprocessor = dict(type='CLIPDataPreProcessor', bgr_to_rgb=False)
     assert passes(configs) == [[0, 2, 3, 4], [1]]
     assert why_apart(*configs[:2]).endswith('one pass: their model.data_preprocessor differs. Test them apart.')
+
+
+@torch.no_grad()
+def test_methods_with_second_networks_share_the_tower_and_each_network(monkeypatch):
+    """In the common protocol, whatever their rules for positions and padding, which the windows do not need."""
+    names = ('sclip', 'pearl', 'proxyclip', 'lposs', 'lposs_plus', 'trident', 'corrclip')
+    configs = [common_protocol(name, 'demo') for name in names]
+    assert passes(configs) == [[*range(len(names))]]
+    for config in configs[2:]:  # whose demo has filter banks of two sizes
+        config.model.companions.dino = dict(type='FilterBank', patch_size=8)
+    model, seen = MODELS.build(bundle(configs).model).eval(), []
+    features = FilterBank.features
+    monkeypatch.setattr(
+        FilterBank, 'features', lambda self, images: seen.append((id(self), len(images))) or features(self, images)
+    )
+    model.methods[0].backbone.tower.block(1).register_forward_hook(lambda *_: seen.append('tower'))
+    image = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
+    model.test_step(dict(inputs=[image], data_samples=[sample((128, 128))]))  # four windows, in one batch
+    windows = [entry for entry in seen if entry == 'tower' or entry[1] > 1]  # Trident's SAM sees the whole image
+    assert len(windows) == len({*windows}) == 2
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 
 from mmseg_sclip.errors import ConfigError, MissingFileError, UserError
+from mmseg_sclip.models import hub as hub_files
 from mmseg_sclip.models.clip import POSITION_RULES, ClipConfig, ClipSource, weights_file
 from mmseg_sclip.models.clip.fused import FusedQuickGELU, fuse_block
 from mmseg_sclip.models.towers import build_source
@@ -137,8 +138,8 @@ def hub(monkeypatch):
             raise EntryNotFoundError('it is not there')
         return files[name]
 
-    monkeypatch.setattr(weights_file, 'get_session', lambda: SimpleNamespace(head=lambda *args, timeout: None))
-    monkeypatch.setattr(weights_file, 'hf_hub_download', download)
+    monkeypatch.setattr(hub_files, 'get_session', lambda: SimpleNamespace(head=lambda *args, timeout: None))
+    monkeypatch.setattr(hub_files, 'hf_hub_download', download)
     return files
 
 
@@ -149,7 +150,10 @@ def test_a_model_is_described_without_its_weights(hub, mini_json, mini_weights, 
     source = ClipSource(model_name='hf-hub:a/b', cache_dir='/c')
     assert source.empty_image_tower().patch_size == (16, 16)
     assert hub['asked'] == [('a/b', 'open_clip_config.json', '/c', False)]
-    with pytest.raises(MissingFileError, match="The weights of 'hf-hub:a/b' could not be downloaded .it is not there"):
+    with pytest.raises(
+        MissingFileError,
+        match='The weights of CLIP hf-hub:a/b are missing and could not be downloaded .it is not there',
+    ):
         source.image_tower()
     hub['open_clip_pytorch_model.bin'] = mini_weights
     assert torch.equal(source.visual.proj, mini_state['visual.proj'])
@@ -165,7 +169,8 @@ def test_without_a_network_nothing_is_tried_twice_and_an_archive_in_the_cache_st
         monkeypatch.setenv(name, '*')  # a proxy would answer
     clip = dict(model_name='ViT-B-16-quickgelu', pretrained='openai', cache_dir=str(tmp_path))
     (tmp_path / 'ViT-B-16.pt').write_text('mine')  # the address holds another hash
-    words = "The weights 'openai' of ViT-B-16-quickgelu could .*9 cannot be reached.*--pretrained.*HF_ENDPOINT"
+    words = 'weights of CLIP ViT-B-16-quickgelu .openai. are .*9 cannot be reached.*HF_ENDPOINT.*--weights clip=FILE'
+
     with pytest.raises(MissingFileError, match=words):
         ClipSource(**clip).image_tower()
     monkeypatch.setattr(weights_file, 'file_hash', lambda path: '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85')
@@ -181,7 +186,7 @@ def test_a_slow_hub_is_waited_for_and_a_missing_one_is_not(monkeypatch, hub):
             raise type(error, (Exception,), {})('why')
 
         hub['asked'].clear()
-        monkeypatch.setattr(weights_file, 'get_session', lambda head=head: SimpleNamespace(head=head))
+        monkeypatch.setattr(hub_files, 'get_session', lambda head=head: SimpleNamespace(head=head))
         with pytest.raises(MissingFileError, match='it is not there' if reachable else 'cannot be reached: why'):
             ClipSource(model_name='ViT-B-16', pretrained='laion2b_s34b_b88k', cache_dir='/c').image_tower()
         assert hub['asked'] == [('laion/CLIP-ViT-B-16-laion2B-s34B-b88K', name, '/c', not reachable) for name in files]

@@ -15,7 +15,7 @@ from mmseg_sclip.errors import ConfigError
 from mmseg_sclip.models import Refinement
 from mmseg_sclip.models.image.geometry import Placement, image_axes
 from mmseg_sclip.models.image.postprocess import best_of_class
-from mmseg_sclip.models.image.scores import whole
+from mmseg_sclip.models.image.scores import InputScores, PixelScores, whole
 from mmseg_sclip.models.refinements import PAMR, DenseCRF, pamr
 from mmseg_sclip.models.refinements.base import ImageView
 
@@ -168,8 +168,8 @@ class AtInput(Refinement):
 class Relabel(Refinement):
     stage = 'labels'
 
-    def relabel(self, labels, meta, companions):
-        return torch.where(labels == meta['wrong'], 1, labels)
+    def relabel(self, labels, source, model):
+        return torch.where(labels == source.meta['wrong'], 1, labels)
 
 
 @torch.no_grad()
@@ -210,3 +210,13 @@ def test_what_a_view_shows(source):
     assert view.rgb.tolist() == [[[255, 10]], [[0, 21]], [[7, 30]]] and view.rgb.dtype == torch.uint8
     maps = torch.randn(5, 2, 3)
     assert torch.equal(view.best_at_pixels(maps), F.interpolate(maps[None], (20, 31), mode='bilinear')[0].argmax(0))
+
+
+@pytest.mark.parametrize('meta', [{}, dict(padding_size=(3, 5, 0, 7)), dict(flip=True, flip_direction='horizontal')])
+def test_maps_at_the_size_of_the_input_go_to_the_original_size_without_products_with_zeros(meta):
+    axes = image_axes((60, 150), dict(ori_shape=(71, 300), **meta))
+    matrices = Placement(axes, (((0, 60),), ((0, 150),))).matrices((60, 150))
+    maps = torch.randn(60, 4, 150)
+    expected, found = (cls(maps, *matrices) for cls in (PixelScores, InputScores))
+    for first, last in ((0, 71), (11, 12), (64, 71)):
+        torch.testing.assert_close(found.band(first, last), expected.band(first, last), atol=1e-5, rtol=0)

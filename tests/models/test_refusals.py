@@ -62,7 +62,7 @@ def sfp(words, detector, **arguments):
 REFUSED = [
     # Names.
     (DECODER, dict(type='LastBlok', attention=VANILLA), "backbone.decoder has the type 'LastBlok', which is not reg"),
-    (DECODER, dict(type='LastBlok', attention=VANILLA), "Did you mean 'LastBlock'? Known: EarlyLayerFusion, "),
+    (DECODER, dict(type='LastBlok', attention=VANILLA), "Did you mean 'LastBlock'? Known: CompanionGrid, "),
     (DECODER, dict(attention=VANILLA), "backbone.decoder must be a dict with a 'type', such as dict(type='...'), but"),
     (ATTENTION, dict(type='LastBlock'), "'LastBlock', which is not a kind of Attention."),
     attention('NeighbourAttention', "'sdt' in backbone.decoder.attention (NeighbourAttention). Did you mean 's", sdt=1),

@@ -207,6 +207,29 @@ def test_methods_with_a_step_and_without_one_share_the_tower_and_the_companion(m
         assert all(torch.equal(whole(a), whole(b)) for a, b in zip(expected, scores, strict=True))
 
 
+def test_companions_see_the_colours_whatever_has_normalised_the_images(source):
+    """8 bits to the last bit, and but for the digits that official codes lose where CLIP's are thousandths."""
+    pixels = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    imagenet = dict(type='CLIPDataPreProcessor', mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+    seen = []
+    for preprocessor in (imagenet, dict(type='CLIPDataPreProcessor', exact=True), None):
+        companions = dict(colours=dict(type='ToyCompanion'))
+        model = build(source, 'ToyColourAttention', companions=companions, data_preprocessor=preprocessor)
+        (image,) = model.data_preprocessor(dict(inputs=pixels))['inputs']
+        with torch.no_grad():
+            seen.append(model.record(image[None]).read_by(model.companions).companion('colours').map)
+    expected = F.avg_pool2d(pixels.flip(1) / 255, 8) - torch.tensor([0.2, 0.4, 0.0]).view(3, 1, 1)
+    torch.testing.assert_close(seen[0], expected, atol=1e-6, rtol=0)
+    assert torch.equal(seen[0], seen[1])
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((122.7709383, 116.7460125, 104.09373615), (68.5005327,) * 3))
+    torch.testing.assert_close(seen[2], expected, atol=1e-3 / 255, rtol=0)
+    assert not torch.equal(seen[2], expected)
+    (image,) = build(source, data_preprocessor=dict(type='CLIPDataPreProcessor', exact=True)).data_preprocessor(
+        dict(inputs=pixels)
+    )['inputs']
+    torch.testing.assert_close(image[0], (pixels[0, 2].float() - mean[0]) / std[0], atol=1e-6, rtol=0)  # not 122.771
+
+
 def test_what_a_part_cannot_get_is_said_when_the_model_is_built(source):
     with pytest.raises(ConfigError, match="LastBlock reads the companion 'colours', but model.companions names none"):
         build(source, 'ToyColourAttention')

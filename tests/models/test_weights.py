@@ -192,6 +192,9 @@ def test_files_without_a_state_dict_and_tensors_beyond_their_storage_are_refused
     )
     with pytest.raises(BadFileError, match='cannot be read as weights'):
         read_weights(path)
+    path.write_text('hello')
+    with pytest.raises(BadFileError, match=r'as weights \(it is no file of torch or safetensors\)'):
+        read_weights(path)
     for content in ({'a': 1}, [torch.zeros(2)], {'state_dict': {}}, {'epoch': 3, 'w': torch.ones(1)}):
         torch.save(content, path)
         with pytest.raises(BadFileError, match='x.pt holds a'):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...errors import ConfigError
 from ..parts import Part
-from ..record import BlockInput
+from ..record import BlockInput, Feedback, Record
 
 _MAP = ('terms', 'weights')  # what says how the map is computed
 
@@ -33,6 +33,10 @@ class Attention(Part):
         if 'attend' not in vars(first):
             # The fused one of a base class knows the map of that class only.
             cls.attend = Attention.attend  # type: ignore[method-assign]
+
+    def block_input(self, number: int, record: Record, feedback: Feedback | None = None) -> BlockInput:
+        """What it sees of a block where no decoder gives it something else; here the recorded stream."""
+        return record.block_input(number, feedback=feedback)
 
     def terms(self, b: BlockInput) -> list[Tensor]:
         """Attention logits, scale included: one or more tensors (B, heads or 1, N, N)."""

@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 from ...compat import open_clip
 from ...demo import ARCHITECTURE
 from ...errors import BadFileError, ConfigError, MissingFileError, nearest
+from ..hub import NotOnHub, fetch_from_hub
 from .config import TOWERS, ClipConfig
-from .support import activation_message, open_clip_name, refuse_unsupported
-from .weights_file import fetch_from_hub
+from .support import activation_message, open_clip_name
 
 _DESCRIPTION = 'open_clip_config.json'
 
@@ -49,7 +49,7 @@ def find_architecture(config: ClipConfig) -> Architecture:
     """Resolve a name, a file, a folder or a repository; of the latter only the description is fetched.
 
     Raises:
-        ConfigError: The name is unknown, or the architecture cannot work here.
+        ConfigError: The name is unknown.
         MissingFileError: A file or a folder is missing, or the description cannot be fetched.
         BadFileError: The file is not such a description.
     """
@@ -63,8 +63,13 @@ def find_architecture(config: ClipConfig) -> Architecture:
             raise MissingFileError(f"There is no folder {config.folder}, which model.clip.model_name='{name}' names.")
         return _describe(name, _read_json(config.folder / _DESCRIPTION))
     if name.startswith('hf-hub:'):
-        what, repository = f"The description of '{name}'", name.removeprefix('hf-hub:')
-        path = fetch_from_hub(what, repository, [_DESCRIPTION], config.cache_dir)
+        try:
+            path = fetch_from_hub(name.removeprefix('hf-hub:'), [_DESCRIPTION], config.cache_dir)
+        except NotOnHub as error:
+            raise MissingFileError(
+                f"The description of '{name}' is missing and could not be downloaded ({error}): copy the repository "
+                'into a folder, and name that with --model-name local-dir:FOLDER (model.clip.model_name in a config).'
+            ) from error
         return _describe(name, _read_json(path))
     if name.endswith('.json'):
         return _describe(name, _read_json(Path(name).expanduser()))
@@ -94,7 +99,6 @@ def _describe(name: str, content: Mapping[str, Any], tag: Mapping[str, Any] | No
     preprocess = content.get('preprocess_cfg', {}) if tag is None else tag
     model = copy.deepcopy(dict(content.get('model_cfg', content)))
     model.pop('preprocess_cfg', None)
-    refuse_unsupported(name, model)
     model['vision_cfg']['patch_dropout'] = 0.0  # only matters in training
     return Architecture(
         name,
@@ -127,7 +131,7 @@ def check_tag(config: ClipConfig, architecture: Architecture) -> None:
     """
     if architecture.trained_with_quick_gelu is not None:
         weights = f"The weights '{config.pretrained}'"
-        _refuse_activation(config, architecture, architecture.trained_with_quick_gelu, weights)
+        refuse_activation(config, architecture, architecture.trained_with_quick_gelu, weights)
 
 
 def check_activation(config: ClipConfig, architecture: Architecture, weights: Path, from_openai: bool | None) -> None:
@@ -137,7 +141,7 @@ def check_activation(config: ClipConfig, architecture: Architecture, weights: Pa
         ConfigError: OpenAI's weights would run with GELU.
     """
     if from_openai:
-        _refuse_activation(config, architecture, True, f'The OpenAI weights {weights}')
+        refuse_activation(config, architecture, True, f'The OpenAI weights {weights}')
     elif architecture.trained_with_quick_gelu is None and not config.model_name.startswith('builtin:'):
         print_log(
             f'{weights.name} does not tell its activation; {architecture.name} runs it with '
@@ -146,7 +150,18 @@ def check_activation(config: ClipConfig, architecture: Architecture, weights: Pa
         )
 
 
-def _refuse_activation(config: ClipConfig, architecture: Architecture, wanted: bool, weights: str) -> None:
+def refuse_activation(config: ClipConfig, architecture: Architecture, wanted: bool, weights: str) -> None:
+    """Refuse an architecture with another activation than its weights, unless the config overrides it.
+
+    Args:
+        config: With the overrides.
+        architecture: What is built.
+        wanted: Whether the weights need QuickGELU.
+        weights: What the message shall call them.
+
+    Raises:
+        ConfigError: It has the other one.
+    """
     overridden = all(config.override('activation', tower) for tower in TOWERS)
     if architecture.quick_gelu != wanted and not overridden:
         raise ConfigError(activation_message(weights, wanted, architecture.name))

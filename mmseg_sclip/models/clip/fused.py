@@ -91,6 +91,28 @@ class FusedSelfAttention(nn.Module):
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3 * width)
         return tuple(qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4))
 
+    def project_values(self, x: Tensor) -> Tensor:
+        """The values (B, heads, N, head_dim) of x (B, N, width)."""
+        width = x.shape[-1]
+        values = F.linear(x, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :])
+        return values.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def attend_beside(self, copies: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        """See `ImageTower.attend_beside`; neither keys nor values of x are made.
+
+        A product of a query and a key is one of the query, taken back through the weights of the keys, and x; their
+        bias adds the same to all keys. A mean of values is one of x, taken through the weights of the values.
+        """
+        heads, width = self.num_heads, x.shape[-1]
+        weights = self.in_proj_weight.view(3, heads, -1, width)
+        bias = self.in_proj_bias.view(3, heads, 1, -1)
+        q = copies[:, None] @ weights[0].mT + bias[0]  # (B, heads, K, head_dim)
+        queries = (q @ weights[1]).flatten(1, 2)  # (B, heads * K, width)
+        logits = (queries @ x.mT).unflatten(1, (heads, -1)) * q.shape[-1] ** -0.5
+        shares = logits.masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
+        seen = (shares.flatten(1, 2) @ x).unflatten(1, (heads, -1))  # (B, heads, K, width)
+        return seen @ weights[2].mT + bias[2]
+
     def merge(self, heads: Tensor) -> Tensor:
         """(B, heads, N, head_dim) to (B, N, width), through the output projection."""
         return self.out_proj(heads.transpose(1, 2).flatten(2))

@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 from ...errors import ConfigError, MissingFileError
 
@@ -31,8 +32,8 @@ def with_transformers(what: str) -> Iterator[None]:
     except (ImportError, RuntimeError, ValueError) as error:  # open_clip has a RuntimeError where it has no package
         if why := _why_no_transformers():
             raise ConfigError(
-                f'{what} needs the package transformers, which {why}: pip install --upgrade transformers. Or take a '
-                'CLIP that needs none, such as ViT-B-16-quickgelu.'
+                f'{what} needs the package transformers, which {why}: pip install "mmseg_sclip[transformers]". Or take '
+                'another network, such as ViT-B-16-quickgelu for CLIP, which needs none.'
             ) from error
         asked_for = re.search(_OF_TOKENIZERS.replace(' ', '|'), str(error), re.IGNORECASE)
         if not asked_for and not isinstance(error, ImportError):
@@ -41,6 +42,22 @@ def with_transformers(what: str) -> Iterator[None]:
             f'{what} needs a package that is not installed ({_first_line(error)}): pip install '
             f'{_OF_TOKENIZERS if asked_for else getattr(error, "name", None) or "--upgrade transformers"}.'
         ) from error
+
+
+def import_transformers(what: str, name: str) -> ModuleType:
+    """The package, imported at its first use.
+
+    Args:
+        what: What needs it, as messages call it.
+        name: Of a class that is needed, since the package imports each when it is asked for.
+
+    Raises:
+        ConfigError: It is missing, or does not fit the other packages.
+    """
+    with with_transformers(what):
+        package = importlib.import_module('transformers')
+        getattr(package, name)
+    return package
 
 
 def _why_no_transformers() -> str:

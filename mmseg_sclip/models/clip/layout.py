@@ -58,7 +58,7 @@ def lay_out(architecture: Architecture, config: ClipConfig, tower: str, device: 
 def fill(module: nn.Module, state_dict: Mapping[str, Tensor], precision: torch.dtype) -> nn.Module:
     """Give memory to a module laid out on the meta device, prove that none is left without, and freeze it.
 
-    LayerNorms, embeddings and the text towers of Hugging Face stay in float32.
+    Norms, embeddings and the text towers of Hugging Face stay in float32.
     """
     copies = {key: value.to(torch.float32, copy=True) for key, value in state_dict.items()}
     module.load_state_dict(copies, strict=True, assign=True)
@@ -72,7 +72,7 @@ def fill(module: nn.Module, state_dict: Mapping[str, Tensor], precision: torch.d
         raise RuntimeError(f'These parts of CLIP were left without memory: {", ".join(empty)}. This is a bug.')
     if precision != torch.float32 and not isinstance(getattr(module, 'text', None), open_clip.hf_model.HFTextEncoder):
         for part in module.modules():
-            if isinstance(part, (nn.LayerNorm, nn.Embedding)):
+            if isinstance(part, (nn.LayerNorm, nn.BatchNorm2d, nn.Embedding)):
                 continue
             for name, parameter in part.named_parameters(recurse=False):
                 if name not in _STAY_FLOAT32:

@@ -1,8 +1,9 @@
 """What checkpoints hold beside tensors, read as plain values without any of the code that the file names.
 
-MMEngine's checkpoints have a log in them (a class of MMEngine with NumPy arrays), those of MMCV 0.x settings, and those
-of open_clip NumPy's numbers. Each name below stands for what this module makes, which torch's reader calls in place of
-what the name means elsewhere; whatever a file passes to it, no other code runs. All other names stay refused.
+MMEngine's checkpoints have a log in them (a class of MMEngine with NumPy arrays), those of MMCV 0.x settings, those of
+open_clip NumPy's numbers, and others settings of OmegaConf, which say nothing that is needed here. Each name below
+stands for what this module makes, which torch's reader calls in place of what the name means elsewhere; whatever a file
+passes to it, no other code runs. All other names stay refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch.serialization
 
+_KINDS = ('dict', 'list', 'tuple', 'str', 'int', 'long', 'float', 'bool')
 SINCE = '2.5'  # the first torch that lets names be allowed for one call
 _REFUSED = re.compile(r'(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) ([\w.]+(?:\[\w+\])?)')
 
@@ -50,6 +52,16 @@ class _Array(np.ndarray):
 class _Log:
     def __setstate__(self, state: dict) -> None:
         self.values = state
+
+
+class _Inert:
+    """Whatever it is made of is dropped."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing is kept."""
 
 
 def _new_array(kind: type, *_: Any) -> _Array:
@@ -94,6 +106,13 @@ _ALLOWED: dict[str, Callable] = {
     'mmengine.config.config.ConfigDict': _settings,
     'mmcv.utils.config.ConfigDict': _settings,
     'datetime.datetime': _time,
+    **{f'omegaconf.{name}Config': _Inert for name in ('dictconfig.Dict', 'listconfig.List')},
+    **{f'omegaconf.base.{name}': _Inert for name in ('Metadata', 'ContainerMetadata')},
+    **{f'omegaconf.nodes.{kind}Node': _Inert for kind in ('Any', 'String', 'Integer', 'Float', 'Boolean', 'Bytes')},
+    # What their values are said to be.
+    **{f'typing.{name}': _Inert for name in ('Any', 'Dict', 'List')},
+    **{f'{owner}.{kind}': _Inert for owner in ('builtins', '__builtin__') for kind in _KINDS},
+    'collections.defaultdict': lambda *_: {},
 }
 
 
@@ -119,3 +138,14 @@ def asked_for(error: Exception) -> str:
     name = found[1].rstrip('.')
     older = name in _ALLOWED and not hasattr(torch.serialization, 'safe_globals')
     return f' (it asks for {name}{f", which torch {SINCE} or newer can read" if older else ""})'
+
+
+def plain_class(path: str) -> Callable:
+    """What stands for the name at `path` in a pickle that torch has not written, for readers of such.
+
+    Raises:
+        pickle.UnpicklingError: The name stays refused.
+    """
+    if path not in _ALLOWED:
+        raise pickle.UnpicklingError(f'Unsupported class {path}')
+    return _ALLOWED[path]

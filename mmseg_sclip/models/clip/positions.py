@@ -33,6 +33,13 @@ def by_scale(table: Tensor, native: Grid, grid: Grid) -> Tensor:
     """
     if grid[0] * grid[1] == native[0] * native[1]:
         return table
+    return by_scale_but_native(table, native, grid)
+
+
+def by_scale_but_native(table: Tensor, native: Grid, grid: Grid) -> Tensor:
+    """DINO's rule: as `by_scale`, but only the native grid itself takes the table as it is."""
+    if tuple(grid) == tuple(native):
+        return table
     factors = ((grid[0] + 0.1) / native[0], (grid[1] + 0.1) / native[1])
     return _resize(table, native, grid, mode='bicubic', scale_factor=factors)
 

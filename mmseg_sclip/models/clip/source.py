@@ -10,17 +10,19 @@ from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...compat import open_clip
 from ...files import file_stamp
+from ..pretrained import Pretrained
+from ..random_weights import fixed_draw
+from ..towers.image import ImageTower
 from ..towers.source import TowerSource
 from .architecture import check_activation, check_tag, find_architecture
 from .config import PRECISIONS, TOWERS, ClipConfig
 from .layout import fill, lay_out
-from .support import checked_tower
+from .support import checked_tower, refuse_unsupported
 from .text_encoder import ClipTextEncoder
 from .tower import VisionTower
 from .weights import USUAL_SCALE, fit_weights, read_weights
-from .weights_file import find_weights
+from .weights_file import pretrained_clip
 
 
 @MODELS.register_module()
@@ -41,6 +43,7 @@ class ClipSource(TowerSource):
     def __init__(self, **clip: Any) -> None:
         self.config = ClipConfig.parse(clip)
         self.architecture = find_architecture(self.config)
+        self.check_architecture()
         # In thousandths, as the configs of this family write it: PAMR compares differences of rounding in flat
         # regions, so inputs must equal the official code's to the last bit.
         mean, std = (
@@ -48,9 +51,17 @@ class ClipSource(TowerSource):
             for values in (self.architecture.mean, self.architecture.std)
         )
         super().__init__(self.config.model_name, mean, std, self.config.precision)
+        self.unrounded = tuple(
+            tuple(255 * value for value in values) for values in (self.architecture.mean, self.architecture.std)
+        )
         self._state: dict[str, Tensor] | None = None
         self._logit_scale: float | None = None
         self._stamp: list[int] | None = None  # of the weights file when it was first read
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """See `TowerSource`."""
+        return pretrained_clip(self.config)
 
     @cached_property
     def weights(self) -> Path | None:  # type: ignore[override]
@@ -61,18 +72,34 @@ class ClipSource(TowerSource):
             MissingFileError: There is none, or it cannot be fetched.
         """
         check_tag(self.config, self.architecture)
-        return find_weights(self.config)
+        return None if self.pretrained is None else self.pretrained.fetch()
 
     def weights_identity(self) -> dict[str, Any]:
         """As in the base, with the name of the architecture and that of the weights."""
         names = (self.config.model_name, self.config.pretrained)
         return {**super().weights_identity(), 'name': ', '.join(filter(None, names))}
 
-    def build_image_tower(self, positions: str) -> VisionTower:
+    def check_architecture(self) -> None:
+        """Refuse a description whose image tower is of another kind than this source gives; needs no model.
+
+        Raises:
+            ConfigError: It is.
+        """
+        refuse_unsupported(self.architecture.name, self.architecture.model)
+
+    def checked_visual(self, visual: nn.Module) -> Any:
+        """What open_clip made of the description, which must be of the kind that this source gives.
+
+        Raises:
+            ConfigError: It is another one.
+        """
+        return checked_tower(self.architecture.name, visual)
+
+    def build_image_tower(self, positions: str) -> ImageTower:
         """The errors are those of `visual`."""
         return VisionTower(self.visual, positions)
 
-    def empty_image_tower(self, positions: str = 'scale') -> VisionTower:
+    def empty_image_tower(self, positions: str = 'scale') -> ImageTower:
         """On the meta device; the errors are those of `empty_visual`."""
         return VisionTower(self.empty_visual(), positions)
 
@@ -80,17 +107,17 @@ class ClipSource(TowerSource):
         """The text tower with its tokenizer."""
         return ClipTextEncoder(self)
 
-    def empty_visual(self) -> open_clip.transformer.VisionTransformer:
+    def empty_visual(self) -> Any:
         """The image tower as open_clip makes it, on the meta device; needs no weights.
 
         Raises:
             ConfigError: It is not a Vision Transformer with a class token.
         """
         model = lay_out(self.architecture, self.config, 'image')
-        return checked_tower(self.architecture.name, model.visual).eval().requires_grad_(False)
+        return self.checked_visual(model.visual).eval().requires_grad_(False)
 
     @cached_property
-    def visual(self) -> open_clip.transformer.VisionTransformer:
+    def visual(self) -> Any:
         """The image tower as open_clip makes it, with its weights, frozen, in `clip.precision`.
 
         Raises:
@@ -107,7 +134,7 @@ class ClipSource(TowerSource):
         model = lay_out(self.architecture, self.config, 'image')
         weights = self._weights(model)
         state = {key.removeprefix('visual.'): weights[key] for key in weights if key.startswith('visual.')}
-        return fill(checked_tower(self.architecture.name, model.visual), state, PRECISIONS[self.config.precision])
+        return fill(self.checked_visual(model.visual), state, PRECISIONS[self.config.precision])
 
     def text_tower(self) -> nn.Module:
         """An open_clip model of which only the text side has memory: `encode_text` works, nothing else.
@@ -130,7 +157,7 @@ class ClipSource(TowerSource):
     def logit_scale(self) -> float:
         """What cosines were multiplied with in training: 100 in OpenAI's weights, and for random ones."""
         if self._logit_scale is None:
-            self._weights(lay_out(self.architecture, self.config, 'image'))
+            self.state()
         assert self._logit_scale is not None
         return self._logit_scale
 
@@ -141,8 +168,13 @@ class ClipSource(TowerSource):
 
     def random_weights(self) -> dict[str, Tensor]:
         """A state dict under the model's names, as open_clip initialises it."""
-        state = lay_out(self.architecture, self.config, 'image', 'cpu').state_dict()
+        with fixed_draw():
+            state = lay_out(self.architecture, self.config, 'image', 'cpu').state_dict()
         return fit_weights('random', state, state, self.architecture.name)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights of both towers under the model's names; the errors are those of `visual`."""
+        return self._weights(lay_out(self.architecture, self.config, 'image'))
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict under the model's names; random where no weights were asked for."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...compat import open_clip
+from ..image.patches import embed_patches
 from ..towers.image import ImageTower
 from .fused import FusedBlock, fuse_block
 from .positions import POSITION_RULES
@@ -23,6 +26,7 @@ class VisionTower(ImageTower):
     def __init__(self, visual: open_clip.transformer.VisionTransformer, positions: str = 'scale') -> None:
         super().__init__()
         self.visual = visual
+        self.positions = positions
         self.fit_positions = POSITION_RULES[positions]
         self.depth = len(visual.transformer.resblocks)
         self.width = visual.transformer.width
@@ -37,16 +41,16 @@ class VisionTower(ImageTower):
         """Block `number`, from 1 to depth."""
         return self.visual.transformer.resblocks[number - 1]
 
+    def outputs_key(self, window: tuple[int, int]) -> Hashable:
+        """See `ImageTower.outputs_key`: on the native grid every rule takes the positional table as it is."""
+        grid = tuple(side // patch for side, patch in zip(window, self.patch_size, strict=True))
+        return id(self.visual), None if grid == tuple(self.visual.grid_size) else self.positions
+
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """See `ImageTower.embed`."""
         self.check_size(images)
-        visual, (height, width) = self.visual, self.patch_size
-        grid = (images.shape[-2] // height, images.shape[-1] // width)
-        # As a product of matrices, since convolutions on GPUs would silently round to TF32.
-        x = images[..., : grid[0] * height, : grid[1] * width].to(visual.conv1.weight.dtype)
-        x = x.unflatten(3, (grid[1], width)).unflatten(2, (grid[0], height))  # (B, 3, h, height, w, width)
-        x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, h * w, 3 * height * width)
-        x = nn.functional.linear(x, visual.conv1.weight.flatten(1))
+        visual = self.visual
+        x, grid = embed_patches(images, visual.conv1.weight)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         x = x + self.fit_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype)
         return visual.ln_pre(x), grid
@@ -62,6 +66,17 @@ class VisionTower(ImageTower):
     def project_qkv(self, number: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `ImageTower.project_qkv`."""
         return self.block(number).attn.project(x)
+
+    def project_values(self, number: int, x: Tensor) -> Tensor:
+        """See `ImageTower.project_values`."""
+        return self.block(number).attn.project_values(x)
+
+    def attend_beside(self, number: int, copies: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        """See `ImageTower.attend_beside`."""
+        attention = self.block(number).attn
+        if copies.shape[1] * attention.num_heads > self.width:  # then their keys and values are the shorter way
+            return super().attend_beside(number, copies, x, mask)
+        return attention.attend_beside(copies, x, mask)
 
     def query_weights(self, number: int) -> Tensor:
         """See `ImageTower.query_weights`."""

@@ -57,7 +57,7 @@ def read_weights(path: Path) -> Weights:
     from_openai = True if torchscript or any(key in state_dict for key in _OPENAI_KEYS) else None
     scale = state_dict.get('logit_scale')  # its logarithm
     scale = scale.float().exp().item() if isinstance(scale, Tensor) and scale.numel() == 1 else USUAL_SCALE
-    state_dict = {key: value for key, value in state_dict.items() if not _is_unused(key)}
+    state_dict = {key: value for key, value in state_dict.items() if not is_unused(key)}
     for key, value in state_dict.items():
         if not isinstance(value, Tensor):
             raise BadFileError(
@@ -86,16 +86,33 @@ def read_tensors(path: Path) -> Any:
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
         raise BadFileError(f'{path} cannot be read ({error.strerror}).') from error
     except pickle.UnpicklingError as error:
+        if reason := _damage(path):
+            raise BadFileError(f'{path} cannot be read as weights ({reason}). {advice}.') from error
         raise BadFileError(
             f'{path} cannot be read as weights: it is damaged, or holds objects other than tensors, which could run '
             f'code and are not loaded{asked_for(error)}. {advice}; if you trust the file, load it once yourself and '
             'save its state dict with safetensors.'
         ) from error
     except Exception as error:  # on a damaged file torch raises nearly anything: IndexError, struct.error, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
+        said = str(error).strip().splitlines()[:1]
+        said = said if any(' ' in line.strip('[]() ') for line in said) else ['it is no file of torch or safetensors']
+        reason = _damage(path) or said[0].partition('. ')[0]
         raise BadFileError(
             f'{path} cannot be read as weights ({reason}). It is damaged or was not downloaded completely. {advice}.'
         ) from error
+
+
+def _damage(path: Path) -> str:
+    """What a file that cannot be read shows of how it was damaged, or nothing."""
+    with open(path, 'rb') as file:
+        start = file.read(64).lstrip().lower()
+    if not start:
+        return 'it is empty'
+    if start.startswith((b'<!doctype', b'<html')):
+        return 'it is a web page'
+    if start.startswith(b'version https://git-lfs'):
+        return 'it is a pointer of Git LFS and not the file itself'
+    return 'its end is missing' if start.startswith(b'pk\x03\x04') and not zipfile.is_zipfile(path) else ''
 
 
 def read_pickle(file: Path | BinaryIO, mmap: bool = False) -> Any:
@@ -137,7 +154,11 @@ def refuse_not_finite(path: Path | str, state_dict: Mapping[str, Tensor]) -> Non
 
 
 def fit_weights(
-    path: Path | str, state_dict: dict[str, Tensor], expected: Mapping[str, Tensor], name: str
+    path: Path | str,
+    state_dict: dict[str, Tensor],
+    expected: Mapping[str, Tensor],
+    name: str,
+    advice: str = 'Give the model_name that these weights were trained with.',
 ) -> dict[str, Tensor]:
     """Check names and shapes against the architecture; nothing is resized silently.
 
@@ -146,6 +167,7 @@ def fit_weights(
         state_dict: What it holds.
         expected: The state dict of the model, on any device.
         name: The architecture's name, for messages.
+        advice: What to do where they do not fit, as a whole sentence.
 
     Returns:
         The entries under the model's own names.
@@ -155,7 +177,7 @@ def fit_weights(
     """
     if any(key.startswith('text.') for key in expected) and 'text_projection' in state_dict:
         state_dict = open_clip.model.convert_to_custom_text_state_dict(state_dict)
-    expected = {key: value for key, value in expected.items() if not _is_unused(key)}
+    expected = {key: value for key, value in expected.items() if not is_unused(key)}
     problems = [
         *(
             f'{key} is {_shape(state_dict[key])} in the file and {_shape(value)} in the model'
@@ -163,18 +185,18 @@ def fit_weights(
             if key in state_dict and state_dict[key].shape != value.shape
         ),
         *(f'{key} is missing in the file' for key in expected if key not in state_dict),
-        *(f'{key} is unknown to the model' for key in state_dict if key not in expected and not _is_unused(key)),
+        *(f'{key} is unknown to the model' for key in state_dict if key not in expected and not is_unused(key)),
     ]
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
         raise BadFileError(
-            f'The weights {path} do not fit the architecture {name}: {"; ".join(problems[:3])}{more}. '
-            'Give the model_name that these weights were trained with.'
+            f'The weights {path} do not fit the architecture {name}: {"; ".join(problems[:3])}{more}. {advice}'
         )
     return {key: state_dict[key] for key in expected}
 
 
-def _is_unused(key: str) -> bool:
+def is_unused(key: str) -> bool:
+    """Whether an entry of a CLIP's state dict is of no use for features."""
     return key in _UNUSED or key.endswith('.position_ids')
 
 

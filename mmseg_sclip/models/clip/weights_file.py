@@ -1,19 +1,18 @@
-"""Where the weights of a model lie: in a file, in a folder, or under a name that has to be fetched."""
+"""Where the weights of a CLIP of open_clip lie: in a file, in a folder, or under a name that has to be fetched."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.utils import EntryNotFoundError, get_session
-
 from ...compat import open_clip
 from ...demo import WEIGHTS
-from ...errors import MissingFileError, nearest
+from ...errors import nearest
 from ...files import file_hash
+from ..pretrained import NAMED, Place, Pretrained, Shipped
 from .config import ClipConfig
 from .support import open_clip_name
 
@@ -28,7 +27,11 @@ _USUAL = (
     'pytorch_model.pth',
     'model.pth',
 )  # names of weights in a folder, the best first
-_PATIENCE = 5  # seconds in which a server must accept a connection
+_ARCHIVE = "OpenAI's cache"
+# Of tags that shipped configs and documents name. OpenAI's repository is under MIT; Meta's licence is timm's word.
+_LICENCES = {'openai': 'MIT', 'metaclip_400m': 'CC-BY-NC-4.0', 'metaclip_fullcc': 'CC-BY-NC-4.0'}
+# Both towers in float32, counted: 4 bytes for each parameter.
+_SIZES = {'ViT-B-32': 605, 'ViT-B-16': 598, 'ViT-L-14': 1710, 'ViT-L-14-336': 1712, 'RN50x16': 1164}
 
 
 def find_weights(config: ClipConfig) -> Path | None:
@@ -37,103 +40,103 @@ def find_weights(config: ClipConfig) -> Path | None:
     Raises:
         MissingFileError: There is no such file and no such tag, or it cannot be fetched.
     """
+    pretrained = pretrained_clip(config)
+    return None if pretrained is None else pretrained.fetch()
+
+
+def pretrained_clip(config: ClipConfig) -> Pretrained | None:
+    """The weights of both towers, which need not be there; None for random ones. Nothing is looked for yet."""
     name, pretrained = config.model_name, config.pretrained
+    common: dict[str, Any] = dict(setting='model.clip.pretrained', name='clip', cache_dir=config.cache_dir)
     if name == 'builtin:demo':
-        return WEIGHTS
+        return Shipped(what="the demo's tiny CLIP", given=str(WEIGHTS), **common)
     if config.folder is not None:
-        return _in_folder(config.folder)
+        return _Folder(what=f'CLIP {name}', given=str(config.folder), **common)
     if name.startswith('hf-hub:'):
-        return fetch_from_hub(f"The weights of '{name}'", name.removeprefix('hf-hub:'), _NAMES, config.cache_dir)
+        repository = name.removeprefix('hf-hub:')
+        common |= dict(repository=repository, hub_names=_NAMES, published=f'https://huggingface.co/{repository}')
+        return _Repository(what=f'CLIP {name}', **common)
     if pretrained is None:
         return None
     tag = open_clip.get_pretrained_cfg(open_clip_name(name), pretrained)
     if tag:
-        return _fetch_tag(tag, config)
-    if Path(pretrained).expanduser().is_file():
-        return Path(pretrained).expanduser()
+        return _tagged(tag, name, pretrained, common)
     tags = open_clip.list_pretrained_tags_by_model(open_clip_name(name))
-    known = f'Tags of this architecture: {", ".join(tags)}.' if tags else 'This architecture has no tags; give a file.'
-    raise MissingFileError(
-        f"model.clip.pretrained is '{pretrained}', which is neither a file nor a tag of {name}."
-        f'{nearest(pretrained, tags)} {known}'
-    )
+    return _File(what=f'CLIP {name}', given=pretrained, tags=tuple(tags), **common)
 
 
-def fetch_from_hub(what: str, repository: str, names: Sequence[str], cache_dir: str | None) -> Path:
-    """The first of `names` that a repository of the Hugging Face Hub has, out of the hub's cache or downloaded.
-
-    huggingface_hub asks a hub that cannot be reached again and again, for 25 seconds and each name. So it is tried
-    once beforehand whether the hub answers; if not, only the cache is looked into. HF_ENDPOINT, HF_HUB_OFFLINE and
-    proxies are honoured.
-
-    Args:
-        what: What the message shall call it, with a capital letter.
-        repository: ORG/REPO.
-        names: Of files, the best first.
-        cache_dir: Of the hub; None for its own.
-
-    Raises:
-        MissingFileError: With the reason.
-    """
-    unreachable = problem = _why_unreachable(constants.ENDPOINT)
-    try:
-        for name in names:
-            try:
-                return Path(hf_hub_download(repository, name, cache_dir=cache_dir, local_files_only=bool(unreachable)))
-            except EntryNotFoundError as error:
-                problem = unreachable or str(error)
-    except Exception as error:  # the hub's client raises many kinds
-        problem = unreachable or str(error)
-    reason = problem.partition('\n')[0]
-    raise MissingFileError(
-        f'{what} could not be downloaded ({reason}), nor found in a cache. Without a connection give files: '
-        'pretrained="/path/to/weights.pt" or model_name="local-dir:/path/to/folder" in the clip of the config '
-        '(--pretrained and --model-name where the command has them). Behind a mirror set HF_ENDPOINT.'
-    )
-
-
-def find_in_hub_cache(repository: str, names: Sequence[str], cache_dir: str | None = None) -> Path | None:
-    """The first of `names` that the hub's cache has of a repository; nothing is downloaded."""
-    for name in names:
-        found = try_to_load_from_cache(repository, name, cache_dir=cache_dir)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def _why_unreachable(address: str) -> str:
-    """The reason why a server does not accept a connection, or nothing; a slow answer is an answer."""
-    try:
-        get_session().head(address, timeout=_PATIENCE)
-    except Exception as error:  # of httpx or requests, as huggingface_hub has it
-        if type(error).__name__ != 'ReadTimeout':
-            return f'{address} cannot be reached: {error}'
-    return ''
-
-
-def _fetch_tag(tag: dict[str, Any], config: ClipConfig) -> Path:
-    """The file of a tag: from the hub, or an archive that OpenAI's package or an old open_clip left in its cache."""
-    repository, _, name = tag.get('hf_hub', '').rpartition('/')
-    names = (Path(name).with_suffix('.safetensors').name, name) if name else _NAMES
+def _tagged(tag: dict[str, Any], name: str, pretrained: str, common: dict[str, Any]) -> Pretrained:
+    repository, _, file = tag.get('hf_hub', '').rpartition('/')
     url = tag.get('url', '')
-    archive = Path(config.cache_dir or '~/.cache/clip').expanduser() / Path(url).name
-    try:
-        what = f"The weights '{config.pretrained}' of {config.model_name}"
-        return fetch_from_hub(what, repository, names, config.cache_dir)
-    except MissingFileError:
+    return _Tag(
+        what=f'CLIP {name} ({pretrained})',
+        names=(Path(url).name,) if url else (),
+        repository=repository or None,
+        hub_names=(Path(file).with_suffix('.safetensors').name, file) if file else _NAMES,
+        published=url or f'https://huggingface.co/{repository}',
+        licence=_LICENCES.get(pretrained, ''),
+        size=_SIZES.get(open_clip_name(name).removesuffix('-quickgelu')),
+        url=url,
+        **common,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tag(Pretrained):
+    """A tag of open_clip: on the hub, or an archive that OpenAI's package or an old open_clip left in its cache."""
+
+    url: str = ''
+
+    def places(self) -> Iterator[Place]:
+        yield from super().places()
+        archive = Path(self.cache_dir or '~/.cache/clip').expanduser() / Path(self.url).name
         # Most addresses hold the beginning of the file's hash.
-        if archive.is_file() and (file_hash(archive)[:8] in url or not re.search('[0-9a-f]{8}', url)):
-            return archive
-        raise
+        if archive.is_file() and (file_hash(archive)[:8] in self.url or not re.search('[0-9a-f]{8}', self.url)):
+            yield Place(_ARCHIVE, archive)
 
 
-def _in_folder(folder: Path) -> Path:
-    """The weights in a folder of a model: a file of a usual name, or the only one that can be weights."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in ('.safetensors', '.bin', '.pt', '.pth'))
-    usual = [path for name in _USUAL for path in files if path.name == name]
-    if not usual and len(files) != 1:
-        raise MissingFileError(
-            f'{folder} must hold one weights file (for example {_NAMES[0]}), but holds {len(files)}: '
-            f'{", ".join(path.name for path in files) or "none"}.'
+@dataclass(frozen=True, kw_only=True)
+class _File(Pretrained):
+    """A file, or a word that is no tag."""
+
+    tags: tuple[str, ...] = ()
+
+    def missing(self, reason: str = '') -> str:
+        known = f'tags are {", ".join(self.tags)}' if self.tags else 'this architecture has no tags; give a file'
+        assert self.given is not None
+        return (
+            f'The weights of {self.what} are missing: {self.setting} is {self.given!r}, which is neither a file nor a '
+            f'tag of this architecture ({known}).{nearest(self.given, self.tags)}'
         )
-    return (usual or files)[0]
+
+
+class _Folder(Pretrained):
+    """The weights in a folder of a model: a file of a usual name, or the only one that can be weights."""
+
+    def _files(self) -> list[Path]:
+        folder = Path(self.given or '')
+        files = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in files if path.suffix in ('.safetensors', '.bin', '.pt', '.pth'))
+
+    def places(self) -> Iterator[Place]:
+        files = self._files()
+        usual = [path for name in _USUAL for path in files if path.name == name]
+        if usual or len(files) == 1:
+            yield Place(NAMED, (usual or files)[0])
+
+    def missing(self, reason: str = '') -> str:
+        files = self._files()
+        return (
+            f'The weights of {self.what} are missing: {self.given} must hold one weights file (for example '
+            f'{_NAMES[0]}), but holds {len(files)}: {", ".join(path.name for path in files) or "none"}.'
+        )
+
+
+class _Repository(Pretrained):
+    """A repository of the hub that describes its model itself."""
+
+    def remedy(self) -> str:
+        return (
+            f'copy {self.published} with its open_clip_config.json into a folder, and name that with --model-name '
+            'local-dir:FOLDER (model.clip.model_name in a config)'
+        )

@@ -10,6 +10,7 @@ from ..attention.base import Attention
 from ..parts import Part
 from ..record import BlockInput, Feedback, Record
 from ..tokens import Tokens
+from ..towers.image import ImageTower
 
 
 class Decoder(Part):
@@ -17,13 +18,26 @@ class Decoder(Part):
 
     Attributes:
         attends: The class of the attentions that it runs with.
+        decodes: The class of the image towers that it reads; left out, any whose blocks it can rebuild.
         gives: The class of its tokens.
         gives_class_token: Whether they hold a class token.
+        places: How many of its places lie on each side of a patch of the tower.
     """
 
     attends: type[Attention] = Attention
+    decodes: type[ImageTower] = ImageTower
     gives: type[Tokens] = Tokens
     gives_class_token: bool = True
+    places: int = 1
+
+    def bind(self, tower: ImageTower) -> None:
+        """See `Part.bind`.
+
+        Raises:
+            ConfigError: It cannot read this tower.
+        """
+        tower.check_decoder(self)
+        super().bind(tower)
 
     def block_input(self, number: int, record: Record, feedback: Feedback | None = None) -> BlockInput:
         """What the decoder's attention sees in block `number`, from 1; here the recorded stream.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmseg.registry import MODELS
 
 from ...checks import build_strategy
+from ...errors import ConfigError
 from ..attention.base import Attention
 from ..record import Feedback, Record
 from ..tokens import Tokens
@@ -36,12 +37,21 @@ class LastBlock(Decoder):
         self.ffn = ffn
 
     def bind(self, tower: ImageTower) -> None:
-        """Ask for the input of the last block."""
+        """Ask for the input of the last block.
+
+        Raises:
+            ConfigError: The tower's block has nothing that the attention's output could be added to.
+        """
         super().bind(tower)
+        if not tower.has_branches and (self.residual or self.ffn):
+            raise ConfigError(
+                f'The last block of this {type(tower).__name__} is an attention alone: it has no residual and no '
+                'feed-forward part. Set residual=False and ffn=False in model.backbone.decoder.'
+            )
         self.needs |= {tower.depth - 1}
 
     def forward(self, record: Record, feedback: Feedback | None = None) -> Tokens:
-        """Run the last block on its recorded input; `cls` is the rebuilt block's own class token."""
+        """Run the last block on its recorded input; `cls` is its own class token, where there is one."""
         tower = record.tower
         last = tower.depth
         x = tower.attention_branch(last, self.attention.attend(self.block_input(last, record, feedback)))
@@ -50,4 +60,4 @@ class LastBlock(Decoder):
         if self.ffn:
             x = x + tower.feed_forward_branch(last, x)
         tokens = tower.project(x)
-        return Tokens(tokens[:, tower.prefix :], tokens[:, 0], record.grid)
+        return Tokens(tokens[:, tower.prefix :], tokens[:, 0] if tower.prefix else None, record.grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -9,6 +10,7 @@ from mmengine.model import BaseModule
 from ...errors import ConfigError
 from ..decoders.base import Decoder
 from ..parts import Part
+from ..pretrained import Pretrained
 from ..record import Record
 from ..tokens import Tokens
 
@@ -19,10 +21,17 @@ class Head(BaseModule, Part):
     Attributes:
         takes: The class of the tokens that it reads.
         needs_class_token: Whether it reads their class token.
+        at_pixels: Whether its scores live at the pixels of a window; those of others live at its patches.
     """
 
     takes: type[Tokens] = Tokens
     needs_class_token: bool = False
+    at_pixels: bool = False
+
+    @classmethod
+    def files(cls, config: Mapping[str, Any]) -> dict[str, Pretrained]:
+        """What a head of this config reads from files, beside weights, by what `--weights NAME=FILE` calls it."""
+        return {}
 
     def check(self, decoder: Decoder) -> None:
         """Refuse a decoder whose tokens it cannot read; called when the segmentor is built.

@@ -136,6 +136,14 @@ class TextSimilarityHead(Head):
         """The scores (B, Q, h, w) that a decoder of several passes is told between them."""
         return self(tokens)
 
+    def factors(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
+        """The scores as sums of fewer maps, where a head has such; the segmentor then never holds those of phrases.
+
+        Returns:
+            Maps (B, K, h, w), not negative, and their weights (B, K, distinct phrases), whose products are the scores
+            of `distinct`; None for none.
+        """
+
     def pixel_rule(self, scores: PixelScores | MapScores) -> Callable[[Tensor], Tensor] | None:
         """What becomes of the scores at the pixels before they are class scores.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,9 @@ from torch import Tensor, nn
 from ..image.geometry import Placement
 from ..image.scores import PixelScores, bands
 from ..parts import Part
-from ..record import Record
+from ..record import Record, Source
 
 if TYPE_CHECKING:
-    from ..companions import Companion
     from ..heads.text_similarity import TextSimilarityHead
 
 COSINES, CLASS_SCORES, LABELS = STAGES = ('cosines', 'class scores', 'labels')
@@ -97,18 +95,18 @@ class Refinement(Part):
         """
         return self(scores, view.image)
 
-    def relabel(self, labels: Tensor, meta: Mapping[str, Any], companions: Mapping[str, Companion]) -> Tensor:
+    def relabel(self, labels: Tensor, source: Source, model: EncoderDecoder) -> Tensor:
         """Refine one image's labels.
 
         Args:
             labels: (H, W), int64, at the image's original size; not to be changed in place.
-            meta: The `metainfo` of the image's sample.
-            companions: Of the model.
+            source: The image, with the `metainfo` of its sample.
+            model: The segmentor, with its companions.
 
         Returns:
             (H, W), int64.
         """
-        raise NotImplementedError(f'{type(self).__name__} must define relabel(labels, meta, companions).')
+        raise NotImplementedError(f'{type(self).__name__} must define relabel(labels, source, model).')
 
     def forward(self, scores: Tensor, image: Tensor) -> Tensor:
         """The same from the image alone.

@@ -13,9 +13,11 @@ from ...checks import build_strategy, check_arguments, find_registered
 from ...errors import ConfigError
 from ..companions.base import Companion, build_companions, load_frozen
 from ..data_preprocessor import CLIPDataPreProcessor
+from ..decoders.base import Decoder
 from ..parts import Part
 from ..refinements.base import Refinement
 from ..steps import Propagation, Stitch
+from ..tokens import Tokens
 from ..towers.source import TowerSource
 from .settings import InferenceSettings
 
@@ -49,7 +51,8 @@ def build_preprocessor(config: Mapping | nn.Module | None, source: TowerSource) 
         return config
     config = dict(config or dict(type='CLIPDataPreProcessor'))
     if config.get('type') in ('CLIPDataPreProcessor', 'mmseg.CLIPDataPreProcessor', CLIPDataPreProcessor):
-        config = dict(mean=source.mean, std=source.std) | config
+        mean, std = source.unrounded if config.get('exact') else (source.mean, source.std)
+        config = dict(mean=mean, std=std) | config
         check_arguments('model.data_preprocessor', CLIPDataPreProcessor, config)
     return MODELS.build(config)
 
@@ -73,7 +76,7 @@ def assemble(
     """
     networks = nn.ModuleDict(
         {
-            name: companion if isinstance((companions or {})[name], Companion) else load_frozen(companion)
+            name: companion if isinstance((companions or {})[name], Companion) else load_frozen(companion, name=name)
             for name, companion in build_companions(companions).items()
         }
     )
@@ -82,11 +85,39 @@ def assemble(
         for name, config, base in (('stitch', stitch, Stitch), ('propagation', propagation, Propagation))
     ]
     model.decode_head.check(model.backbone.decoder)
+    _check_steps(model.backbone.decoder, model.decode_head, *steps)
     others = [model.decode_head, *filter(None, steps)]
     for part in others:  # the backbone has bound its decoder
         part.bind(model.backbone.tower)
     check_companions([model.backbone.decoder, *others], networks)
     return networks, steps[0], steps[1]
+
+
+def _check_steps(decoder: Decoder, head: nn.Module, stitch: Stitch | None, propagation: Propagation | None) -> None:
+    """Refuse steps over all windows that cannot read what comes before them.
+
+    Raises:
+        ConfigError: With the reason.
+    """
+    if stitch is None:
+        return
+    name = type(stitch).__name__
+    if not issubclass(decoder.gives, stitch.takes):
+        raise ConfigError(
+            f'{name} reads {stitch.takes.__name__}, but the decoder {type(decoder).__name__} gives '
+            f'{decoder.gives.__name__}. Name another decoder in model.backbone.decoder, or another model.stitch.'
+        )
+    takes = getattr(head, 'takes', Tokens)
+    if takes is not Tokens and not issubclass(stitch.takes, takes):
+        raise ConfigError(
+            f'{name} changes the tokens of patches, but {type(head).__name__} reads more of {takes.__name__}, on which '
+            'it would have no effect. Set model.stitch=None, or name another head in model.decode_head.'
+        )
+    if stitch.joins and propagation is not None:
+        raise ConfigError(
+            f'{type(propagation).__name__} works on the scores of windows, but {name} makes one map of them. Set '
+            'model.stitch or model.propagation to None.'
+        )
 
 
 def check_companions(parts: list[Part], companions: nn.ModuleDict) -> None:
@@ -141,6 +172,11 @@ def build_refinements(model: EncoderDecoder, settings: InferenceSettings) -> nn.
             raise ConfigError(
                 f'{type(refinement).__name__} looks at the patches of a whole image, but model.test_cfg.mode is '
                 "'slide'. Set mode='whole', or take the entry out of model.test_cfg.refine."
+            )
+        if refinement.whole_image and model.stitch is not None and model.stitch.joins:
+            raise ConfigError(
+                f"{type(refinement).__name__} looks at the patches of CLIP's grid, but {type(model.stitch).__name__} "
+                'makes a map on another one. Take one of the two out.'
             )
         refinement.check(model)
         refinement.bind(model.backbone.tower)

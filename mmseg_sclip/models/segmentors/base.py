@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -11,6 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...errors import ConfigError
+from ..image.windows import Place
+from ..record import Record, Source
 from ..tokens import Tokens
 from .checkpoints import check_checkpoint
 
@@ -22,9 +25,11 @@ class TwoTowerSegmentor(EncoderDecoder):
 
     Attributes:
         needs: Block outputs that its parts read together.
+        all_windows: Whether a part must see all windows of an image together.
     """
 
     needs: frozenset[int]
+    all_windows: bool
 
     @property
     def dataset_meta(self) -> dict[str, list]:
@@ -50,9 +55,35 @@ class TwoTowerSegmentor(EncoderDecoder):
             check_checkpoint(self, state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    @property
+    def normaliser(self) -> Any:
+        """What normalises the images, with its `mean` and `std`; the tower where the preprocessor does not say."""
+        preprocessor = self.data_preprocessor
+        says = hasattr(preprocessor, 'mean') and hasattr(preprocessor, 'std')
+        return preprocessor if says else self.backbone.tower
+
+    def record(
+        self,
+        images: Tensor,
+        needs: Iterable[int] | None = None,
+        places: Sequence[Place] = (),
+        sources: Sequence[Source] = (),
+    ) -> Record:
+        """The record of windows (B, 3, H, W), which the model's own preprocessor has normalised.
+
+        Args:
+            images: The windows.
+            needs: Block outputs to keep, by default those that its parts read.
+            places: See `Record`.
+            sources: See `Record`.
+        """
+        record = self.backbone.record(images, self.needs if needs is None else needs, places, sources)
+        record.normaliser = self.normaliser
+        return record
+
     def encode(self, images: Tensor) -> Tokens:
         """Tokens of (B, 3, H, W), all passes of the decoder over one run of the tower."""
-        record = self.backbone.record(images, self.needs).read_by(self.companions)
+        record = self.record(images).read_by(self.companions)
         return self.backbone.decoder.run(record, self.decode_head.between_passes)[0]
 
     def extract_feat(self, inputs: Images) -> tuple[Tensor] | list[tuple[Tensor]]:
@@ -65,12 +96,13 @@ class TwoTowerSegmentor(EncoderDecoder):
         """Scores (B, Q, H, W) of (B, 3, H, W), enlarged as `TextSimilarityHead.predict` says.
 
         Raises:
-            ConfigError: A step works on all windows of an image, but MMSegmentation's own loop gives them one by one.
+            ConfigError: A part works on all windows of an image, but MMSegmentation's own loop gives them one by one.
         """
-        if self.stitch is not None or self.propagation is not None:
+        if self.all_windows:
             raise ConfigError(
-                'encode_decode sees the windows of an image one by one, but model.stitch and model.propagation work on '
-                'all of them together. Use predict, or score.'
+                'encode_decode sees the windows of an image one by one, but a part of the model (model.stitch, '
+                'model.propagation, or an attention with a mean over the image) works on all of them together. Use '
+                'predict, or score.'
             )
         return self.decode_head.predict(self.encode(inputs), batch_img_metas, self.test_cfg)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mmseg.models import EncoderDecoder
 from torch import Tensor
 
 from ..image.geometry import Placement, restore_image
-from ..image.scores import ClassScores, MapScores, PixelScores, Scores
+from ..image.scores import ClassScores, InputScores, MapScores, PixelScores, Scores
+from ..record import Source
 from ..refinements.base import LABELS, ImageView
 
 
@@ -46,18 +46,18 @@ def _refine_at_input(model: EncoderDecoder, numbers: Sequence[int], source: Pixe
     """Scores after the refinements with these numbers, which work at the size of the network's input."""
     assert source.placement is not None
     placement = source.placement.at_input()
-    maps = PixelScores(source.patches, *placement.matrices(source.patch_shape)).phrases()
+    maps = source.moved(placement).phrases()
     for number in numbers:
         view = ImageView(image, model.decode_head, model.data_preprocessor, placement)
         maps = model.refinements[number].refine(maps, view)
     back = Placement(source.placement.axes, (((0, maps.shape[1]),), ((0, maps.shape[2]),)))
     matrices = back.matrices(maps.shape[1:])
-    return PixelScores(maps.transpose(0, 1), *matrices, source.queries, source.seen, source.placement)
+    return InputScores(maps.transpose(0, 1), *matrices, source.queries, source.seen, source.placement)
 
 
-def relabel(model: EncoderDecoder, labels: Tensor, meta: Mapping[str, Any]) -> Tensor:
-    """Labels (H, W) of an image after the refinements of labels; `meta` is the metainfo of its sample."""
+def relabel(model: EncoderDecoder, labels: Tensor, source: Source) -> Tensor:
+    """Labels (H, W) of an image after the refinements of labels."""
     for refinement in model.refinements:
         if refinement.stage == LABELS:
-            labels = refinement.relabel(labels, meta, model.companions)
+            labels = refinement.relabel(labels, source, model)
     return labels

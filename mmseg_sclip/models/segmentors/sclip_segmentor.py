@@ -17,6 +17,7 @@ from torch import Tensor
 from ...errors import ConfigError
 from ..image.labels import label_in_bands
 from ..image.scores import ChangedScores, ClassScores, PixelScores, Scores
+from ..record import Source
 from ..refinements.base import CLASS_SCORES, COSINES
 from ..towers.source import TowerSource, build_source
 from .assembly import assemble, build_preprocessor, build_refinements, check_config
@@ -117,8 +118,16 @@ class SCLIPSegmentor(TwoTowerSegmentor):
     @property
     def needs(self) -> frozenset[int]:
         """Block outputs that the parts of the model read together."""
-        parts = (self.backbone.decoder, self.decode_head, self.stitch, self.propagation, *self.refinements)
-        return frozenset().union(*(getattr(part, 'needs', ()) for part in parts))
+        return frozenset().union(*(getattr(part, 'needs', ()) for part in self._parts))
+
+    @property
+    def all_windows(self) -> bool:
+        """Whether a part must see all windows of an image together."""
+        return any(getattr(part, 'all_windows', False) for part in self._parts)
+
+    @property
+    def _parts(self) -> Sequence[Any]:
+        return (self.backbone.decoder, self.decode_head, self.stitch, self.propagation, *self.refinements)
 
     def set_vocabulary(
         self, vocabulary, class_names=None, background_index: int | None = None, folder: Path | None = None
@@ -218,9 +227,10 @@ class SCLIPSegmentor(TwoTowerSegmentor):
             sample: The same sample.
         """
         with torch.autocast(scores.device.type, enabled=False):
-            return self.label_classes(self.class_scores(scores, image, sample), sample)
+            source = scores.source or Source(image, sample.metainfo)
+            return self.label_classes(self.class_scores(scores, image, sample), sample, source)
 
-    def label_classes(self, scores: ClassScores, sample: SegDataSample) -> SegDataSample:
+    def label_classes(self, scores: ClassScores, sample: SegDataSample, source: Source) -> SegDataSample:
         """From class scores to labels: the thresholds, the best class, and the refinements of labels."""
         settings = self.settings
         labels, kept = label_in_bands(
@@ -228,7 +238,7 @@ class SCLIPSegmentor(TwoTowerSegmentor):
         )
         if kept is not None:
             sample.seg_logits = PixelData(data=kept)
-        sample.pred_sem_seg = PixelData(data=relabel(self, labels, sample.metainfo)[None])
+        sample.pred_sem_seg = PixelData(data=relabel(self, labels, source)[None])
         return sample
 
 

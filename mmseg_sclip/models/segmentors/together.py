@@ -17,18 +17,16 @@ from torch import Tensor
 from ...checks import build_strategy
 from ..companions.base import Companion, load_frozen
 from ..image.geometry import Placement, image_axes
-from ..image.scores import PixelScores
+from ..image.scores import MixedScores, PixelScores
 from ..image.windows import PatchScores, Place, WindowGrid, score_windows, side_by_side
 from ..record import JoinedRecord, Record, Source
 from ..towers.source import build_source
-
-Pair = tuple[int, int]
 
 
 def score_together(
     models: Sequence[EncoderDecoder], images: Tensor | Sequence[Tensor], samples: Sequence[SegDataSample]
 ) -> list[list[PixelScores]]:
-    """Score images with several segmentors; those of one tower and equal windows share its run.
+    """Score images with several segmentors; those whose towers give the same outputs of equal windows share a run.
 
     The tower runs once, to the deepest block output that one of them needs; then each decodes. The result of a
     segmentor is the same, to the last bit, as without the others.
@@ -49,27 +47,33 @@ def score_together(
     sources = [Source(image, sample.metainfo) for image, sample in zip(images, samples, strict=True)]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, model in enumerate(models):
-        groups.setdefault((id(model.backbone.tower), *_windows(model)), []).append(index)
+        grids = _windows(model, sources)
+        outputs = {model.backbone.tower.outputs_key(grid.window_size) for grid in grids}
+        key = (frozenset(outputs), grids, model.settings.window_batch)
+        groups.setdefault(key, []).append(index)
     scores: list[list[PixelScores]] = [[] for _ in models]
-    for (_, windows, multiple, window_batch), members in groups.items():
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        grids = []
-        for size in sizes:
-            crop, stride = (size, size) if windows is None else windows
-            grids.append(WindowGrid.cut(*size, crop, stride, multiple))
+    for (_, grids, window_batch), members in groups.items():
         found = _score([models[index] for index in members], sources, grids, window_batch)
         for index, each in zip(members, found, strict=True):
-            scores[index] = [
-                _pixel_scores(models[index], *one) for one in zip(each, grids, sizes, samples, strict=True)
-            ]
+            model = models[index]
+            lie = [grid.joined() for grid in grids] if _joins(model) else grids
+            scores[index] = [_pixel_scores(model, *one) for one in zip(each, lie, sources, strict=True)]
     return scores
 
 
-def _windows(model: EncoderDecoder) -> tuple[tuple[Pair, Pair] | None, int, int]:
-    """Size and stride of the windows, None for whole images; their padding; how many go through the network at once."""
-    settings = model.settings
-    windows = None if settings.mode == 'whole' else (settings.crop_size, settings.stride)
-    return windows, settings.window_multiple, settings.window_batch
+def _joins(model: EncoderDecoder) -> bool:
+    """Whether the scores of a model are one map of the whole image."""
+    return model.stitch is not None and model.stitch.joins
+
+
+def _windows(model: EncoderDecoder, sources: Sequence[Source]) -> tuple[WindowGrid, ...]:
+    """The windows of each image."""
+    settings, grids = model.settings, []
+    for source in sources:
+        size = (source.image.shape[-2], source.image.shape[-1])
+        crop, stride = (size, size) if settings.mode == 'whole' else (settings.crop_size, settings.stride)
+        grids.append(WindowGrid.cut(*size, crop, stride, settings.window_multiple))
+    return tuple(grids)
 
 
 def _score(
@@ -77,15 +81,16 @@ def _score(
 ) -> list[list[PatchScores]]:
     """What each model, of one tower and equal windows, makes of each image.
 
-    Models with a step on all windows of an image read the records of the same batches, put together image by image.
+    Models with a part that must see all windows of an image read the records of the same batches, put together image by
+    image.
     """
-    steps = [model for model in models if model.stitch is not None or model.propagation is not None]
+    steps = [model for model in models if model.all_windows]
     plain = [model for model in models if model not in steps]
     needs, later = (frozenset().union(*(model.needs for model in group)) for group in (models, steps))
-    batches: list[tuple[Record, Sequence[Place]]] = []  # what models with steps read later
+    batches: list[tuple[Record, Sequence[Place]]] = []  # what such models read later
 
     def score(crops: Tensor, places: Sequence[Place]) -> list[PatchScores]:
-        record = models[0].backbone.record(crops, needs, places, sources)
+        record = models[0].record(crops, needs, places, sources)
         if steps:
             batches.append((record, places))
         return [_results(model, record) for model in plain]
@@ -100,7 +105,9 @@ def _score(
         for model in steps:
             results = _results(model, record)
             seen = tuple(None if part is None else part[0] for part in results.seen)  # kept where there is one window
-            found[id(model)].append(side_by_side([PatchScores(scores, seen) for scores in results.scores], grid))
+            mixes = [None] * len(results.scores) if results.mix is None else results.mix
+            windows = [PatchScores(scores, seen, mix) for scores, mix in zip(results.scores, mixes, strict=True)]
+            found[id(model)].append(side_by_side(windows, grid.joined() if _joins(model) else grid))
     return [found[id(model)] for model in models]
 
 
@@ -110,22 +117,27 @@ def _results(model: EncoderDecoder, shared: Record) -> PatchScores:
     tokens, _ = model.backbone.decoder.run(record, head.between_passes)
     if model.stitch is not None:
         tokens = replace(model.stitch(tokens), record=record)
-    scores = head.distinct(head(tokens))
+    seen = tuple(refinement.look(record) for refinement in model.refinements)
     if model.propagation is not None:
-        scores = model.propagation(scores, tokens)
-    return PatchScores(scores, tuple(refinement.look(record) for refinement in model.refinements))
+        return PatchScores(model.propagation(head.distinct(head(tokens)), tokens), seen)
+    factors = head.factors(tokens)
+    if factors is None:
+        return PatchScores(head.distinct(head(tokens)), seen)
+    return PatchScores(factors[0], seen, factors[1])
 
 
-def _pixel_scores(
-    model: EncoderDecoder, patches: PatchScores, grid: WindowGrid, size: Pair, sample: SegDataSample
-) -> PixelScores:
+def _pixel_scores(model: EncoderDecoder, patches: PatchScores, grid: WindowGrid, source: Source) -> PixelScores:
     """The scores of an image at its pixels, from those of its windows' patches."""
     settings, scores = model.settings, patches.scores
-    direct = settings.mode == 'whole' and settings.whole_resize == 'direct'
+    joins = _joins(model)
+    direct = joins or (settings.mode == 'whole' and settings.whole_resize == 'direct')
     spans = (None, None) if direct else (grid.rows, grid.columns)
-    placement = Placement(image_axes(size, sample.metainfo), spans, grid.multiple)
+    placement = Placement(image_axes(source.image.shape[-2:], source.meta), spans, grid.multiple, joins)
     shape = (scores.shape[0] // len(grid.rows), scores.shape[2] // len(grid.columns))  # of a window
-    return PixelScores(scores, *placement.matrices(shape), model.decode_head.phrase_of_query, patches.seen, placement)
+    more: Any = dict(queries=model.decode_head.phrase_of_query, seen=patches.seen, placement=placement, source=source)
+    if patches.mix is not None:
+        return MixedScores(patches.mix, scores, *placement.matrices(shape), **more)
+    return PixelScores(scores, *placement.matrices(shape), **more)
 
 
 class _Shared:

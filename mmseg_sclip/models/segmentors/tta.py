@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 
 from ...errors import ConfigError
 from ..image.scores import ClassScores, MeanScores
+from ..record import Source
 from .sclip_segmentor import SCLIPSegmentor
 
 
@@ -55,7 +56,7 @@ class SCLIPTTAModel(BaseTTAModel):
             with torch.autocast(scores[0].device.type, enabled=False):
                 each_view.append(
                     [
-                        (model.class_scores(*one), one[2])
+                        (model.class_scores(*one), one[2], one[0].source)
                         for one in zip(scores, view['inputs'], view['data_samples'], strict=True)
                     ]
                 )
@@ -65,11 +66,11 @@ class SCLIPTTAModel(BaseTTAModel):
         """Not used: scores are merged, and not predictions."""
         raise NotImplementedError('SCLIPTTAModel merges class scores in test_step.')
 
-    def _merge(self, views: Sequence[tuple[ClassScores, SegDataSample]]) -> SegDataSample:
+    def _merge(self, views: Sequence[tuple[ClassScores, SegDataSample, Source]]) -> SegDataSample:
         """The labels of one image from the class scores of its views, in the sample of the first view."""
-        (first, sample), *others = views
+        (first, sample, source), *others = views
         if not others:
-            return self.module.label_classes(first, sample)
-        mean = MeanScores([scores for scores, _ in views])
+            return self.module.label_classes(first, sample, source)
+        mean = MeanScores([scores for scores, _, _ in views])
         with torch.autocast(mean.device.type, enabled=False):
-            return self.module.label_classes(ClassScores(mean, [1] * mean.shape[0]), sample)
+            return self.module.label_classes(ClassScores(mean, [1] * mean.shape[0]), sample, source)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...errors import BadFileError, ConfigError
 from ..precision import without_autocast
 from ..record import Record, Source
 
 if TYPE_CHECKING:
+    from ..decoders.base import Decoder
     from ..image.windows import Place
 
 
@@ -26,21 +28,26 @@ class ImageTower(nn.Module):
         depth: Number of blocks.
         width: Channels of a token.
         heads: Attention heads.
-        prefix: Tokens in front of the patches: 1, the class token.
+        prefix: Tokens in front of the patches: 1, the class token, or 0.
+        has_branches: Whether a block adds to its stream; without, its attention gives what is projected, and there is
+            nothing to add it to.
         patch_size: (height, width) of a patch in pixels.
         out_dim: Channels after the projection.
         mean: Mean of the images in RGB that the tower expects, for values in 0..255.
         std: Their standard deviation.
+        unrounded: Both with all their digits.
     """
 
     depth: int
     width: int
     heads: int
     prefix: int = 1
+    has_branches: bool = True
     patch_size: tuple[int, int]
     out_dim: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    unrounded: tuple[tuple[float, ...], ...]
     _lower: bool | None = None  # whether its weights have a lower precision, once it is known
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -64,6 +71,26 @@ class ImageTower(nn.Module):
     def project_qkv(self, number: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, heads, N, head_dim) of a block, from its normalised input (B, N, width)."""
         raise NotImplementedError(f'{type(self).__name__} must define project_qkv(number, x).')
+
+    def project_values(self, number: int, x: Tensor) -> Tensor:
+        """The values of `project_qkv` alone."""
+        return self.project_qkv(number, x)[2]
+
+    def attend_beside(self, number: int, copies: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        """What tokens beside the stream of a block attend to in it, as their queries and its keys and values say.
+
+        Args:
+            number: The block.
+            copies: (B, K, width), normalised tokens that stand in no stream.
+            x: (B, N, width), the block's normalised input.
+            mask: (B, K, N), bool: which tokens of the stream each of them sees, one at least.
+
+        Returns:
+            (B, heads, K, head_dim).
+        """
+        q, k, v = self.project_qkv(number, torch.cat([copies, x], dim=1))
+        own = copies.shape[1]
+        return F.scaled_dot_product_attention(q[:, :, :own], k[:, :, own:], v[:, :, own:], attn_mask=mask[:, None])
 
     def query_weights(self, number: int) -> Tensor:
         """(width, width), so that the queries of a block are x @ query_weights.T plus their bias."""
@@ -128,6 +155,19 @@ class ImageTower(nn.Module):
             )
         return blocks
 
+    def check_decoder(self, decoder: Decoder) -> None:
+        """Refuse a decoder that reads towers of another class; called when the decoder is bound.
+
+        Raises:
+            ConfigError: It does.
+        """
+        if not isinstance(self, decoder.decodes):
+            raise ConfigError(
+                f'The decoder {type(decoder).__name__} reads a {decoder.decodes.__name__}, but the image tower of '
+                f'model.clip is a {type(self).__name__}. Name the towers that the decoder was made for in model.clip, '
+                'or another decoder in backbone.decoder.'
+            )
+
     def check_size(self, image: Tensor, name: str = 'An image') -> None:
         """Refuse what holds no patch.
 
@@ -146,6 +186,10 @@ class ImageTower(nn.Module):
                 'in the Resize step of the test pipeline.'
             )
 
+    def outputs_key(self, window: tuple[int, int]) -> Hashable:
+        """Equal for towers with the same outputs of windows of (height, width) pixels, of which one runs for all."""
+        return id(self)
+
     def own_precision(self, device: torch.device) -> AbstractContextManager:
         """The caller's autocast for float32 weights; none for weights that have a lower precision already."""
         if self._lower is None:
@@ -155,6 +199,10 @@ class ImageTower(nn.Module):
     def _apply(self, *args, **kwargs) -> ImageTower:
         self._lower = None  # the weights may get another type
         return super()._apply(*args, **kwargs)
+
+    def run_whole(self, images: Tensor) -> Any:
+        """All that the network computes of images (B, 3, H, W) by itself, to count what that costs."""
+        return self.record(images, (self.depth,))
 
     def record(
         self, images: Tensor, needs: Iterable[int], places: Sequence[Place] = (), sources: Sequence[Source] = ()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ...errors import BadFileError
-from ..clip.weights import read_tensors, refuse_not_finite
 from ..pretrained import Pretrained
 from .source import TowerSource
 
@@ -42,7 +39,7 @@ class ReleasedSource(TowerSource):
         """See `TowerSource`."""
         if self.chosen is None:
             return None
-        return replace(self.release, given=None if self.chosen == RELEASED else self.chosen)
+        return replace(self.release, name='clip', given=None if self.chosen == RELEASED else self.chosen)
 
     @property
     def weights(self) -> Path | None:  # type: ignore[override]
@@ -54,15 +51,7 @@ class ReleasedSource(TowerSource):
 
         Raises:
             MissingFileError: There is no such file.
-            BadFileError: It is damaged, or holds something else.
+            BadFileError: It is damaged, or holds something else, or a value is not finite.
         """
         assert self.pretrained is not None
-        path = self.pretrained.fetch()
-        content = read_tensors(path)
-        if self.outer_key is not None and isinstance(content, Mapping):
-            content = content.get(self.outer_key, content)
-        if not isinstance(content, Mapping) or not content or not any(isinstance(v, Tensor) for v in content.values()):
-            raise BadFileError(f'{path} holds no state dict of tensors, where {self.release.what} was expected.')
-        state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        refuse_not_finite(path, state)
-        return state
+        return self.pretrained.read(self.outer_key)

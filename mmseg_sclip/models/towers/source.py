@@ -34,14 +34,17 @@ class TowerSource:
 
     Attributes:
         weights: The file with the weights of both towers, fetched where it must be; None for random ones.
+        unrounded: `mean` and `std` with all their digits.
     """
 
     weights: Path | None = None
+    unrounded: tuple[tuple[float, ...], ...]
 
     def __init__(self, name: str, mean: tuple[float, ...], std: tuple[float, ...], precision: str = 'fp32') -> None:
         self.name = name
         self.mean = mean
         self.std = std
+        self.unrounded = (mean, std)
         self.precision = precision
         self._image_towers: dict[str, ImageTower] = {}
         self._text_encoder: TextEncoder | None = None
@@ -50,6 +53,15 @@ class TowerSource:
     def pretrained(self) -> Pretrained | None:
         """The weights of both towers, which need not be there; None for random ones."""
         return None
+
+    @property
+    def all_pretrained(self) -> dict[str, Pretrained]:
+        """All files of weights that it needs, by what `--weights NAME=FILE` calls them.
+
+        `clip` is `pretrained`; a source of several files adds the others, each with its key in `model.clip` as
+        `setting`, such as 'model.clip.references'.
+        """
+        return {} if self.pretrained is None else {'clip': self.pretrained}
 
     def build_image_tower(self, positions: str) -> ImageTower:
         """The image tower with its weights, frozen.
@@ -72,7 +84,7 @@ class TowerSource:
         """The image tower of a positional rule, always the same one."""
         if positions not in self._image_towers:
             tower = self._image_towers[positions] = self.build_image_tower(positions)
-            tower.mean, tower.std = self.mean, self.std
+            tower.mean, tower.std, tower.unrounded = self.mean, self.std, self.unrounded
         return self._image_towers[positions]
 
     def text_encoder(self) -> TextEncoder:
@@ -85,11 +97,14 @@ class TowerSource:
         """What results and fingerprints say of the weights; JSON types.
 
         Returns:
-            `name`, `precision`, and `sha256` of their content, None for random ones.
+            `name`, `precision`, and `sha256` of their content, None for random ones; where there are further files
+            `files`, the `name` and `sha256` of each by what `--weights` calls it.
         """
         path = self.weights
         content = None if path is None else file_hash(path, cache_root() / 'file_hashes.json')
-        return dict(name=self.name, precision=self.precision, sha256=content)
+        further = {name: file.identity() for name, file in self.all_pretrained.items() if name != 'clip'}
+        identity = dict(name=self.name, precision=self.precision, sha256=content)
+        return {**identity, 'files': further} if further else identity
 
 
 def build_source(clip: Mapping[str, Any] | TowerSource | None, owner: str) -> TowerSource:
