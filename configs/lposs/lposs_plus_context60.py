@@ -1,0 +1,2 @@
+_base_ = './lposs_context60.py'
+model = dict(test_cfg=dict(refine=[dict(type='PixelPropagation', radius=6, tau=0.01)]))

@@ -1,0 +1,2 @@
+_base_ = './lposs_voc20.py'
+model = dict(test_cfg=dict(refine=[dict(type='PixelPropagation', radius=6, tau=0.01)]))
