@@ -1,0 +1,7 @@
+_base_ = ['../_base_/protocols/groupvit.py', '../_base_/data/context60.py', '../_base_/pipelines/short_448.py']
+model = dict(
+    decode_head=dict(
+        vocabulary='context60_peers', class_names='PascalContextDataset', background_index=0, bg_thresh=0.35
+    )
+)
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
