@@ -1,0 +1,3 @@
+_base_ = ['../_base_/protocols/segclip.py', '../_base_/data/cityscapes.py', '../_base_/pipelines/short_224.py']
+model = dict(decode_head=dict(vocabulary='cityscapes_names', class_names='CityscapesDataset'))
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/protocols/tcl.py', '../_base_/data/voc20.py', '../_base_/pipelines/short_448.py']
+model = dict(decode_head=dict(vocabulary='voc20_names', class_names='PascalVOC20Dataset'))
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

@@ -1,0 +1,5 @@
+"""SegCLIP (ICML 2023)."""
+
+from .source import SegclipSource, SegclipTower
+
+__all__ = ['SegclipSource', 'SegclipTower']
