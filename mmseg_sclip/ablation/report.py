@@ -147,7 +147,8 @@ def markdown(entries: Sequence[Entry]) -> str:
     """All tables with their notes."""
     about = (
         'mIoU in percent. Lines called "measured" were measured with this software; lines called "paper" repeat what '
-        'the SCLIP paper prints, for CLIP ViT-B/16, with a tag that says where the number was read:'
+        'was published, for CLIP ViT-B/16 by the SCLIP paper and for the networks of peers in its Table 1, with a tag '
+        'that says where the number was read:'
     )
     meanings = '\n'.join(f'- [{tag}] {meaning}' for tag, meaning in TAGS.items())
     return '\n\n'.join([about, meanings, *(table.markdown() for table in tables(entries)), f'<!-- {MARK} -->'])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -25,6 +26,7 @@ class Row:
         short_side: Of the images in pixels; None for the config's own.
         name: As in results, parameters after a colon.
         paper: The name of the row in `paper.json`, None for one that the paper does not have.
+        peer: Whether it has networks of its own, which nobody has trained for the demo.
         reading: Which reading of an ambiguous place in the paper it follows; rows of two readings are not compared.
     """
 
@@ -34,6 +36,7 @@ class Row:
     short_side: int | None = None
     name: str = ''
     paper: str | None = None
+    peer: bool = False
     reading: str | None = None
 
 
@@ -52,10 +55,16 @@ def _windows(short_side: int, window: int) -> Row:
     return Row('sclip', f'short side {short_side}, windows of {window}', options, short_side)
 
 
+def _peer(method: str, meaning: str, **head: Any) -> Row:
+    return Row(method, meaning, {f'model.decode_head.{key}': value for key, value in head.items()}, peer=True)
+
+
 def _pamr(method: str) -> Callable[..., Row]:
     def row(steps: int = 10, dilations: tuple[int, ...] = (8, 16)) -> Row:
         options = {'model.test_cfg.refine': [dict(type='PAMR', steps=steps, dilations=dilations)]}
-        return Row(method, f'{_METHODS[method]}, PAMR: {steps} steps, dilations {_text(dilations)}', options)
+        meaning = {**_METHODS, **_PEERS}[method]
+        meaning = f'{meaning}, PAMR: {steps} steps, dilations {_text(dilations)}'
+        return Row(method, meaning, options, peer=method in _PEERS)
 
     return row
 
@@ -65,10 +74,21 @@ _METHODS = {
     'maskclip': 'identity as the last attention',
     'sclip': 'correlative self-attention',
 }
+# Peers with networks of their own. TCL has rows with and without its PAMR.
+_PEERS = {
+    'groupvit': 'GroupViT, trained on GCC and YFCC',
+    'reco': 'ReCo, with references of each class',
+    'segclip': 'SegCLIP',
+    'ovsegmentor': 'OVSegmentor',
+}
 # A row by its name and its parameters; the defaults are the paper's.
 FAMILIES: dict[str, Callable[..., Row]] = {
     **{name: lambda name=name, meaning=meaning: Row(name, meaning) for name, meaning in _METHODS.items()},
     **{f'{name}+pamr': _pamr(name) for name in _METHODS},
+    **{name: partial(_peer, name, meaning) for name, meaning in _PEERS.items()},
+    'groupvit+pamr': _pamr('groupvit'),
+    'tcl': lambda: _peer('tcl', 'TCL, without PAMR', pamr_steps=0, background=0.5),
+    'tcl+pamr': lambda: _peer('tcl', 'TCL with PAMR on its masks, as its code has it'),
     'identity': lambda gain=1.0: _projection('no projection', 'identity', gain),
     # The paper gives neither the distribution nor the number of its matrices.
     'random': lambda count=1, gain=1.0: _projection(
@@ -92,10 +112,14 @@ FAMILIES: dict[str, Callable[..., Row]] = {
     'mode5': lambda: _windows(448, 448),
 }
 _UNNAMED = ('count', 'temperature', 'window', 'block')  # written without a key in a row's name
+_TRAINED = ('groupvit', 'groupvit+pamr', 'reco', 'tcl', 'tcl+pamr', 'segclip', 'ovsegmentor')
 _SINGLE = ('identity', 'random', 'q', 'k')
 _SEARCH = product(_METHODS, (2, 5, 10, 20), ('1-2', '8-16', '1-2-4-8-12-24'))
 TABLES = {
-    '1': ('Table 1: baselines, SCLIP and PAMR', [*_METHODS, *(f'{name}+pamr' for name in _METHODS)]),
+    '1': (
+        'Table 1: baselines, SCLIP, PAMR, and peers with networks of their own',
+        [*_METHODS, *(f'{name}+pamr' for name in _METHODS), *_TRAINED],
+    ),
     '2': (
         'Table 2: what correlative self-attention projects with',
         # The default and the learned projection have rows that sum to 2, for which the residual weighs less.
@@ -162,7 +186,8 @@ def make_row(name: str) -> Row:
     """
     family, colon, text = name.partition(':')
     parameters = inspect.signature(FAMILIES[family]).parameters
-    defaults = {key: value.default for key, value in parameters.items() if family not in _METHODS}
+    plain = {*_METHODS, *_PEERS}  # whose names take no parameters
+    defaults = {key: value.default for key, value in parameters.items() if family not in plain}
     given = {}
     try:
         for word in text.split(',') if colon else []:

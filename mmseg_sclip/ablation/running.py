@@ -20,6 +20,7 @@ from ..datasets.check_files import check_files
 from ..engine.evaluation import JOURNAL
 from ..engine.fingerprint import TRAINING, digest, fingerprint
 from ..engine.learning import ProjectionCheckpointHook, train_projection
+from ..engine.preparing import check_data_and_weights
 from ..engine.result import FILE
 from ..engine.runner import isolated
 from ..engine.sharing import passes
@@ -43,10 +44,12 @@ class Entry(Run):
     Attributes:
         table: Its key in `TABLES`.
         row: The row.
+        asked: Whether the user has named it.
     """
 
     table: str
     row: Row
+    asked: bool = False
 
     @classmethod
     def of(cls, table: str, row: Row, dataset: str, **known: Any) -> Entry:
@@ -141,13 +144,15 @@ def _prepare(entry: Entry, out: Path, device: torch.device | None, options: Mapp
     """Give an entry its config, in a folder of its fingerprint, and the result that is there already."""
     with isolated(), redirect_stdout(io.StringIO()):
         init_default_scope('mmseg')
+        if not entry.asked:
+            _refuse_stand_ins(entry)
         config = configure(entry.row, entry.dataset, options)
         change(config, entry.dataset)
         if config.get('train_dataloader') is not None:
             config.load_from = str(_train(config, entry.dataset, out, device))
         if entry.seed is not None:  # after the training, which all measured scenes share
             config.test_dataloader.dataset.seed = entry.seed
-        check_files(config.test_dataloader.dataset)
+        check_data_and_weights(config)
         expected = digest(fingerprint(config, device))
     config.experiment_name = f'{entry.dataset}-{expected[:16]}'
     config.work_dir = str(out / 'runs' / config.experiment_name)
@@ -155,6 +160,15 @@ def _prepare(entry: Entry, out: Path, device: torch.device | None, options: Mapp
     if entry.result is not None:
         entry.kept = True
         _require_number(entry)
+
+
+def _refuse_stand_ins(entry: Entry) -> None:
+    """Leave out a peer on the demo, where its number says nothing of it."""
+    if entry.row.peer and entry.dataset == 'demo':
+        raise Skipped(
+            'Nobody has trained the networks of this row for painted scenes: on the demo random or other ones stand '
+            'in. Name it in --rows to run it all the same.'
+        )
 
 
 def _require_number(entry: Entry) -> None:
