@@ -8,9 +8,10 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from mmseg_sclip.apis import SCLIPInferencer, list_pictures, read_words
-from mmseg_sclip.config import apply_clip_flags_to_all, apply_data_flags, find_device, load_config
+from mmseg_sclip.config import apply_data_flags, find_device, load_config
 from mmseg_sclip.errors import ConfigError, MissingFileError, UsageError
 from mmseg_sclip.images import array_to_rgb
+from mmseg_sclip.model_flags import apply_model_flags_to_all
 from mmseg_sclip.models.text import load_vocabulary
 from mmseg_sclip.paths import config_path
 
@@ -147,7 +148,7 @@ FLAGS = [
     (apply_data_flags, (SEVERAL, None, 0), UsageError, '--max-images is 0; it must be at least 1'),
     (apply_data_flags, (SEVERAL, None, 1), ConfigError, '--max-images does not fit ConcatDataset.*set indices'),
     (apply_data_flags, (SEVERAL, 'a', None), ConfigError, '--data-root does not fit ConcatDataset.*set data_root'),
-    (apply_clip_flags_to_all, ([('a', TRAINED)], 'ViT-L-14', None), ConfigError, 'none of these configs has'),
+    (apply_model_flags_to_all, ([('a', TRAINED)], 'ViT-L-14', None), ConfigError, 'none of these configs has'),
     (load_config, ('feeding.py', {'model.decode_head.vocabulary': 'none'}), MissingFileError, 'none'),
 ]
 TABLE = [

@@ -145,10 +145,13 @@ def test_no_other_reader_of_pickles_stands_in_the_package():
     files = [*PACKAGE.rglob('*.py'), *PACKAGE.parent.glob('tools/**/*.py')]
     found = sorted((path.name, given) for path in files for given in readers.findall(path.read_text()))
     assert found == [
+        ('region_files.py', 'io.BytesIO(content), allow_pickle=False)'),
         ('runner.py', "self, filename: str, map_location='cpu', strict=False, **kwargs) -> dict:"),
         ('torchscript.py', 'file).load()'),
         ('torchscript.py', 'pickle.Unpickler):'),
         ('train_demo_clip.py', 'resume, weights_only=True)'),
+        ('vectors.py', 'io.BytesIO(path.read_bytes())).load()'),
+        ('vectors.py', 'pickle.Unpickler):'),
         ('weights.py', "file, map_location='cpu', weights_only=True, mmap=mmap)"),
     ]
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import mmseg_sclip  # isort: skip  # noqa: F401  before anything that imports mmseg, which mmcv-lite needs
 import torch
-from bench.inputs import find_items, write_random_weights
+from bench.inputs import find_items, without_weights, write_random_weights
 from bench.measure import Setting, measure
 from bench.methods import measure_methods, print_methods
 from bench.report import NOTE, print_report
@@ -23,9 +23,10 @@ from rich.console import Console
 
 from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.cli.flags import add_model_flags
-from mmseg_sclip.config import apply_clip_flags, find_device, load_config, override
+from mmseg_sclip.config import find_device, load_config, override
 from mmseg_sclip.errors import ArgumentParser, UsageError, run
 from mmseg_sclip.files import MARK, refuse_taken, write_atomically
+from mmseg_sclip.model_flags import apply_model_flags_to_all
 from mmseg_sclip.models.clip.config import PRECISIONS
 
 
@@ -114,10 +115,11 @@ def _run(args: argparse.Namespace) -> list[dict]:
         override(method, args.cfg_options)
     results = []
     with TemporaryDirectory() as folder, torch.no_grad():
-        for config in [*configs, *methods.values()]:
-            apply_clip_flags(config, args.model_name, args.pretrained)
-            if args.random_weights:
-                config.model.clip = write_random_weights(config.model.clip, Path(folder))
+        named = [*zip(args.configs, configs, strict=True), *methods.items()]
+        apply_model_flags_to_all(named, args.model_name, args.pretrained, args.weights)
+        for _, config in named if args.random_weights else ():
+            config.model.clip = write_random_weights(config.model.clip, Path(folder))
+            config.model.companions = without_weights(config.model.get('companions') or {})
         for config in configs:
             items = find_items(config, images, args.size, args.max_images, Path(folder))
 

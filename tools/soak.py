@@ -18,10 +18,11 @@ from mmseg.registry import HOOKS
 from PIL import Image
 
 from mmseg_sclip.cli.flags import add_model_flags
-from mmseg_sclip.config import apply_clip_flags, find_device, load_config
+from mmseg_sclip.config import find_device, load_config
 from mmseg_sclip.datasets.scenes import scene
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.errors import ArgumentParser, UsageError, run
+from mmseg_sclip.model_flags import apply_model_flags
 
 MOST_MIB = 50
 _SCENES, _SIDES = 50, (48, 192)  # the shortest and the longest side of an image in pixels
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     init_default_scope('mmseg')
     config = load_config(args.config, args.cfg_options, own_modules=True)
-    apply_clip_flags(config, args.model_name, args.pretrained)
+    apply_model_flags(config, args.model_name, args.pretrained, args.weights)
     step = max(1, (args.images - args.warm_up) // 9)
     marks = [*range(args.warm_up, args.images, step), args.images]
     config.custom_hooks = [*config.get('custom_hooks', []), dict(type='MemoryHook', marks=marks)]

@@ -21,7 +21,7 @@ TOOLS = PACKAGE.parent / 'tools'
 sys.path.append(str(TOOLS))
 import soak  # noqa: E402
 from bench import measure  # noqa: E402
-from bench.inputs import find_items  # noqa: E402
+from bench.inputs import find_items, without_weights  # noqa: E402
 
 
 def load_tool():
@@ -68,7 +68,7 @@ def test_the_demo_has_truth_and_all_figures_fit_together(figures):
 
 @pytest.mark.slow
 def test_methods_alone_and_in_one_pass(figures):
-    names = ['sclip', 'naclip', 'cliptrase']
+    names = ['sclip', 'naclip', 'cliptrase', 'proxyclip']
     (run,), printed, _ = figures('sclip_demo', '--max-images', 2, '--repeats', 2, '--methods', *names)
     assert [method['name'] for method in run['methods']] == names and 'all in one pass' in printed
     for figure in (*run['methods'], run['together']):
@@ -116,6 +116,12 @@ def test_sizes_and_files(tmp_path, recipe):
     patterns = find_items(config, None, None, 2, tmp_path)
     assert [item.size for item in patterns] == [(375, 500)] * 2
     assert not np.array_equal(*(item.load()['inputs'].numpy() for item in patterns))
+
+
+def test_second_networks_need_no_files():
+    companions = {**load_config('proxyclip_voc20').model.companions, 'bank': dict(type='FilterBank')}
+    found = without_weights(companions)
+    assert found['dino'] == {**companions['dino'], 'pretrained': None} and found['bank'] == dict(type='FilterBank')
 
 
 def test_medians_and_miou_by_hand():

@@ -17,12 +17,19 @@ COUNTS = dict(
     **dict(voc21=(21, 56), voc20=(20, 30), context60=(60, 60), context59=(59, 59), coco_object=(81, 113)),
     **dict(coco_stuff=(171, 171), cityscapes=(19, 19), ade20k=(150, 150), demo=(12, 12)),
     **dict(voc21_plain=(21, 21), voc20_plain=(20, 20), coco_object_plain=(81, 81)),
-    **dict(voc21_people=(21, 56), voc20_people=(20, 30), cityscapes_people=(19, 19)),
+    **dict(voc21_names=(21, 21), voc20_names=(20, 20)),
+    **dict(voc21_proxyclip=(21, 46), coco_object_proxyclip=(81, 97)),
+    **dict(voc21_people=(21, 56), voc20_people=(20, 30), cityscapes_people=(19, 19), context60_people=(60, 60)),
+    **dict(context59_people=(59, 59), ade20k_people=(150, 150), coco_stuff_people=(171, 171)),
+    **dict(voc21_corrclip=(21, 46), voc20_corrclip=(20, 20), coco_object_corrclip=(81, 96)),
     **dict(voc21_merged=(21, 46), voc20_merged=(20, 20), coco_object_merged=(81, 106)),
     **dict(voc21_cliptrase=(21, 52), voc20_cliptrase=(20, 20), context60_cliptrase=(60, 60)),
     **dict(context59_cliptrase=(59, 59), coco_object_cliptrase=(81, 187), coco_stuff_cliptrase=(171, 171)),
     **dict(ade20k_cliptrase=(150, 150), ade20k_cliper=(150, 150), coco_object_cliper=(81, 103)),
+    **dict(voc21_lposs=(21, 46), voc20_lposs=(20, 20), coco_object_lposs=(81, 97)),
     **dict(voc21_cliper=(21, 45), voc20_cliper=(20, 20), context60_cliper=(60, 60), context59_cliper=(59, 59)),
+    **dict(voc21_peers=(21, 21), voc20_peers=(20, 20), context60_peers=(60, 60), context59_peers=(59, 59)),
+    **dict(cityscapes_names=(19, 19), ade20k_names=(150, 150), coco_stuff_names=(171, 171)),
 )
 
 
@@ -90,7 +97,12 @@ CHANGED = dict(
     coco_object_plain={0: ['background'], 1: ['person']},
     voc20_merged={14: [PERSON], 19: ['television monitor screen']},
     coco_object_merged={1: [f'{PERSON} body']},
+    voc21_proxyclip={15: ['person'], 20: ['tvmonitor']},
     cityscapes_people={11: ['people']},
+    context60_people={37: ['people']},
+    context59_people={36: ['people']},
+    ade20k_people={12: ['people']},
+    coco_stuff_people={0: ['people']},
     context59_cliptrase={49: ['diningtable']},
     ade20k_cliper={12: ['person with cloth people human']},
 )
@@ -106,9 +118,22 @@ def test_variants_that_differ_by_a_rule():
     for name, index in (('voc21', 15), ('voc20', 14)):
         renamed = [phrase.replace('person', 'people') for phrase in read(name)[index]]
         assert read(f'{name}_people') == [*read(name)[:index], renamed, *read(name)[index + 1 :]]
+    coco_object = read('coco_object_proxyclip')
+    assert coco_object[1:] == read('coco_object_plain')[1:]
+    assert coco_object[0] == [word for word in read('coco_object')[0] if word in coco_object[0]]
     for with_background, without in (('voc21', 'voc20'), ('context60', 'context59')):
-        for variant in ('cliptrase', 'cliper'):
+        for variant in ('cliptrase', 'cliper', 'people' if with_background == 'context60' else 'corrclip'):
             assert read(f'{with_background}_{variant}')[1:] == read(f'{without}_{variant}')
+    for name in ('voc20', 'coco_object'):
+        plain = [['people'] if line == ['person'] else line for line in read(f'{name}_plain')]
+        assert read(f'{name}_corrclip')[1:] == plain[1:]
+    assert read('voc21_corrclip')[0] == read('voc21')[0] and len(read('coco_object_corrclip')[0]) == 16
+    assert read('voc21_lposs') == [read('voc21')[0], *read('voc20_lposs')]
+    of_voc = [line[0].replace(' ', '') for line in read('voc20_lposs')]
+    assert of_voc == list(PascalVOC20Dataset.METAINFO['classes'])
+    british = [line[0].replace('aeroplane', 'airplane') for line in read('coco_object_lposs')[1:]]
+    assert british == list(COCOObjectDataset.METAINFO['classes'][1:])
+    assert {*read('coco_object_lposs')[0]} < {*read('voc21')[0]}
     for name, dataset in (('ade20k', theirs.ADE20KDataset), ('coco_stuff', theirs.COCOStuffDataset)):
         assert [line[0] for line in read(f'{name}_cliptrase')] == [c.strip() for c in dataset.METAINFO['classes']]
     assert [line[0] for line in read('coco_object_cliptrase')[1:]] == list(COCOObjectDataset.METAINFO['classes'][1:])

@@ -47,6 +47,8 @@ DEFAULTS = dict(
     # CLIPer: scale 100, the last layer, attention_thr of most datasets, windows only where they are asked for.
     EarlyLayerFusion=dict(attention=None, crop_size=None, stride=112),
     EarlyLayerFusionHead=dict(scale=100, layer=-1, attention_thd=0.2, score_thd=0, min_max=False),
+    # GroupViT: the threshold of VOC21, five classes of the image.
+    GroupPaintingHead=dict(bg_thresh=0.95, top_classes=5),
     # MaskCLIP: both refinements are options.
     MaskCLIPHead=dict(pd_thresh=None, ks_thresh=None),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from mmseg_sclip.images import pack_without_truth, readable_suffixes
 from mmseg_sclip.models import SCLIPSegmentor
 from mmseg_sclip.models.clip import ClipSource
 from mmseg_sclip.models.clip.config import SCHEMAS
+from mmseg_sclip.models.companions import RegionMaps
+from mmseg_sclip.models.companions.base import build_companions
 
 # A usual size (height, width) of the photographs of each dataset.
 _SIZES = dict(
@@ -138,6 +140,17 @@ def write_random_weights(clip: dict, folder: Path) -> dict:
             state = ClipSource(**{**clip, 'pretrained': None}).random_weights()
         save_file({key: value.contiguous() for key, value in state.items()}, path)
     return {**clip, 'pretrained': str(path)}
+
+
+def without_weights(companions: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Configs of second networks with random weights, always the same ones, and of regions that need no files."""
+    found = {}
+    for name, companion in build_companions(companions).items():
+        if isinstance(companion, RegionMaps):
+            found[name] = dict(type='ColourRegions')
+        else:
+            found[name] = {**companions[name], **({} if companion.pretrained is None else {'pretrained': None})}
+    return found
 
 
 def build_model(config: Config, precision: str, device: torch.device) -> SCLIPSegmentor:
