@@ -143,8 +143,13 @@ def check_layers(tower: nn.Module, layers: Sequence[int]) -> list[int]:
     """Block numbers from 1, each once.
 
     Raises:
-        ConfigError: There is no such block.
+        ConfigError: There is no such block, or none at all.
     """
+    if tower.depth == 0:
+        raise ConfigError(
+            f'{type(tower).__name__} runs as a whole, so it has no blocks whose attention could be shown. Take a '
+            'config whose model.clip is a plain Vision Transformer, such as sclip_voc21.'
+        )
     if 0 in layers:
         raise ConfigError(
             f'There is no layer 0: layers count from 1 to {tower.depth}, or from -1, the last one, to -{tower.depth}.'

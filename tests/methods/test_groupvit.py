@@ -16,6 +16,7 @@ from mmseg_sclip.models.methods.groupvit import GroupViTSource
 from mmseg_sclip.models.steps import Stitch
 from mmseg_sclip.models.tokens import GroupTokens
 from mmseg_sclip.models.towers import build_source
+from mmseg_sclip.visual.attention import check_layers
 
 SIZES = dict(width=128, heads=2, depths=(2, 2, 1), group_tokens=(16, 5, 0), output_groups=(16, 5))
 SIZES |= dict(text_width=64, text_heads=1, text_layers=2, out_dim=64)
@@ -214,6 +215,8 @@ def test_every_way_to_a_block_is_refused():
     for name in calls:
         with pytest.raises(ConfigError, match='runs as a whole, without blocks'):
             getattr(tower, name)(*([1, None] if name not in ('query_weights', 'project') else [1]))
+    with pytest.raises(ConfigError, match='GroupViTTower runs as a whole, so it has no blocks whose attention'):
+        check_layers(tower, [-1])
     for needs in (-1, 11):
         with pytest.raises(ConfigError, match=f'Block {needs} is asked for'):
             tower.block_number(needs)
