@@ -28,14 +28,14 @@ def official_colours(images: Tensor, normaliser: Any, tower: Any) -> Tensor:
     Args:
         images: Normalised.
         normaliser: What has the `mean` and `std` that they were normalised with.
-        tower: What has those of CLIP, and `unrounded`, all their digits.
+        tower: What has those of CLIP with all digits, as `unrounded`.
     """
+    mean, std = tower.unrounded
     given, clips = (
-        torch.stack([torch.as_tensor(each.mean).flatten(), torch.as_tensor(each.std).flatten()]).cpu()
-        for each in (normaliser, tower)
+        torch.stack([torch.as_tensor(values).flatten().cpu() for values in pair])
+        for pair in ((normaliser.mean, normaliser.std), (mean, std))
     )
-    if (given - clips).abs().max() < 1e-2:
-        mean, std = tower.unrounded
+    if (given - clips).abs().max() < 1e-2:  # but for their last digits
         return _colours(images, mean, std, 4e-5)
     return original_colours(images, normaliser)
 
