@@ -55,6 +55,32 @@ def check_options(config: Config, options: Mapping) -> None:
             _refuse_unread(config, first, rest)
 
 
+def name_companions(options: Mapping | None) -> bool:
+    """Whether options are settings of second networks."""
+    return any(str(option).startswith('model.companions.') for option in options or {})
+
+
+def own_options(config: Config, options: Mapping | None, others: Sequence[Config] = ()) -> dict[str, Any]:
+    """Options without those of second networks that a config does not have, for commands that take several configs.
+
+    Args:
+        config: Before the options are put in.
+        options: Values by dotted names.
+        others: The other configs; what none has is left in, so that it ends in an error.
+    """
+
+    def lacks(one: Config, name: str) -> bool:
+        return name not in (one.get('model', {}).get('companions') or {})
+
+    def foreign(option: str) -> bool:
+        first, second, name, key = [*option.split('.', 3), '', '', ''][:4]
+        if (first, second) != ('model', 'companions') or not key or f'model.companions.{name}.type' in (options or {}):
+            return False
+        return lacks(config, name) and not all(lacks(other, name) for other in others)
+
+    return {option: value for option, value in (options or {}).items() if not foreign(option)}
+
+
 def refuse_overwritten(options: Mapping | None, instead: Mapping[str, str]) -> None:
     """Refuse options that a command sets itself.
 

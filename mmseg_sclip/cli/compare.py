@@ -14,6 +14,7 @@ from ..config import apply_data_flags, find_device, input_files, load_config
 from ..errors import BadFileError, ConfigError, UsageError, describe
 from ..model_flags import apply_model_flags_to_all
 from ..models.needed import check_weights
+from ..options import name_companions, own_options
 from ..outputs import OutputFolder
 from ..visual.comparable import check_classes, check_datasets, check_truth
 from ..visual.comparison import CRITERIA, Device, Failures, Prediction, compare, rank, score
@@ -63,7 +64,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _methods(args: argparse.Namespace) -> list[Method]:
     names = short_names(args.configs)
-    configs = [load_config(given, args.cfg_options, own_modules=True) for given in args.configs]
+    options = [args.cfg_options or {}] * len(names)
+    if name_companions(args.cfg_options):
+        plain = [load_config(given, own_modules=True) for given in args.configs]
+        options = [own_options(config, args.cfg_options, plain) for config in plain]
+    configs = [load_config(*each, own_modules=True) for each in zip(args.configs, options, strict=True)]
     named = list(zip(names, configs, strict=True))
     apply_model_flags_to_all(named, args.model_name, args.pretrained, args.weights)
     for config in configs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -18,7 +18,7 @@ from ..comparing.tables import check_table_files
 from ..config import apply_data_flags, check_checkpoint, find_device, load_config, override
 from ..engine.distributed import join_processes
 from ..model_flags import apply_model_flags_to_all
-from ..options import refuse_overwritten
+from ..options import name_companions, own_options, refuse_overwritten
 from .arguments.compare_methods import parse
 from .ending import tell_losses, telling_how_to_go_on
 
@@ -59,20 +59,28 @@ def _runs(args: argparse.Namespace, folder: Path) -> list[Run]:
         for name in args.methods
     ]
     names = {Path(name).stem: name for name in args.methods}
+    options = dict.fromkeys(names, args.cfg_options or {})
+    if name_companions(args.cfg_options):
+        plain = {run.method: _load(names[run.method], run, args, {}) for run in runs}
+        options = {name: own_options(config, args.cfg_options, list(plain.values())) for name, config in plain.items()}
     for run in runs:
-        run.config = _configure(names[run.method], run, args, folder)
+        run.config = _configure(names[run.method], run, args, folder, options[run.method])
     named = [(run.method, run.config) for run in runs]
     apply_model_flags_to_all(named, args.model_name, args.pretrained, args.weights)
     return runs
 
 
-def _configure(name: str, run: Run, args: argparse.Namespace, folder: Path) -> Config:
+def _load(name: str, run: Run, args: argparse.Namespace, options: Mapping) -> Config:
     own_file = Path(name).suffix == '.py'
     if own_file or run.protocol == 'own':
-        config = load_config(name if own_file else f'{name}_{args.dataset}', args.cfg_options, own_modules=True)
-    else:
-        config = common_protocol(name, args.dataset)
-        override(config, args.cfg_options or {})
+        return load_config(name if own_file else f'{name}_{args.dataset}', options, own_modules=True)
+    config = common_protocol(name, args.dataset)
+    override(config, options)
+    return config
+
+
+def _configure(name: str, run: Run, args: argparse.Namespace, folder: Path, options: Mapping) -> Config:
+    config = _load(name, run, args, options)
     check_checkpoint(config, f'It is the load_from of {name}: correct the path.')
     apply_data_flags(config, args.data_root, args.max_images, args.bands)
     if run.seed is not None:

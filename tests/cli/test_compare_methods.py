@@ -8,11 +8,13 @@ import pytest
 from mmseg_sclip.ablation.protocols import common_protocol
 from mmseg_sclip.cli import main
 from mmseg_sclip.comparing import runs
+from mmseg_sclip.config import load_config
 from mmseg_sclip.engine.evaluation import evaluate
 from mmseg_sclip.engine.fingerprint import digest, fingerprint
 from mmseg_sclip.engine.result import write_result
 from mmseg_sclip.engine.runner import isolated
 from mmseg_sclip.errors import Interrupted
+from mmseg_sclip.options import own_options
 
 FEW = ['--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.dataset.count=3', '--device', 'cpu']
 
@@ -46,6 +48,22 @@ def passes(monkeypatch):
 
     monkeypatch.setattr(runs, 'evaluate_methods', write)
     return seen
+
+
+@pytest.mark.slow
+def test_options_of_a_second_network_are_those_of_the_methods_that_have_it(tmp_path, capsys):
+    options = ['test_dataloader.num_workers=0', 'test_dataloader.dataset.count=1', 'model.companions.dino.patch_size=4']
+    more = ['--protocol', 'own', 'common', '--cfg-options', *options, '--device', 'cpu', '--out', str(tmp_path)]
+    assert main.main(['compare-methods', 'demo', '--methods', 'sclip', 'proxyclip', *more]) == 0
+    capsys.readouterr()
+    assert main.main(['compare-methods', 'demo', '--methods', 'sclip', 'clip', *more]) != 0
+    assert "model.companions.dino must be a dict with a 'type'" in capsys.readouterr().err
+    sclip, proxyclip = load_config('sclip_demo'), load_config('proxyclip_demo')
+    given = {'model.companions.dino.patch_size': 4, 'model.test_cfg.prob_thd': 0.1}
+    assert own_options(proxyclip, given, [sclip]) == given
+    assert own_options(sclip, given, [proxyclip]) == {'model.test_cfg.prob_thd': 0.1}
+    added = {**given, 'model.companions.dino.type': 'FilterBank'}
+    assert own_options(sclip, added, [proxyclip]) == added
 
 
 @pytest.mark.slow
