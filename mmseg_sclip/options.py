@@ -56,7 +56,7 @@ def check_options(config: Config, options: Mapping) -> None:
 
 
 def name_companions(options: Mapping | None) -> bool:
-    """Whether options are settings of second networks."""
+    """Whether some of the options are settings of second networks."""
     return any(str(option).startswith('model.companions.') for option in options or {})
 
 

@@ -87,10 +87,8 @@ class WindowGrid:
     @property
     def window_size(self) -> tuple[int, int]:
         """(height, width) of every window, padding included."""
-        first = self.places(0)[0]
         height, width = (
-            stop - start + sum(around)
-            for (start, stop), around in zip((first.rows, first.columns), first.padding, strict=True)
+            span[1] - span[0] + sum(padding(span, self.multiple)) for span in (self.rows[0], self.columns[0])
         )
         return height, width
 
